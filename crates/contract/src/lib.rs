@@ -1,9 +1,15 @@
 //! What is promised: the table of routes, the shapes on the wire, the closed list of refusals, and the
 //! hashes and receipts by which every step can be proved. No IO, no runtime, no HTTP, no SQL.
 
+pub mod caller;
 pub mod instant;
+pub mod matrix;
+pub mod operation;
+pub mod receipt;
 pub mod refusal;
 pub mod wire;
 
+pub use caller::{Caller, Credential, Owner, User};
 pub use instant::{Clock, Ids, Timestamp};
+pub use operation::{Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed};
 pub use refusal::{Code, Fault, Refusal, Retry, Service, Stop};

@@ -82,3 +82,76 @@ pub struct Run {
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
+
+/// `POST /internal/v1/runs` (§9.4).
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(example = serde_json::json!({"worker_id": "desktop:builder-3", "metadata": {"policy_bundle_id": "policy.build.v2", "repo": "acme/api"}}))]
+pub struct StartRun {
+    /// Free text, not checked against the registry.
+    #[serde(default)]
+    pub worker_id: Option<String>,
+    /// Any JSON, at most 256 KiB; `null` if omitted.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Value")]
+    pub metadata: Option<Box<RawValue>>,
+    /// With a key, the same content answers with the same run for ever, other content with 409. Without one,
+    /// each call begins a run.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+}
+
+/// `POST /internal/v1/runs/:run_id/events` (§9.3, §9.4).
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(example = serde_json::json!({"event_type": "run.step.completed", "payload": {"step": 1, "label": "compile"}, "idempotency_key": "step-1", "expected_previous_seq": 1}))]
+pub struct AppendEvent {
+    /// Trimmed; not blank, not `payment`.
+    pub event_type: String,
+    /// Any JSON, at most 256 KiB; `null` if omitted.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Value")]
+    pub payload: Option<Box<RawValue>>,
+    /// Trimmed; blank means none. The scope is the run.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+    /// The last sequence number that the caller has seen; another one is 409. Not looked at on a replay.
+    #[serde(default)]
+    pub expected_previous_seq: Option<u64>,
+}
+
+/// Which events of a run to answer with; all of them by default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventWindow {
+    /// Only events after this sequence number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// At most so many of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+}
+
+impl crate::operation::Query for EventWindow {}
+impl crate::operation::Body for StartRun {}
+impl crate::operation::Body for AppendEvent {}
+
+/// `{"run": …}`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunReply {
+    pub run: Run,
+}
+
+/// What `Prefer: return=minimal` answers: which event the append became, whether now or in an earlier attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EventPosition {
+    pub run_id: Uuid,
+    pub seq: u64,
+    /// The link of the run's hash chain that ends with this event.
+    pub hash: String,
+}
+
+/// The answer of an append: the whole run by default, the position with `Prefer: return=minimal`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Appended {
+    Run(Box<RunReply>),
+    Position(EventPosition),
+}

@@ -1,0 +1,547 @@
+//! THE TABLE. A route exists if and only if it has one row here. Routers, proxies, OpenAPI, docs, the status
+//! page, the client and the contract tests are derived from it; nobody keeps a second list.
+//!
+//! A row says why it is there, then its lane, its operation, its one name, method and path; then what is asked
+//! (path, query, body) and answered (statuses, the usual one first), who may call, whether it is `gated`
+//! (refused while the instance is read-only) or `open`, the codes it may refuse with beyond those that every
+//! row shares, and the request headers it reads. A row not built yet stands in `planned { }`, without
+//! types, and answers `501 not_built`; taking it out makes the compiler ask for its handler.
+
+use crate::{
+    operation::{
+        Answer, Ask, Authority, Body, Class, Enveloped, EventStream, Forward, Handle, Lane, Method, Mount, Ndjson,
+        Nothing, Operation, PathParams, Prometheus, Reply, Row, Shape, Streamed, body_schema, query_schema,
+        sealed::Sealed,
+    },
+    receipt::Receipt,
+    refusal::{Code, Refusal, Service, Stop},
+    wire::{admin, comms, control, fraud, health, openapi, paths, projectors, runs, spacetime, workers},
+};
+
+macro_rules! lane {
+    (native) => { Lane::Native };
+    (proxied) => { Lane::Proxied };
+    (authority) => { Lane::Authority };
+    (control) => { Lane::Aside(Service::Control) };
+    (runtime) => { Lane::Aside(Service::Runtime) };
+}
+
+macro_rules! method {
+    (GET) => { Method::Get };
+    (POST) => { Method::Post };
+    (DELETE) => { Method::Delete };
+}
+
+macro_rules! class {
+    (anyone) => { Class::Anyone };
+    (service) => { Class::Service };
+    (operator) => { Class::Operator };
+    ((user $ability:literal)) => { Class::User($ability) };
+    (native) => { Class::User("*") };
+    (authority) => { Class::Service };
+}
+
+macro_rules! gate {
+    (gated) => { true };
+    (open) => { false };
+}
+
+/// What a lane adds to an operation: authority rows may be proxied, proxied rows need no handler.
+macro_rules! lane_impl {
+    (authority $op:ident) => {
+        impl Authority for $op {}
+    };
+    (proxied $op:ident) => {
+        impl<S: Forward> Handle<$op> for S {
+            async fn handle(&self, ask: Ask<$op>) -> Result<Answer<Enveloped>, Stop> {
+                self.forward::<$op>(ask).await
+            }
+        }
+        const _: fn() = crate::operation::is_proxied::<$op>;
+    };
+    ($other:ident $op:ident) => {};
+}
+
+macro_rules! operation {
+    (row [$($why:literal)+] $lane:ident $op:ident $name:literal $method:ident $path:literal
+        ($p:ty, $q:ty, $b:ty) -> [$($status:literal)+] $reply:ty,
+        by $class:tt, $gate:ident, may [$($code:ident)*], reads [$($header:literal)*]
+    ) => {
+        $(#[doc = $why])+
+        pub enum $op {}
+        impl Sealed for $op {}
+        impl Operation for $op {
+            const ROW: &'static Row = &Row {
+                name: $name,
+                method: method!($method),
+                path: $path,
+                lane: lane!($lane),
+                rationale: concat!($($why),+),
+                built: true,
+                class: class!($class),
+                gated: gate!($gate),
+                success: &[$($status),+],
+                refusals: &[$(Code::$code),*],
+                headers: &[$($header),*],
+                shape: Shape {
+                    path: <$p as PathParams>::NAMES,
+                    query: query_schema::<$q>,
+                    body: body_schema::<$b>,
+                    reply: <$reply as Reply>::schema,
+                    has_body: !<$b as Body>::NONE,
+                    content_type: <$reply as Reply>::CONTENT_TYPE,
+                },
+            };
+            type Path = $p;
+            type Query = $q;
+            type Body = $b;
+            type Reply = $reply;
+        }
+        lane_impl!($lane $op);
+    };
+    (planned [$($why:literal)+] $lane:ident $op:ident $name:literal $method:ident $path:literal) => {
+        $(#[doc = $why])+
+        pub enum $op {}
+        impl Sealed for $op {}
+        impl Operation for $op {
+            const ROW: &'static Row = &Row {
+                name: $name,
+                method: method!($method),
+                path: $path,
+                lane: lane!($lane),
+                rationale: concat!($($why),+),
+                built: false,
+                class: class!($lane),
+                gated: false,
+                success: &[],
+                refusals: &[Code::NotBuilt],
+                headers: &[],
+                shape: Shape {
+                    path: &[],
+                    query: query_schema::<Nothing>,
+                    body: body_schema::<Nothing>,
+                    reply: <Nothing as Reply>::schema,
+                    has_body: false,
+                    content_type: "application/json",
+                },
+            };
+            type Path = paths::AnyPath;
+            type Query = Nothing;
+            type Body = Nothing;
+            type Reply = Nothing;
+        }
+        impl<S: Send + Sync + 'static> Handle<$op> for S {
+            async fn handle(&self, _: Ask<$op>) -> Result<Answer<Nothing>, Stop> {
+                let message = concat!("`", $name, "` stands in the route table, but this build does not serve it yet");
+                Err(Refusal::new(Code::NotBuilt, message).into())
+            }
+        }
+    };
+}
+
+macro_rules! section {
+    ($(#[doc = $doc:literal])+ $rows:ident $serves:ident $mount:ident {
+        $( $(#[doc = $why:literal])+ $state:ident { $lane:ident $op:ident = $name:literal, $method:ident $path:literal $($shape:tt)* } )+
+    }) => {
+        $( operation!($state [$($why)+] $lane $op $name $method $path $($shape)*); )+
+
+        $(#[doc = $doc])+
+        pub const $rows: &[&Row] = &[$(<$op as Operation>::ROW),+];
+
+        /// Whoever decides every row of this section.
+        pub trait $serves: $(Handle<$op> +)+ {}
+        impl<S: $(Handle<$op> +)+> $serves for S {}
+
+        /// Gives every row of the section to `mount`, in the order of the table.
+        pub fn $mount<S: $serves>(mount: &mut impl Mount<S>) {
+            $( mount.row::<$op>(); )+
+        }
+    };
+}
+
+section! {
+    /// The `/api/runtime/*` rows, in the order of the route-ownership document.
+    CONTROL ServesControl mount_control {
+        /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
+        planned { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute" }
+        /// The skill registry lives with the users and organisations that own its records.
+        planned { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs" }
+        /// A tool specification is stored by the user who owns it.
+        planned { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs" }
+        /// Skill specifications are listed from the control-owned registry.
+        planned { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs" }
+        /// A skill specification is stored by the user who owns it.
+        planned { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs" }
+        /// Publishing freezes a validated specification into an immutable release of the registry.
+        planned { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish" }
+        /// Releases are read where they were published.
+        planned { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version" }
+        /// Threads belong to the signed-in principal that control knows.
+        planned { native ThreadsList = "threads.list", GET "/api/runtime/threads" }
+        /// Messages are read by the owner of the thread, which control checks.
+        planned { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages" }
+        /// A user's message enters a thread through the service that knows the user.
+        planned { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages" }
+        /// Codex workers are attached to control, next to the threads that they serve.
+        planned { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers" }
+        /// A codex worker is created for the signed-in principal.
+        planned { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers" }
+        /// One codex worker as control knows it.
+        planned { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id" }
+        /// The worker's event feed is kept by control, which assigned its sequence.
+        planned { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream" }
+        /// A codex worker posts its events to the service it is attached to.
+        planned { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events" }
+        /// Stopping is an act of the worker's owner, checked by control.
+        planned { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop" }
+        /// Requests to a codex worker pass control's idempotency ledger exactly once.
+        planned { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests" }
+        /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
+        row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
+            (Nothing, Nothing, Nothing) -> [200] Enveloped,
+            by (user "runtime.read"), open, may [ServiceUnavailable], reads [] }
+        /// Compatibility proxy: a worker is registered in the runtime, owned by the caller.
+        row { proxied PublicWorkersRegister = "api.workers.register", POST "/api/runtime/workers"
+            (Nothing, Nothing, workers::PublicRegisterWorker) -> [200] Enveloped,
+            by (user "runtime.write"), open, may [Conflict ServiceUnavailable], reads [] }
+        /// Compatibility proxy: the runtime answers for one worker of the caller.
+        row { proxied PublicWorkersGet = "api.workers.get", GET "/api/runtime/workers/:worker_id"
+            (paths::WorkerPath, Nothing, Nothing) -> [200] Enveloped,
+            by (user "runtime.read"), open, may [ServiceUnavailable], reads [] }
+        /// Compatibility proxy: liveness is recorded where the worker is registered.
+        row { proxied PublicWorkersHeartbeat = "api.workers.heartbeat", POST "/api/runtime/workers/:worker_id/heartbeat"
+            (paths::WorkerPath, Nothing, workers::PublicHeartbeatWorker) -> [200] Enveloped,
+            by (user "runtime.write"), open, may [ServiceUnavailable], reads [] }
+        /// Compatibility proxy: the runtime owns the worker's state machine.
+        row { proxied PublicWorkersStatus = "api.workers.status", POST "/api/runtime/workers/:worker_id/status"
+            (paths::WorkerPath, Nothing, workers::PublicChangeWorkerStatus) -> [200] Enveloped,
+            by (user "runtime.write"), open, may [ServiceUnavailable], reads [] }
+    }
+}
+
+section! {
+    /// The `/internal/v1/*` rows, in the order of the route-ownership document.
+    AUTHORITY ServesAuthority mount_authority {
+        /// The authority describes itself, from this table.
+        row { authority OpenapiDocument = "openapi.document", GET "/internal/v1/openapi.json"
+            (Nothing, Nothing, Nothing) -> [200] openapi::Document,
+            by service, open, may [], reads [] }
+        /// Delivery webhooks become durable facts of the authority, once per provider and event id.
+        row { authority CommsDeliveryEvents = "comms.delivery_events", POST "/internal/v1/comms/delivery-events"
+            (Nothing, Nothing, comms::RecordDelivery) -> [202 200] comms::DeliveryReceipt,
+            by service, open, may [Conflict], reads [] }
+        /// A run begins here and nowhere else; its first event is already in the log.
+        row { authority RunsStart = "runs.start", POST "/internal/v1/runs"
+            (Nothing, Nothing, runs::StartRun) -> [201 200] runs::RunReply,
+            by service, gated, may [Conflict], reads ["prefer"] }
+        /// A run with its events, as the log has them.
+        row { authority RunsGet = "runs.get", GET "/internal/v1/runs/:run_id"
+            (paths::RunPath, runs::EventWindow, Nothing) -> [200] runs::RunReply,
+            by service, open, may [], reads [] }
+        /// The only way into a run's log for callers: one event, one sequence number, one durable commit.
+        row { authority RunsAppend = "runs.append", POST "/internal/v1/runs/:run_id/events"
+            (paths::RunPath, Nothing, runs::AppendEvent) -> [200] runs::Appended,
+            by service, gated, may [Conflict], reads ["prefer"] }
+        /// What was done in a run, hashed and signed, computed from its log.
+        row { authority RunsReceipt = "runs.receipt", GET "/internal/v1/runs/:run_id/receipt"
+            (paths::RunPath, Nothing, Nothing) -> [200] Receipt,
+            by service, open, may [], reads ["if-none-match"] }
+        /// The run told again as lines of canonical JSON.
+        row { authority RunsReplay = "runs.replay", GET "/internal/v1/runs/:run_id/replay"
+            (paths::RunPath, Nothing, Nothing) -> [200] Streamed<Ndjson>,
+            by service, open, may [], reads [] }
+        /// How far delivery has come; delivery itself never fails or slows a request.
+        row { authority SpacetimeSyncMetrics = "spacetime.sync_metrics", GET "/internal/v1/spacetime/sync/metrics"
+            (Nothing, Nothing, Nothing) -> [200] spacetime::SyncMetrics,
+            by service, open, may [], reads [] }
+        /// Where the projection of a run stands.
+        row { authority ProjectorsCheckpoint = "projectors.checkpoint", GET "/internal/v1/projectors/checkpoints/:run_id"
+            (paths::RunPath, Nothing, Nothing) -> [200] projectors::CheckpointReply,
+            by service, open, may [], reads [] }
+        /// Whether a projection still says what its log says; recomputed when asked.
+        row { authority ProjectorsDrift = "projectors.drift", GET "/internal/v1/projectors/drift"
+            (Nothing, projectors::DriftTopic, Nothing) -> [200] projectors::DriftReply,
+            by service, open, may [NotFound], reads [] }
+        /// The projected summary of a run, with its hash.
+        row { authority ProjectorsRunSummary = "projectors.run_summary", GET "/internal/v1/projectors/run-summary/:run_id"
+            (paths::RunPath, Nothing, Nothing) -> [200] projectors::RunSummaryReply,
+            by service, open, may [], reads [] }
+        /// The workers of one owner.
+        row { authority WorkersList = "workers.list", GET "/internal/v1/workers"
+            (Nothing, workers::ListWorkers, Nothing) -> [200] workers::WorkerList,
+            by service, open, may [], reads [] }
+        /// Workers enter the registry here; providers are qualified before they are believed.
+        row { authority WorkersRegister = "workers.register", POST "/internal/v1/workers"
+            (Nothing, Nothing, workers::RegisterWorker) -> [201] workers::WorkerReply,
+            by service, gated, may [], reads [] }
+        /// One worker and how alive it is.
+        row { authority WorkersGet = "workers.get", GET "/internal/v1/workers/:worker_id"
+            (paths::WorkerPath, workers::NameOwner, Nothing) -> [200] workers::WorkerReply,
+            by service, open, may [], reads [] }
+        /// A worker says that it lives, and what has changed about it.
+        row { authority WorkersHeartbeat = "workers.heartbeat", POST "/internal/v1/workers/:worker_id/heartbeat"
+            (paths::WorkerPath, Nothing, workers::HeartbeatWorker) -> [200] workers::WorkerReply,
+            by service, gated, may [], reads [] }
+        /// The worker's state machine moves here only.
+        row { authority WorkersStatus = "workers.status", POST "/internal/v1/workers/:worker_id/status"
+            (paths::WorkerPath, Nothing, workers::ChangeWorkerStatus) -> [200] workers::WorkerReply,
+            by service, gated, may [], reads [] }
+        /// Where the projection of a worker's lifecycle stands.
+        row { authority WorkersCheckpoint = "workers.checkpoint", GET "/internal/v1/workers/:worker_id/checkpoint"
+            (paths::WorkerPath, Nothing, Nothing) -> [200] projectors::CheckpointReply,
+            by service, open, may [], reads [] }
+        /// Which providers may be bought from, with what the service itself knows of them.
+        planned { authority MarketplaceCatalogProviders = "marketplace.catalog_providers", GET "/internal/v1/marketplace/catalog/providers" }
+        /// The closed list of job types that can be bought.
+        planned { authority MarketplaceCatalogJobTypes = "marketplace.catalog_job_types", GET "/internal/v1/marketplace/catalog/job-types" }
+        /// How the compute market is doing.
+        planned { authority MarketplaceTelemetryCompute = "marketplace.telemetry_compute", GET "/internal/v1/marketplace/telemetry/compute" }
+        /// A pure choice among providers, explained.
+        planned { authority MarketplaceRouteProvider = "marketplace.route_provider", POST "/internal/v1/marketplace/route/provider" }
+        /// A binding price for a sandbox run, stored under its hash.
+        planned { authority MarketplaceQuoteSandboxRun = "marketplace.quote_sandbox_run", POST "/internal/v1/marketplace/compute/quote/sandbox-run" }
+        /// The router's choice, recorded in the run.
+        planned { authority MarketplaceRouterSelect = "marketplace.router_select", POST "/internal/v1/marketplace/router/compute/select" }
+        /// Scores routing candidates and records the decision.
+        planned { authority HydraRoutingScore = "hydra.routing_score", POST "/internal/v1/hydra/routing/score" }
+        /// Opens a request for quotes between two currencies.
+        planned { authority HydraFxRfq = "hydra.fx_rfq", POST "/internal/v1/hydra/fx/rfq" }
+        /// A provider's quote for an open request.
+        planned { authority HydraFxQuote = "hydra.fx_quote", POST "/internal/v1/hydra/fx/quote" }
+        /// Selects one quote by policy.
+        planned { authority HydraFxSelect = "hydra.fx_select", POST "/internal/v1/hydra/fx/select" }
+        /// Settles the selected quote, once.
+        planned { authority HydraFxSettle = "hydra.fx_settle", POST "/internal/v1/hydra/fx/settle" }
+        /// One request for quotes and where it stands.
+        planned { authority HydraFxGet = "hydra.fx_get", GET "/internal/v1/hydra/fx/rfq/:rfq_id" }
+        /// The treasury's risk posture, from cached snapshots.
+        planned { authority HydraRiskHealth = "hydra.risk_health", GET "/internal/v1/hydra/risk/health" }
+        /// Counters of routing, FX and risk.
+        planned { authority HydraObservability = "hydra.observability", GET "/internal/v1/hydra/observability" }
+        /// Sends a job to a provider and keeps what came back.
+        planned { authority MarketplaceDispatchSandboxRun = "marketplace.dispatch_sandbox_run", POST "/internal/v1/marketplace/dispatch/sandbox-run" }
+        /// Checks what a provider says about a sandbox run.
+        planned { authority VerificationsSandboxRun = "verifications.sandbox_run", POST "/internal/v1/verifications/sandbox-run" }
+        /// Checks an index against the tree that it claims to describe.
+        planned { authority VerificationsRepoIndex = "verifications.repo_index", POST "/internal/v1/verifications/repo-index" }
+        /// What compute has cost and what is reserved.
+        planned { authority TreasuryComputeSummary = "treasury.compute_summary", GET "/internal/v1/treasury/compute/summary" }
+        /// Compares ledger, events and receipts, and says where they differ.
+        planned { authority TreasuryComputeReconcile = "treasury.compute_reconcile", POST "/internal/v1/treasury/compute/reconcile" }
+        /// Pays for verified work, once.
+        planned { authority TreasurySettleSandboxRun = "treasury.settle_sandbox_run", POST "/internal/v1/treasury/compute/settle/sandbox-run" }
+        /// Prices the payment of an invoice.
+        planned { authority LiquidityQuotePay = "liquidity.quote_pay", POST "/internal/v1/liquidity/quote_pay" }
+        /// An agent asks for credit.
+        planned { authority CreditIntent = "credit.intent", POST "/internal/v1/credit/intent" }
+        /// Underwrites an intent into an offer.
+        planned { authority CreditOffer = "credit.offer", POST "/internal/v1/credit/offer" }
+        /// Turns an offer into a reserved envelope.
+        planned { authority CreditEnvelope = "credit.envelope", POST "/internal/v1/credit/envelope" }
+        /// Settles an envelope against verified work, once.
+        planned { authority CreditSettle = "credit.settle", POST "/internal/v1/credit/settle" }
+        /// Loss and failure rates, and whether a breaker is open.
+        planned { authority CreditHealth = "credit.health", GET "/internal/v1/credit/health" }
+        /// What one agent owes and may still draw.
+        planned { authority CreditExposure = "credit.exposure", GET "/internal/v1/credit/agents/:agent_id/exposure" }
+        /// Whether payments can be made now.
+        planned { authority LiquidityStatus = "liquidity.status", GET "/internal/v1/liquidity/status" }
+        /// Pays a quoted invoice, once.
+        planned { authority LiquidityPay = "liquidity.pay", POST "/internal/v1/liquidity/pay" }
+        /// An operator opens a liquidity pool.
+        planned { authority PoolsCreate = "pools.create", POST "/internal/v1/pools/:pool_id/admin/create" }
+        /// Where to send a deposit, and what it will mint.
+        planned { authority PoolsDepositQuote = "pools.deposit_quote", POST "/internal/v1/pools/:pool_id/deposit_quote" }
+        /// Mints shares against evidence of a settled deposit.
+        planned { authority PoolsConfirmDeposit = "pools.confirm_deposit", POST "/internal/v1/pools/:pool_id/deposits/:deposit_id/confirm" }
+        /// Burns shares and queues the payout.
+        planned { authority PoolsWithdrawRequest = "pools.withdraw_request", POST "/internal/v1/pools/:pool_id/withdraw_request" }
+        /// Assets, shares and queue of a pool.
+        planned { authority PoolsStatus = "pools.status", GET "/internal/v1/pools/:pool_id/status" }
+        /// The latest signed snapshot of a pool.
+        planned { authority PoolsLatestSnapshot = "pools.latest_snapshot", GET "/internal/v1/pools/:pool_id/snapshots/latest" }
+        /// What went wrong, with whom, and what was done about it; newest first.
+        row { authority FraudIncidents = "fraud.incidents", GET "/internal/v1/fraud/incidents"
+            (Nothing, fraud::ListIncidents, Nothing) -> [200] fraud::IncidentList,
+            by service, open, may [], reads [] }
+    }
+}
+
+section! {
+    /// What the runtime serves outside `/internal/v1`.
+    RUNTIME_ASIDES ServesRuntimeAsides mount_runtime_asides {
+        /// The process lives.
+        row { runtime RuntimeHealth = "runtime.health", GET "/healthz"
+            (Nothing, Nothing, Nothing) -> [200] health::RuntimeHealth,
+            by anyone, open, may [], reads [] }
+        /// The store takes writes and gives them back, and nothing is draining.
+        row { runtime RuntimeReady = "runtime.ready", GET "/readyz"
+            (Nothing, Nothing, Nothing) -> [200 503] health::RuntimeReadiness,
+            by anyone, open, may [], reads [] }
+        /// Counters and histograms for Prometheus.
+        row { runtime RuntimeMetrics = "runtime.metrics", GET "/metrics"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<Prometheus>,
+            by anyone, open, may [], reads [] }
+        /// A stream of durable events, live and resumable by sequence.
+        row { runtime StreamsSubscribe = "streams.subscribe", GET "/streams/:stream"
+            (paths::StreamPath, spacetime::FollowStream, Nothing) -> [200] Streamed<EventStream>,
+            by service, open, may [StaleCursor], reads ["last-event-id"] }
+        /// Recomputes a projection from its log and repairs it.
+        row { runtime ProjectorsRebuild = "projectors.rebuild", POST "/admin/v1/projectors/:run_id/rebuild"
+            (paths::RunPath, Nothing, Nothing) -> [200] projectors::RebuildReply,
+            by operator, gated, may [], reads [] }
+        /// Sessions revoked by control stop being believed here, durably.
+        row { runtime SyncRevoke = "sync.revoke", POST "/admin/v1/sync/sessions/revoke"
+            (Nothing, Nothing, admin::RevokeSessions) -> [200] admin::RevokedSessions,
+            by operator, open, may [], reads [] }
+    }
+}
+
+section! {
+    /// What control serves outside `/api/runtime`.
+    CONTROL_ASIDES ServesControlAsides mount_control_asides {
+        /// The process lives.
+        row { control ControlHealth = "control.health", GET "/healthz"
+            (Nothing, Nothing, Nothing) -> [200] health::ControlHealth,
+            by anyone, open, may [], reads [] }
+        /// The store takes writes and gives them back, and nothing is draining.
+        row { control ControlReady = "control.ready", GET "/readyz"
+            (Nothing, Nothing, Nothing) -> [200 503] health::ControlReadiness,
+            by anyone, open, may [], reads [] }
+        /// Counters and histograms for Prometheus.
+        row { control ControlMetrics = "control.metrics", GET "/metrics"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<Prometheus>,
+            by anyone, open, may [], reads [] }
+        /// Control describes itself, from this table.
+        row { control ControlOpenapi = "control.openapi", GET "/openapi.json"
+            (Nothing, Nothing, Nothing) -> [200] openapi::Document,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// What control is, how it routes, and who owns each `/api/runtime` row.
+        row { control ControlStatus = "control.status", GET "/api/v1/control/status"
+            (Nothing, Nothing, Nothing) -> [200] control::StatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
+    }
+}
+
+/// Every row of both services, table order.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    CONTROL.iter().chain(AUTHORITY).chain(RUNTIME_ASIDES).chain(CONTROL_ASIDES).copied()
+}
+
+/// The rows that answer on the port of one service.
+pub fn rows_of(service: Service) -> impl Iterator<Item = &'static Row> {
+    rows().filter(move |row| row.served_by() == service)
+}
+
+/// The row that owns a method and a path template. The method is trimmed and upper-cased, the template must
+/// match exactly (runtime-core §7, control §8.1).
+pub fn owner_of(service: Service, method: &str, path: &str) -> Option<&'static Row> {
+    let method = method.trim().to_ascii_uppercase();
+    rows_of(service).find(|row| row.method.name() == method && row.path == path)
+}
+
+const _: () = {
+    assert!(CONTROL.len() == 22, "the route-ownership document has 22 /api/runtime rows");
+    assert!(AUTHORITY.len() == 53, "the route-ownership document has 53 /internal/v1 rows");
+    all_start_with(CONTROL, "/api/runtime/");
+    all_start_with(AUTHORITY, "/internal/v1/");
+    unambiguous(&[CONTROL, CONTROL_ASIDES]);
+    unambiguous(&[AUTHORITY, RUNTIME_ASIDES]);
+};
+
+const fn all_start_with(rows: &[&Row], prefix: &str) {
+    let mut i = 0;
+    while i < rows.len() {
+        assert!(starts_with(rows[i].path.as_bytes(), prefix.as_bytes()), "a row stands outside the prefix of its section");
+        i += 1;
+    }
+}
+
+const fn starts_with(text: &[u8], prefix: &[u8]) -> bool {
+    if text.len() < prefix.len() {
+        return false;
+    }
+    let mut i = 0;
+    while i < prefix.len() {
+        if text[i] != prefix[i] {
+            return false;
+        }
+        i += 1;
+    }
+    true
+}
+
+/// Refuses two rows of one port with the same method and the same shape of path.
+const fn unambiguous(sections: &[&[&Row]]) {
+    let mut s = 0;
+    while s < sections.len() {
+        let mut i = 0;
+        while i < sections[s].len() {
+            let mut t = s;
+            while t < sections.len() {
+                let mut j = if t == s { i + 1 } else { 0 };
+                while j < sections[t].len() {
+                    let (a, b) = (sections[s][i], sections[t][j]);
+                    assert!(
+                        a.method as u8 != b.method as u8 || !same_shape(a.path.as_bytes(), b.path.as_bytes()),
+                        "two rows have one method and one shape of path"
+                    );
+                    j += 1;
+                }
+                t += 1;
+            }
+            i += 1;
+        }
+        s += 1;
+    }
+}
+
+/// Whether two templates match the same paths: equal but for the names of their parameters.
+const fn same_shape(a: &[u8], b: &[u8]) -> bool {
+    let (mut i, mut j) = (0, 0);
+    while i < a.len() && j < b.len() {
+        if a[i] == b':' && b[j] == b':' {
+            while i < a.len() && a[i] != b'/' {
+                i += 1;
+            }
+            while j < b.len() && b[j] != b'/' {
+                j += 1;
+            }
+        } else if a[i] != b[j] {
+            return false;
+        } else {
+            i += 1;
+            j += 1;
+        }
+    }
+    i == a.len() && j == b.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_dotted() {
+        let mut names: Vec<_> = rows().map(|row| row.name).collect();
+        assert!(names.iter().all(|name| name.contains('.')));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn an_owner_is_found_by_method_and_exact_template() {
+        let row = owner_of(Service::Runtime, " post ", "/internal/v1/runs/:run_id/events").expect("the row");
+        assert_eq!(row.name, "runs.append");
+        assert!(owner_of(Service::Runtime, "POST", "/internal/v1/runs/:id/events").is_none());
+    }
+
+    #[test]
+    fn parameters_with_other_names_are_the_same_shape() {
+        assert!(same_shape(b"/a/:x/b", b"/a/:other/b"));
+        assert!(!same_shape(b"/a/:x/b", b"/a/:x/c"));
+        assert!(!same_shape(b"/a/:x", b"/a/:x/b"));
+    }
+}

@@ -1,0 +1,123 @@
+//! The parameters that paths carry, decoded once, refused early.
+
+use std::borrow::Cow;
+
+use uuid::Uuid;
+
+use crate::{operation::PathParams, refusal::Refusal};
+
+/// `:run_id`. Every UUID form of runtime-core §1 is read; the hyphenated one is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunPath {
+    pub run_id: Uuid,
+}
+
+impl PathParams for RunPath {
+    const NAMES: &'static [&'static str] = &["run_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let text = first(segments);
+        let run_id = Uuid::parse_str(text)
+            .map_err(|error| Refusal::invalid(format!("Invalid URL: cannot parse `run_id` with value `{text}`: {error}")).with_status(400))?;
+        Ok(RunPath { run_id })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.run_id.to_string()]
+    }
+}
+
+/// `:worker_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerPath {
+    pub worker_id: String,
+}
+
+impl PathParams for WorkerPath {
+    const NAMES: &'static [&'static str] = &["worker_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(WorkerPath { worker_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.worker_id.clone()]
+    }
+}
+
+/// `:stream`, the id of a stream (runtime-core §12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamPath {
+    pub stream: String,
+}
+
+impl PathParams for StreamPath {
+    const NAMES: &'static [&'static str] = &["stream"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(StreamPath { stream: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.stream.clone()]
+    }
+}
+
+/// `:token_id` of a personal access token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenPath {
+    pub token_id: String,
+}
+
+impl PathParams for TokenPath {
+    const NAMES: &'static [&'static str] = &["token_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(TokenPath { token_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.token_id.clone()]
+    }
+}
+
+/// Whatever stands in the path of a planned row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnyPath;
+
+impl PathParams for AnyPath {
+    const NAMES: &'static [&'static str] = &[];
+
+    fn parse(_: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(AnyPath)
+    }
+
+    fn values(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+fn first<'a>(segments: &'a [Cow<'_, str>]) -> &'a str {
+    segments.first().map_or("", |segment| segment.as_ref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_id_is_read_in_every_specified_form() {
+        let id = Uuid::from_u128(0x0195_03c1_8a6e_7f10_9c55_2b7f_0c1d_4e90);
+        for text in [
+            "019503c1-8a6e-7f10-9c55-2b7f0c1d4e90",
+            "019503c18a6e7f109c552b7f0c1d4e90",
+            "019503C1-8A6E-7F10-9C55-2B7F0C1D4E90",
+            "{019503c1-8a6e-7f10-9c55-2b7f0c1d4e90}",
+            "urn:uuid:019503c1-8a6e-7f10-9c55-2b7f0c1d4e90",
+        ] {
+            assert_eq!(RunPath::parse(&[Cow::Borrowed(text)]), Ok(RunPath { run_id: id }), "{text}");
+        }
+        let refused = RunPath::parse(&[Cow::Borrowed("not-a-uuid")]).expect_err("a refusal");
+        assert_eq!(refused.status(crate::Service::Runtime), 400);
+    }
+}

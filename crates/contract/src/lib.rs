@@ -2,9 +2,12 @@
 //! hashes and receipts by which every step can be proved. No IO, no runtime, no HTTP, no SQL.
 
 pub mod caller;
+pub mod credential;
 pub mod instant;
 pub mod matrix;
+pub mod openapi;
 pub mod operation;
+pub mod port;
 pub mod receipt;
 pub mod refusal;
 pub mod wire;
@@ -12,4 +15,5 @@ pub mod wire;
 pub use caller::{Caller, Credential, Owner, User};
 pub use instant::{Clock, Ids, Timestamp};
 pub use operation::{Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed};
+pub use port::{Port, Presented};
 pub use refusal::{Code, Fault, Refusal, Retry, Service, Stop};

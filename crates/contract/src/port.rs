@@ -1,0 +1,48 @@
+//! Decides what a service must offer to be served over the wire: who may call it, whether it takes writes,
+//! and what it adds to its answers.
+
+use std::future::Future;
+
+use crate::{
+    caller::Caller,
+    operation::Class,
+    refusal::{Refusal, Service, Stop},
+};
+
+/// The credentials of a request, before anybody believes them.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    pub method: &'a str,
+    /// Path and query, exactly as sent.
+    pub path: &'a str,
+    pub authorization: Option<&'a str>,
+    pub signature: Option<&'a str>,
+    pub cookie: Option<&'a str>,
+    /// Read before the credential is checked only if `signature` is present, because it binds the body.
+    pub body: &'a [u8],
+    pub peer: &'a str,
+}
+
+/// A service, seen from the edge.
+pub trait Port: Send + Sync + 'static {
+    const SERVICE: Service;
+
+    /// Who is calling a row of this class, or why nobody may.
+    fn authenticate(&self, class: Class, presented: Presented<'_>) -> impl Future<Output = Result<Caller, Stop>> + Send;
+
+    /// Whether gated rows may run now.
+    fn admits_writes(&self) -> Result<(), Refusal>;
+
+    /// A new request id, for a caller who sent none.
+    fn request_id(&self) -> String;
+
+    /// Whether `OPTIONS` on this path is answered with the headers of [`Port::dress`] and nothing else.
+    fn answers_preflight(&self, _path: &str) -> bool {
+        false
+    }
+
+    /// Headers that every answer on this path carries.
+    fn dress(&self, _path: &str, _origin: Option<&str>, _preflight: bool) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+}

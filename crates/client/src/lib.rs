@@ -1,1 +1,276 @@
-//! placeholder
+//! Calls any operation of the table: the row gives method and path, the types give the rest. There is one call
+//! for all of them, and no list of routes.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use oa_contract::{
+    Clock, Ids, Method, Operation, Owner,
+    credential::{self, Bound, SIGNATURE_HEADER},
+    operation::{Body as _, Call, PathParams, Query as _},
+};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+
+/// How the client says who it is.
+#[derive(Clone)]
+pub enum Identity {
+    Nobody,
+    /// A service token, a session or a personal token.
+    Bearer(String),
+    /// A signed header that binds each request (architecture §7).
+    Signed(Signing),
+}
+
+/// What a signature is made of.
+#[derive(Clone)]
+pub struct Signing {
+    pub secret: Vec<u8>,
+    pub ttl_seconds: i64,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Identity::Nobody => "Nobody",
+            Identity::Bearer(_) => "Bearer(…)",
+            Identity::Signed(_) => "Signed(…)",
+        })
+    }
+}
+
+/// A service to be called. Clones share one pool of connections.
+#[derive(Clone, Debug)]
+pub struct Client {
+    base: Url,
+    http: reqwest::Client,
+    identity: Identity,
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// The service refused. `code` and `message` are its own words.
+    Refused { status: u16, code: String, message: String, retry_after_seconds: Option<u64> },
+    /// No answer arrived. The service may have done the work all the same: look it up, or repeat with the same key.
+    NoAnswer(String),
+    /// The answer is not of the promised shape.
+    Unreadable(String),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Refused { status, code, message, .. } => write!(f, "refused with {status} {code}: {message}"),
+            CallError::NoAnswer(why) => write!(f, "no answer: {why}"),
+            CallError::Unreadable(why) => write!(f, "the answer cannot be read: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct Raw {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: bytes::Bytes,
+}
+
+/// What a single call adds to the client's usual manners.
+#[derive(Clone, Debug, Default)]
+pub struct Manner<'a> {
+    pub headers: &'a [(&'static str, &'a str)],
+    /// Binds a signed credential to one owner.
+    pub owner: Option<Owner>,
+    pub timeout: Option<Duration>,
+}
+
+impl Client {
+    /// `base` is the address of a service, without a path.
+    pub fn new(base: &str, identity: Identity) -> Result<Self, String> {
+        let base = Url::parse(base).map_err(|error| format!("{base:?} is not a URL: {error}"))?;
+        if base.cannot_be_a_base() || !matches!(base.scheme(), "http" | "https") {
+            return Err(format!("{base} is not an http or https address"));
+        }
+        // Fails when the process has chosen a provider already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(Duration::from_secs(5))
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Client { base, http, identity })
+    }
+
+    /// The address that this client calls.
+    pub fn base(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// Calls an operation and reads its reply.
+    pub async fn call<O: Operation>(&self, call: Call<O>) -> Result<O::Reply, CallError>
+    where
+        O::Reply: DeserializeOwned,
+    {
+        self.call_with(call, Manner::default()).await
+    }
+
+    /// Calls an operation in a certain manner and reads its reply.
+    pub async fn call_with<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<O::Reply, CallError>
+    where
+        O::Reply: DeserializeOwned,
+    {
+        let raw = self.send(call, manner).await?.accepted()?;
+        serde_json::from_slice(&raw.body).map_err(|error| CallError::Unreadable(format!("{}: {error}", O::ROW.name)))
+    }
+
+    /// Calls an operation and gives the whole answer as it came, whatever its status.
+    pub async fn send<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<Raw, CallError> {
+        let response = self.open(call, manner).await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.bytes().await.map_err(|error| CallError::NoAnswer(chain(&error)))?;
+        Ok(Raw { status, headers, body })
+    }
+
+    /// Calls an operation whose answer is a stream, and gives the response once its head has come.
+    pub async fn open<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<reqwest::Response, CallError> {
+        let url = self.url::<O>(&call)?;
+        let method = match O::ROW.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let body = match O::Body::NONE {
+            true => Vec::new(),
+            false => serde_json::to_vec(&call.body).map_err(|error| CallError::Unreadable(error.to_string()))?,
+        };
+        let mut request = self.http.request(method, url.clone());
+        request = match &self.identity {
+            Identity::Nobody => request,
+            Identity::Bearer(token) => request.bearer_auth(token),
+            Identity::Signed(signing) => request.header(SIGNATURE_HEADER, signature::<O>(signing, &url, &body, manner.owner.as_ref())),
+        };
+        for (name, value) in manner.headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(timeout) = manner.timeout {
+            request = request.timeout(timeout);
+        }
+        if !O::Body::NONE {
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        }
+        request.send().await.map_err(|error| CallError::NoAnswer(chain(&error)))
+    }
+
+    /// The row's path with its parameters, each of them one encoded segment whatever it holds.
+    fn url<O: Operation>(&self, call: &Call<O>) -> Result<Url, CallError> {
+        let mut url = self.base.clone();
+        let mut values = call.path.values().into_iter();
+        {
+            let mut segments = url.path_segments_mut().map_err(|()| CallError::Unreadable("the base is not an address".into()))?;
+            segments.pop_if_empty();
+            for pattern in O::ROW.path.split('/').skip(1) {
+                match pattern.starts_with(':') {
+                    true => segments.push(&values.next().unwrap_or_default()),
+                    false => segments.push(pattern),
+                };
+            }
+        }
+        debug_assert_eq!(<O::Path as PathParams>::NAMES.len(), call.path.values().len());
+        if !O::Query::NONE {
+            let query = serde_json::to_value(&call.query).map_err(|error| CallError::Unreadable(error.to_string()))?;
+            append_query(&mut url, &query);
+        }
+        Ok(url)
+    }
+}
+
+impl Raw {
+    /// This answer if it is one of success, otherwise the refusal that it carries.
+    pub fn accepted(self) -> Result<Raw, CallError> {
+        match (200..300).contains(&self.status) {
+            true => Ok(self),
+            false => Err(refusal(&self)),
+        }
+    }
+}
+
+fn append_query(url: &mut Url, query: &Value) {
+    for (name, value) in query.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        url.query_pairs_mut().append_pair(name, &text);
+    }
+}
+
+fn signature<O: Operation>(signing: &Signing, url: &Url, body: &[u8], owner: Option<&Owner>) -> String {
+    let path = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let bound = Bound { method: O::ROW.method.name(), path: &path, body };
+    let nonce = format!("nonce-{}", signing.ids.uuid32());
+    credential::sign(&signing.secret, bound, owner, nonce, signing.clock.now(), signing.ttl_seconds)
+}
+
+/// Reads the flat body of the runtime or the envelope of control.
+fn refusal(raw: &Raw) -> CallError {
+    let body: Value = serde_json::from_slice(&raw.body).unwrap_or(Value::Null);
+    let code = body["error"].as_str().or_else(|| body["error"]["code"].as_str()).unwrap_or("unknown");
+    let message = body["message"].as_str().or_else(|| body["detail"].as_str()).unwrap_or("no message");
+    let retry_after_seconds = raw.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    CallError::Refused { status: raw.status, code: code.to_owned(), message: message.to_owned(), retry_after_seconds }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut out = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        out = format!("{out}: {error}");
+        next = error.source();
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use oa_contract::{
+        Nothing,
+        matrix::{WorkersGet, WorkersList},
+        wire::{
+            paths::WorkerPath,
+            workers::{ListWorkers, NameOwner},
+        },
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_path_parameter_stays_one_segment_whatever_it_holds() {
+        let client = Client::new("http://127.0.0.1:4100/", Identity::Nobody).expect("a client");
+        for id in ["../credit/health?z=", "a/b c", "%2e%2e", "x#y", "ü"] {
+            let call = Call::<WorkersGet> { path: WorkerPath { worker_id: id.into() }, query: NameOwner::default(), body: Nothing {} };
+            let url = client.url(&call).expect("a url");
+            assert_eq!(url.path_segments().expect("segments").count(), 4, "{url}");
+            assert!(url.path().starts_with("/internal/v1/workers/"), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_query_carries_large_integers_exactly_and_leaves_out_what_is_absent() {
+        let client = Client::new("http://127.0.0.1:4100", Identity::Nobody).expect("a client");
+        let query = ListWorkers { owner_user_id: Some(u64::MAX), ..ListWorkers::default() };
+        let url = client.url(&Call::<WorkersList> { path: Nothing {}, query, body: Nothing {} }).expect("a url");
+        assert_eq!(url.query(), Some("owner_user_id=18446744073709551615"));
+    }
+}

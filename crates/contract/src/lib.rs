@@ -9,6 +9,12 @@ pub mod receipt;
 pub mod refusal;
 pub mod wire;
 
+pub mod canonical;
+pub mod chain;
+pub mod signer;
+#[cfg(test)]
+mod golden;
+
 pub use caller::{Caller, Credential, Owner, User};
 pub use instant::{Clock, Ids, Timestamp};
 pub use operation::{Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed};

@@ -11,7 +11,9 @@ pub mod wire;
 
 pub mod canonical;
 pub mod chain;
+pub mod projection;
 pub mod signer;
+pub mod transition;
 #[cfg(test)]
 mod golden;
 

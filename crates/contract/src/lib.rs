@@ -12,6 +12,7 @@ pub mod wire;
 pub mod canonical;
 pub mod chain;
 pub mod projection;
+pub mod replay;
 pub mod signer;
 pub mod transition;
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod wire;
 
 pub mod canonical;
 pub mod chain;
+pub mod export;
 pub mod projection;
 pub mod replay;
 pub mod signer;

@@ -24,6 +24,11 @@ impl Timestamp {
         Timestamp(seconds.saturating_mul(1_000_000_000))
     }
 
+    /// Every digit that there is, for hashes.
+    pub const fn nanos(self) -> i64 {
+        self.0
+    }
+
     pub const fn micros(self) -> i64 {
         self.0.div_euclid(1_000)
     }

@@ -12,6 +12,16 @@ pub mod receipt;
 pub mod refusal;
 pub mod wire;
 
+pub mod canonical;
+pub mod chain;
+pub mod export;
+pub mod projection;
+pub mod replay;
+pub mod signer;
+pub mod transition;
+#[cfg(test)]
+mod golden;
+
 pub use caller::{Caller, Credential, Owner, User};
 pub use instant::{Clock, Ids, Timestamp};
 pub use operation::{Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed};

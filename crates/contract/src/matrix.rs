@@ -386,6 +386,10 @@ section! {
         row { runtime StreamsSubscribe = "streams.subscribe", GET "/streams/:stream"
             (paths::StreamPath, spacetime::FollowStream, Nothing) -> [200] Streamed<EventStream>,
             by service, open, may [StaleCursor], reads ["last-event-id"] }
+        /// The runs that the caller may see, newest first.
+        row { runtime RunsList = "runs.list", GET "/admin/v1/runs"
+            (Nothing, runs::ListRuns, Nothing) -> [200] runs::RunList,
+            by service, open, may [], reads [] }
         /// Recomputes a projection from its log and repairs it.
         row { runtime ProjectorsRebuild = "projectors.rebuild", POST "/admin/v1/projectors/:run_id/rebuild"
             (paths::RunPath, Nothing, Nothing) -> [200] projectors::RebuildReply,

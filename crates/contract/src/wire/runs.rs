@@ -155,3 +155,40 @@ pub enum Appended {
     Run(Box<RunReply>),
     Position(EventPosition),
 }
+
+/// Which runs to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListRuns {
+    /// 1 to 500, 50 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<RunStatus>,
+    /// `next` of an earlier answer: continue behind this run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Uuid>,
+}
+
+impl crate::operation::Query for ListRuns {}
+
+/// A run without its events.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunLine {
+    pub id: Uuid,
+    pub worker_id: Option<String>,
+    pub status: RunStatus,
+    pub latest_seq: u64,
+    #[schemars(with = "serde_json::Value")]
+    pub metadata: Box<RawValue>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Newest first.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RunList {
+    pub runs: Vec<RunLine>,
+    /// Give this as `before` for the next page; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Uuid>,
+}

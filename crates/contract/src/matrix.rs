@@ -9,7 +9,7 @@
 
 use crate::{
     operation::{
-        Answer, Ask, Authority, Body, Class, Enveloped, EventStream, Forward, Handle, Lane, Method, Mount, Ndjson,
+        Answer, Ask, Authority, Body, Cacheable, Class, Enveloped, EventStream, Forward, Handle, Lane, Method, Mount, Ndjson,
         Nothing, Operation, PathParams, Prometheus, Reply, Row, Shape, Streamed, body_schema, query_schema,
         sealed::Sealed,
     },
@@ -244,7 +244,7 @@ section! {
             by service, gated, may [Conflict], reads ["prefer"] }
         /// What was done in a run, hashed and signed, computed from its log.
         row { authority RunsReceipt = "runs.receipt", GET "/internal/v1/runs/:run_id/receipt"
-            (paths::RunPath, Nothing, Nothing) -> [200] Receipt,
+            (paths::RunPath, Nothing, Nothing) -> [200 304] Cacheable<Receipt>,
             by service, open, may [], reads ["if-none-match"] }
         /// The run told again as lines of canonical JSON.
         row { authority RunsReplay = "runs.replay", GET "/internal/v1/runs/:run_id/replay"

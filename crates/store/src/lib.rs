@@ -12,6 +12,7 @@ mod row;
 mod seal;
 mod statement;
 mod store;
+pub mod tables;
 mod transaction;
 mod value;
 

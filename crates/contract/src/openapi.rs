@@ -106,11 +106,7 @@ fn responses(row: &Row, service: Service, generator: &mut SchemaGenerator) -> Ma
     let mut out = Map::new();
     for status in row.success {
         if *status == 304 {
-<<<<<<< HEAD
             out.insert(status.to_string(), json!({"description": "What the caller has is still true."}));
-=======
-            out.insert(status.to_string(), json!({"description": "Unchanged since the given entity tag."}));
->>>>>>> control
             continue;
         }
         let content = match (row.shape.reply)(generator) {

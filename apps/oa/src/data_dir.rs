@@ -139,9 +139,14 @@ impl DataDir {
         read_key(&path, key.check)
     }
 
+    /// Where the token lies.
+    pub fn token_path(&self) -> PathBuf {
+        self.keys_path().join(TOKEN.file)
+    }
+
     /// The token in this directory, if a server has made one.
     pub fn token(&self) -> Result<Option<SecretString>, Failure> {
-        let path = self.keys_path().join(TOKEN.file);
+        let path = self.token_path();
         match path.exists() {
             true => read_key(&path, TOKEN.check).map(Some),
             false => Ok(None),

@@ -1,1 +1,22 @@
-//! placeholder
+//! The runtime service: the authority for `/internal/v1/*`. One folder per first path word, one file per
+//! operation. It knows neither HTTP servers nor SQL text nor the control service.
+
+pub mod auth;
+pub mod background;
+pub mod comms;
+pub mod config;
+pub mod fraud;
+pub mod health;
+pub mod hub;
+pub mod openapi;
+pub mod projectors;
+pub mod route_ownership;
+pub mod runs;
+pub mod runtime;
+pub mod spacetime;
+pub mod streams;
+pub mod sync;
+pub mod workers;
+
+pub use config::{AuthMode, Config, ConfigError, WriteMode};
+pub use runtime::{Parts, Runtime};

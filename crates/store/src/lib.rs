@@ -1,1 +1,26 @@
-//! placeholder
+//! Decides how everything is kept: one SQL text, two engines, and one waist between the commands of the
+//! system and both of them.
+
+mod config;
+mod engine;
+pub mod idempotency;
+mod job;
+mod measure;
+mod migrate;
+pub mod outbox;
+mod row;
+mod seal;
+mod statement;
+mod store;
+pub mod tables;
+mod transaction;
+mod value;
+
+pub use config::{OpenError, PostgresConfig, SqliteConfig, StoreConfig};
+pub use engine::{EngineKind, OnCommit};
+pub use job::{Key, Keys};
+pub use row::{FromColumn, FromRow, Row};
+pub use statement::Statement;
+pub use store::{Health, Store};
+pub use transaction::{Tx, Wake};
+pub use value::Value;

@@ -1,0 +1,167 @@
+//! Decides who may call the authority: a bearer service token, or a signed header that binds the request and
+//! is good once (architecture §7).
+
+use std::{
+    collections::HashMap,
+    sync::Mutex,
+};
+
+use oa_contract::{
+    Caller, Class, Code, Presented, Refusal, Timestamp,
+    credential::{self, Bound, Verified},
+};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::config::AuthMode;
+
+/// Nonces remembered at one time. Each is forgotten when its credential has expired; beyond the limit new
+/// credentials are refused rather than old ones forgotten early.
+const NONCE_LIMIT: usize = 200_000;
+
+/// The keys that are believed, and the nonces already seen.
+pub struct Gate {
+    mode: AuthMode,
+    secrets: Vec<Vec<u8>>,
+    token_hash: Option<[u8; 32]>,
+    nonces: Mutex<Nonces>,
+}
+
+#[derive(Default)]
+struct Nonces {
+    seen: HashMap<String, Timestamp>,
+    swept_at: Option<Timestamp>,
+}
+
+impl Gate {
+    /// `secrets`: the first signs, all of them verify. `token`: the bearer service token.
+    pub fn new(mode: AuthMode, secrets: Vec<Vec<u8>>, token: Option<&str>) -> Self {
+        let token_hash = token.map(|token| Sha256::digest(token).into());
+        Gate { mode, secrets, token_hash, nonces: Mutex::default() }
+    }
+
+    /// Who is calling a row of this class.
+    pub fn admit(&self, class: Class, presented: Presented<'_>, now: Timestamp) -> Result<Caller, Refusal> {
+        if class == Class::Anyone || self.mode == AuthMode::Off {
+            return Ok(Caller::Anyone);
+        }
+        let caller = match (presented.signature, presented.authorization) {
+            (Some(header), _) => self.signed(header, presented, now)?,
+            (None, Some(header)) => self.bearer(header)?,
+            (None, None) if self.mode == AuthMode::Permissive => Caller::Anyone,
+            (None, None) => {
+                return Err(unauthorized("this route asks for a service credential: send `Authorization: Bearer <service token>`, or a signed header"));
+            }
+        };
+        match (class, caller.owner()) {
+            (Class::Operator, Some(_)) => Err(Refusal::forbidden("this route is for operators: a credential bound to one owner does not open it")),
+            _ => Ok(caller),
+        }
+    }
+
+    fn bearer(&self, header: &str) -> Result<Caller, Refusal> {
+        let token = header.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty());
+        let token = token.ok_or_else(|| unauthorized("the authorization header is not of the form `Bearer <token>`"))?;
+        let given: [u8; 32] = Sha256::digest(token).into();
+        match self.token_hash.is_some_and(|known| bool::from(known.ct_eq(&given))) {
+            true => Ok(Caller::Service { name: "token".into(), owner: None }),
+            false => Err(unauthorized("the service token is not the one that this runtime knows")),
+        }
+    }
+
+    fn signed(&self, header: &str, presented: Presented<'_>, now: Timestamp) -> Result<Caller, Refusal> {
+        let bound = Bound { method: presented.method, path: presented.path, body: presented.body };
+        let verified = credential::verify(&self.secrets, header, bound, now).map_err(unauthorized)?;
+        if !verified.bound && self.mode == AuthMode::Required {
+            return Err(unauthorized("the credential does not bind method, path and body"));
+        }
+        self.once(&verified, now)?;
+        Ok(Caller::Service { name: "signature".into(), owner: verified.owner })
+    }
+
+    /// A nonce is good once, as long as its credential could be.
+    fn once(&self, verified: &Verified, now: Timestamp) -> Result<(), Refusal> {
+        let mut nonces = self.nonces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if nonces.swept_at.is_none_or(|swept| now.millis_since(swept) > 10_000) {
+            nonces.seen.retain(|_, expires| *expires >= now);
+            nonces.swept_at = Some(now);
+        }
+        if nonces.seen.len() >= NONCE_LIMIT {
+            let mut refusal = Refusal::unavailable("too many signed requests in a short time; use a bearer service token, or wait");
+            refusal.retry_after_ms = Some(10_000);
+            return Err(refusal);
+        }
+        match nonces.seen.insert(verified.nonce.clone(), verified.expires_at) {
+            Some(_) => Err(unauthorized("the credential was used before: make a new one for each request")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn unauthorized(why: &str) -> Refusal {
+    Refusal::new(Code::Unauthorized, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use oa_contract::Owner;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_770_000_000);
+
+    fn gate(mode: AuthMode) -> Gate {
+        Gate::new(mode, vec![b"secret".to_vec()], Some("oa_st_1"))
+    }
+
+    fn presented<'a>(authorization: Option<&'a str>, signature: Option<&'a str>) -> Presented<'a> {
+        Presented { method: "POST", path: "/internal/v1/runs", authorization, signature, cookie: None, body: b"{}", peer: "127.0.0.1" }
+    }
+
+    fn signature(nonce: &str, owner: Option<&Owner>) -> String {
+        let bound = Bound { method: "POST", path: "/internal/v1/runs", body: b"{}" };
+        credential::sign(b"secret", bound, owner, nonce.into(), NOW, 60)
+    }
+
+    #[test]
+    fn without_a_credential_required_refuses_and_permissive_and_off_admit() {
+        assert_eq!(gate(AuthMode::Required).admit(Class::Service, presented(None, None), NOW).expect_err("refused").code, Code::Unauthorized);
+        assert_eq!(gate(AuthMode::Permissive).admit(Class::Service, presented(None, None), NOW), Ok(Caller::Anyone));
+        assert_eq!(gate(AuthMode::Off).admit(Class::Service, presented(None, None), NOW), Ok(Caller::Anyone));
+    }
+
+    #[test]
+    fn a_wrong_credential_is_refused_even_where_none_is_needed() {
+        let refused = gate(AuthMode::Permissive).admit(Class::Service, presented(Some("Bearer nope"), None), NOW);
+        assert_eq!(refused.expect_err("refused").code, Code::Unauthorized);
+    }
+
+    #[test]
+    fn the_service_token_opens_every_row() {
+        let caller = gate(AuthMode::Required).admit(Class::Operator, presented(Some("Bearer oa_st_1"), None), NOW).expect("admitted");
+        assert_eq!(caller.owner(), None);
+    }
+
+    #[test]
+    fn a_signed_header_is_good_once_and_carries_its_owner() {
+        let gate = gate(AuthMode::Required);
+        let header = signature("n1", Some(&Owner::User(7)));
+        let caller = gate.admit(Class::Service, presented(None, Some(&header)), NOW).expect("admitted");
+        assert_eq!(caller.owner(), Some(Owner::User(7)));
+        assert!(gate.admit(Class::Service, presented(None, Some(&header)), NOW).is_err());
+        let header = signature("n2", Some(&Owner::User(7)));
+        assert_eq!(gate.admit(Class::Operator, presented(None, Some(&header)), NOW).expect_err("refused").code, Code::Forbidden);
+    }
+
+    #[test]
+    fn nonces_are_forgotten_when_their_credentials_have_expired() {
+        let gate = gate(AuthMode::Required);
+        let header = signature("n1", None);
+        gate.admit(Class::Service, presented(None, Some(&header)), NOW).expect("admitted");
+        let later = NOW.plus_seconds(200);
+        let bound = Bound { method: "POST", path: "/internal/v1/runs", body: b"{}" };
+        let header = credential::sign(b"secret", bound, None, "n2".into(), later, 60);
+        gate.admit(Class::Service, presented(None, Some(&header)), later).expect("admitted");
+        assert_eq!(gate.nonces.lock().expect("lock").seen.len(), 1);
+    }
+}

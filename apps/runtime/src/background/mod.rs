@@ -1,0 +1,60 @@
+//! What runs by itself beside the requests: the publisher that numbers streams, and the sweeper that fails
+//! silent workers. Both work on the store alone, so any number of replicas may run them.
+
+pub mod publisher;
+pub mod sweeper;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use oa_contract::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use crate::Runtime;
+
+/// When each background task last came round, for `/readyz`.
+#[derive(Default)]
+pub struct Heartbeats {
+    publisher: AtomicI64,
+    sweeper: AtomicI64,
+}
+
+impl Heartbeats {
+    pub fn publisher_beats(&self, now: Timestamp) {
+        self.publisher.store(now.micros(), Ordering::Relaxed);
+    }
+
+    pub fn sweeper_beats(&self, now: Timestamp) {
+        self.sweeper.store(now.micros(), Ordering::Relaxed);
+    }
+
+    pub fn publisher_alive(&self, now: Timestamp, patience: Duration) -> bool {
+        alive(&self.publisher, now, patience)
+    }
+
+    pub fn sweeper_alive(&self, now: Timestamp, patience: Duration) -> bool {
+        alive(&self.sweeper, now, patience)
+    }
+}
+
+fn alive(beat: &AtomicI64, now: Timestamp, patience: Duration) -> bool {
+    let age = now.millis_since(Timestamp::from_micros(beat.load(Ordering::Relaxed)));
+    u128::try_from(age.max(0)).unwrap_or(u128::MAX) <= patience.as_millis()
+}
+
+/// Starts the background tasks; they end when the token is cancelled.
+pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::JoinSet<()> {
+    let mut tasks = tokio::task::JoinSet::new();
+    runtime.heartbeats.publisher_beats(runtime.now());
+    runtime.heartbeats.sweeper_beats(runtime.now());
+    let (a, b) = (runtime.clone(), runtime.clone());
+    let (stop_a, stop_b) = (stop.clone(), stop.clone());
+    tasks.spawn(async move { stop_a.run_until_cancelled(publisher::run(&a)).await.unwrap_or_default() });
+    tasks.spawn(async move { stop_b.run_until_cancelled(sweeper::run(&b)).await.unwrap_or_default() });
+    tasks
+}

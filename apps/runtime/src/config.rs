@@ -1,0 +1,247 @@
+//! Decides what an operator can set, under the names of the specification (runtime-core §4). A value that does
+//! not parse stops the start, with the variable's name.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use oa_contract::signer::Signer;
+
+/// A variable that cannot be used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub variable: &'static str,
+    pub problem: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} cannot be used: {}", self.variable, self.problem)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Whether `/internal/v1/*` asks for credentials.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Every call carries one.
+    #[default]
+    Required,
+    /// A call may carry one; a wrong one is refused.
+    Permissive,
+    /// Nobody is asked. Loopback binds only.
+    Off,
+}
+
+/// Who writes here (runtime-core §5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteMode {
+    #[default]
+    RustActive,
+    ShadowOnly,
+    ReadOnly,
+}
+
+impl WriteMode {
+    pub const fn name(self) -> &'static str {
+        match self {
+            WriteMode::RustActive => "rust_active",
+            WriteMode::ShadowOnly => "shadow_only",
+            WriteMode::ReadOnly => "read_only",
+        }
+    }
+
+    pub const fn writes_enabled(self) -> bool {
+        matches!(self, WriteMode::RustActive)
+    }
+}
+
+/// The runtime's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub bind_addr: SocketAddr,
+    pub service_name: String,
+    pub build_sha: String,
+    pub write_mode: WriteMode,
+    pub auth_mode: AuthMode,
+    /// Worker base URLs may lead into private networks.
+    pub allow_private_networks: bool,
+    pub verifier_strict: bool,
+    /// x-only public keys, lower-case hex.
+    pub allowed_signers: Vec<String>,
+    pub heartbeat_stale_after_ms: i64,
+    /// A running worker that has been silent for so long is failed by the sweeper.
+    pub heartbeat_lost_after_ms: i64,
+    pub db_configured: bool,
+    /// How many messages of a worker or fleet stream are kept.
+    pub lifecycle_retention: u64,
+    /// How many messages of any other stream are kept.
+    pub fallback_retention: u64,
+    /// Events that a run may hold.
+    pub run_event_limit: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            bind_addr: SocketAddr::from(([127, 0, 0, 1], 4100)),
+            service_name: "runtime".into(),
+            build_sha: "dev".into(),
+            write_mode: WriteMode::default(),
+            auth_mode: AuthMode::default(),
+            allow_private_networks: false,
+            verifier_strict: false,
+            allowed_signers: Vec::new(),
+            heartbeat_stale_after_ms: 120_000,
+            heartbeat_lost_after_ms: 360_000,
+            db_configured: true,
+            lifecycle_retention: 10_000,
+            fallback_retention: 500,
+            run_event_limit: 10_000_000,
+        }
+    }
+}
+
+/// Where the value of a variable comes from; the environment, a file, or a test.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+impl Config {
+    /// Reads every variable that the runtime knows.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
+        let defaults = Config::default();
+        let stale = parsed(lookup, "RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", defaults.heartbeat_stale_after_ms)?.max(1);
+        let config = Config {
+            bind_addr: parsed(lookup, "RUNTIME_BIND_ADDR", defaults.bind_addr)?,
+            service_name: lookup("RUNTIME_SERVICE_NAME").unwrap_or(defaults.service_name),
+            build_sha: lookup("RUNTIME_BUILD_SHA").unwrap_or(defaults.build_sha),
+            write_mode: write_mode(lookup)?,
+            auth_mode: auth_mode(lookup)?,
+            allow_private_networks: boolean(lookup, "RUNTIME_ALLOW_PRIVATE_NETWORKS", false)?,
+            verifier_strict: boolean(lookup, "RUNTIME_VERIFIER_STRICT", false)?,
+            allowed_signers: signers(lookup)?,
+            heartbeat_stale_after_ms: stale,
+            heartbeat_lost_after_ms: parsed(lookup, "RUNTIME_WORKER_HEARTBEAT_LOST_AFTER_MS", stale.saturating_mul(3))?.max(stale),
+            db_configured: true,
+            lifecycle_retention: at_least_one(lookup, "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS", defaults.lifecycle_retention)?,
+            fallback_retention: at_least_one(lookup, "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", defaults.fallback_retention)?,
+            run_event_limit: at_least_one(lookup, "RUNTIME_RUN_EVENT_LIMIT", defaults.run_event_limit)?,
+        };
+        config.off_only_on_loopback()
+    }
+
+    fn off_only_on_loopback(self) -> Result<Self, ConfigError> {
+        match self.auth_mode == AuthMode::Off && !self.bind_addr.ip().is_loopback() {
+            true => Err(ConfigError {
+                variable: "RUNTIME_INTERNAL_AUTH_MODE",
+                problem: format!("`off` is for loopback binds only, and RUNTIME_BIND_ADDR is {}", self.bind_addr),
+            }),
+            false => Ok(self),
+        }
+    }
+}
+
+/// The key that signs receipts, if there is one.
+pub fn receipt_signer(lookup: Lookup<'_>) -> Result<Option<Signer>, ConfigError> {
+    const VARIABLE: &str = "RUNTIME_BRIDGE_NOSTR_SECRET_KEY";
+    match lookup(VARIABLE).filter(|key| !key.trim().is_empty()) {
+        None => Ok(None),
+        Some(key) => match Signer::from_secret(key.trim()) {
+            Ok(signer) => Ok(Some(signer)),
+            Err(error) => Err(ConfigError { variable: VARIABLE, problem: error.to_string() }),
+        },
+    }
+}
+
+fn parsed<T: FromStr>(lookup: Lookup<'_>, variable: &'static str, default: T) -> Result<T, ConfigError>
+where
+    T::Err: fmt::Display,
+{
+    match lookup(variable) {
+        None => Ok(default),
+        Some(text) => text.trim().parse().map_err(|error| ConfigError { variable, problem: format!("{text:?}: {error}") }),
+    }
+}
+
+fn at_least_one(lookup: Lookup<'_>, variable: &'static str, default: u64) -> Result<u64, ConfigError> {
+    match parsed(lookup, variable, default)? {
+        0 => Err(ConfigError { variable, problem: "must be at least 1".into() }),
+        number => Ok(number),
+    }
+}
+
+fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+    let Some(text) = lookup(variable) else { return Ok(default) };
+    match text.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err(ConfigError { variable, problem: format!("{text:?} is neither true nor false") }),
+    }
+}
+
+fn write_mode(lookup: Lookup<'_>) -> Result<WriteMode, ConfigError> {
+    const VARIABLE: &str = "RUNTIME_AUTHORITY_WRITE_MODE";
+    let Some(text) = lookup(VARIABLE) else { return Ok(WriteMode::default()) };
+    let named = text.trim().to_ascii_lowercase();
+    [WriteMode::RustActive, WriteMode::ShadowOnly, WriteMode::ReadOnly]
+        .into_iter()
+        .find(|mode| mode.name() == named)
+        .ok_or_else(|| ConfigError { variable: VARIABLE, problem: format!("{text:?} is none of rust_active, shadow_only, read_only") })
+}
+
+fn auth_mode(lookup: Lookup<'_>) -> Result<AuthMode, ConfigError> {
+    const VARIABLE: &str = "RUNTIME_INTERNAL_AUTH_MODE";
+    let Some(text) = lookup(VARIABLE) else { return Ok(AuthMode::default()) };
+    match text.trim().to_ascii_lowercase().as_str() {
+        "required" => Ok(AuthMode::Required),
+        "permissive" => Ok(AuthMode::Permissive),
+        "off" => Ok(AuthMode::Off),
+        _ => Err(ConfigError { variable: VARIABLE, problem: format!("{text:?} is none of required, permissive, off") }),
+    }
+}
+
+fn signers(lookup: Lookup<'_>) -> Result<Vec<String>, ConfigError> {
+    const VARIABLE: &str = "RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS";
+    let text = lookup(VARIABLE).unwrap_or_default();
+    let keys: Vec<String> = text.split(',').map(|key| key.trim().to_ascii_lowercase()).filter(|key| !key.is_empty()).collect();
+    match keys.iter().find(|key| key.len() != 64 || !key.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        Some(key) => Err(ConfigError { variable: VARIABLE, problem: format!("{key:?} is not 64 hex digits") }),
+        None => Ok(keys),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::read(&|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn nothing_set_means_the_specified_defaults() {
+        let config = read(&[]).expect("defaults");
+        assert_eq!(config.bind_addr.to_string(), "127.0.0.1:4100");
+        assert_eq!(config.auth_mode, AuthMode::Required);
+        assert_eq!(config.heartbeat_stale_after_ms, 120_000);
+    }
+
+    #[test]
+    fn a_value_that_does_not_parse_stops_the_start_with_its_name() {
+        for (name, value) in [
+            ("RUNTIME_BIND_ADDR", "localhost:1"),
+            ("RUNTIME_AUTHORITY_WRITE_MODE", "maybe"),
+            ("RUNTIME_VERIFIER_STRICT", "2"),
+            ("RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", ""),
+            ("RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS", "abc"),
+            ("RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", "0"),
+        ] {
+            assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
+        }
+    }
+
+    #[test]
+    fn authentication_cannot_be_switched_off_beyond_loopback() {
+        let refused = read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")]).expect_err("refused");
+        assert_eq!(refused.variable, "RUNTIME_INTERNAL_AUTH_MODE");
+        assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).is_ok());
+    }
+}

@@ -1,0 +1,101 @@
+//! What every operation of the authority works with: the store, the clock, the ids, and nothing global.
+
+use std::{sync::Arc, time::Duration};
+
+use oa_contract::{
+    Caller, Class, Clock, Code, Ids, Port, Presented, Refusal, Service, Stop, Timestamp,
+    receipt::VerifierPolicy,
+    signer::Signer,
+};
+use oa_fetch::{FetchError, Fetcher, Policy};
+use oa_store::Store;
+
+use crate::{auth::Gate, background::Heartbeats, config::Config, hub::Hub};
+
+/// What a runtime is made of; `oa` and the tests make it.
+pub struct Parts {
+    pub config: Config,
+    pub store: Store,
+    /// The hub that was given to the store as its wake.
+    pub hub: Arc<Hub>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    /// Signs receipts, if there is a key.
+    pub signer: Option<Signer>,
+    /// Secrets of signed service credentials: the first signs, all verify.
+    pub secrets: Vec<Vec<u8>>,
+    /// The bearer service token.
+    pub service_token: Option<String>,
+    /// Renders the process's metrics.
+    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether the process is draining.
+    pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+/// The authority. Cheap to share behind an `Arc`.
+pub struct Runtime {
+    pub config: Config,
+    pub store: Store,
+    pub hub: Arc<Hub>,
+    pub clock: Arc<dyn Clock>,
+    pub ids: Arc<dyn Ids>,
+    pub signer: Option<Signer>,
+    pub verifier: VerifierPolicy,
+    pub fetcher: Fetcher,
+    pub heartbeats: Heartbeats,
+    pub started_at: Timestamp,
+    pub(crate) openapi: Arc<str>,
+    pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    gate: Gate,
+}
+
+impl Runtime {
+    pub fn new(parts: Parts) -> Result<Self, FetchError> {
+        let config = parts.config;
+        let policy = Policy { allow_private_networks: config.allow_private_networks, timeout: Duration::from_secs(2), ..Policy::default() };
+        Ok(Runtime {
+            gate: Gate::new(config.auth_mode, parts.secrets, parts.service_token.as_deref()),
+            verifier: VerifierPolicy { strict: config.verifier_strict, active_signers: config.allowed_signers.clone() },
+            fetcher: Fetcher::new(policy)?,
+            heartbeats: Heartbeats::default(),
+            started_at: parts.clock.now(),
+            openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),
+            config,
+            store: parts.store,
+            hub: parts.hub,
+            clock: parts.clock,
+            ids: parts.ids,
+            signer: parts.signer,
+            metrics: parts.metrics,
+            draining: parts.draining,
+        })
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+impl Port for Runtime {
+    const SERVICE: Service = Service::Runtime;
+
+    async fn authenticate(&self, class: Class, presented: Presented<'_>) -> Result<Caller, Stop> {
+        Ok(self.gate.admit(class, presented, self.now())?)
+    }
+
+    fn admits_writes(&self) -> Result<(), Refusal> {
+        let mode = self.config.write_mode;
+        match mode.writes_enabled() {
+            true => Ok(()),
+            false => {
+                let message = format!("runtime authority writes are disabled in mode {}", mode.name());
+                Err(Refusal::new(Code::WritePathFrozen, message))
+            }
+        }
+    }
+
+    fn request_id(&self) -> String {
+        format!("req_{}", self.ids.uuid32())
+    }
+}

@@ -1,0 +1,1 @@
+SELECT beats FROM store_probe WHERE id = 1

@@ -33,8 +33,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::{io::AsyncWrite, sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
+pub use self::process::Signals;
 use self::{
-    process::{Signals, locked},
+    process::locked,
     recorder::{End, Recorder, Seen},
     sender::{Progress, Sender, Verdict, start_run},
     spool::{Header, Spool},

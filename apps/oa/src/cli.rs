@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use oa_contract::wire::runs::RunStatus;
 use uuid::Uuid;
 
-use crate::{failure::EXIT_CODES, output::Format};
+use crate::{config::SettingFlags, failure::EXIT_CODES, output::Format};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -49,9 +49,22 @@ pub enum Command {
     /// Lists, follows, exports and verifies runs
     #[command(subcommand)]
     Runs(Runs),
+    /// Serves the runtime until SIGTERM or SIGINT, then finishes what was begun
+    Runtime(Server),
     /// Says what is wrong with this set-up, and what to do about it
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Keys, oa.conf and the embedded store are made in the data directory on the first start. \
+--help lists every setting; each is also an environment variable and a line of oa.conf.")]
+pub struct Server {
+    /// Where to listen [default: 127.0.0.1:4100]
+    #[arg(long, value_name = "ADDR")]
+    pub bind: Option<String>,
+    #[command(flatten)]
+    pub settings: SettingFlags,
 }
 
 const EXEC_HELP: &str = "\

@@ -112,11 +112,14 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_BUILD_SHA", Kind::Text, Some("dev"), "What /healthz says was built.";
     "RUNTIME_AUTHORITY_WRITE_MODE", Kind::OneOf(&["rust_active", "shadow_only", "read_only"]), Some("rust_active"), "Whether the runtime takes writes.";
     "RUNTIME_INTERNAL_AUTH_MODE", Kind::OneOf(&["required", "permissive", "off"]), Some("required"), "Whether callers of /internal/v1 must say who they are; off starts on a loopback address only.";
-    "RUNTIME_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "How much a caller is believed; lenient starts on a loopback address only.";
     "RUNTIME_ALLOW_PRIVATE_NETWORKS", Kind::Switch, Some("false"), "Whether addresses that callers give may lie in private networks.";
     "RUNTIME_VERIFIER_STRICT", Kind::Switch, Some("false"), "Whether receipts must be signed.";
     "RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS", Kind::PublicKeys, Some(""), "Which keys may sign receipts; empty means any.";
     "RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", Kind::Count(1), Some("120000"), "After how much silence a worker counts as stale.";
+    "RUNTIME_WORKER_HEARTBEAT_LOST_AFTER_MS", Kind::Count(1), None, "After how much silence a running worker is failed; three times the other when not set.";
+    "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("10000"), "How many messages of a worker's or fleet's stream are kept.";
+    "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("500"), "How many messages of any other stream are kept.";
+    "RUNTIME_RUN_EVENT_LIMIT", Kind::Count(1), Some("10000000"), "How many events a run may hold.";
     "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
     "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";
@@ -125,7 +128,34 @@ pub const RUNTIME: &[Setting] = settings! {
 /// Settings of the control service.
 pub const CONTROL: &[Setting] = settings! {
     "OA_CONTROL_BIND_ADDR", Kind::Address, Some("127.0.0.1:8787"), "Where control listens.";
-    "OA_AUTH_PROVIDER_MODE", Kind::Text, Some("workos"), "Who proves identities; mock starts on a loopback address only.";
+    "OA_CONTROL_STATIC_DIR", Kind::Text, None, "A directory that readiness asks for.";
+    "OA_AUTH_PROVIDER_MODE", Kind::Text, None, "Who proves e-mail addresses; mock works on a loopback address only.";
+    "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, Some("123456"), "The code that the mock provider accepts.";
+    "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
+    "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
+    "OA_AUTH_REFRESH_TTL_SECONDS", Kind::Count(0), Some("2592000"), "How long a refresh token is good.";
+    "OA_RUNTIME_SIGNATURE_TTL_SECONDS", Kind::Count(0), Some("60"), "How long a signed service credential is good, at least 30.";
+    "OA_RUNTIME_PROXY_ERRORS", Kind::OneOf(&["mapped", "legacy"]), Some("mapped"), "Whether refusals of the runtime keep their meaning, or all are 503.";
+    "OA_COMPAT_CONTROL_PROTOCOL_VERSION", Kind::Text, Some("openagents.control.v1"), "The protocol that clients must speak.";
+    "OA_COMPAT_CONTROL_MIN_CLIENT_BUILD_ID", Kind::Text, Some("00000000T000000Z"), "The oldest client build.";
+    "OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID", Kind::Text, None, "The newest client build.";
+    "OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The oldest schema of clients.";
+    "OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The newest schema of clients.";
+    "OA_ROUTE_SPLIT_ENABLED", Kind::Switch, Some("true"), "Whether pages are split between this service and the one before it.";
+    "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "rust, cohort, or legacy.";
+    "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that are ours, separated by commas.";
+    "OA_ROUTE_SPLIT_COHORT_PERCENTAGE", Kind::Count(0), Some("100"), "How much of the cohort is ours, 0 to 100.";
+    "OA_ROUTE_SPLIT_FORCE_LEGACY", Kind::Switch, Some("false"), "Sends every page to the service before this one.";
+    "OA_ROUTE_SPLIT_LEGACY_BASE_URL", Kind::Url, None, "Where the service before this one is.";
+    "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::Text, Some("control_service"), "Which driver runs threads.";
+    "OA_RUNTIME_ROUTING_FORCE_DRIVER" or "OA_RUNTIME_FORCE_DRIVER", Kind::Text, None, "The driver, whatever else is said.";
+    "OA_RUNTIME_FORCE_CONTROL_SERVICE" or "OA_RUNTIME_FORCE_LEGACY", Kind::Switch, None, "Forces the control service's own driver.";
+    "OA_RUNTIME_CANARY_USER_PERCENT", Kind::Count(0), Some("0"), "How many users are canaries, 0 to 100.";
+    "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", Kind::Count(0), Some("0"), "How many autopilots are canaries, 0 to 100.";
+    "OA_RUNTIME_OVERRIDES_ENABLED", Kind::Switch, Some("true"), "Whether routing may be overridden.";
+    "OA_RUNTIME_SHADOW_ENABLED", Kind::Switch, Some("false"), "Whether a second driver is asked in the shadow.";
+    "OA_RUNTIME_SHADOW_SAMPLE_RATE", Kind::Text, Some("1.0"), "How much is asked in the shadow.";
+    "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
 };
 
 /// Every setting, once.
@@ -235,16 +265,10 @@ impl Settings {
         self.get(name)?.parse().ok()
     }
 
-    pub fn on(&self, name: &str) -> bool {
-        self.get(name).and_then(switch).unwrap_or(false)
-    }
-
-    pub fn count(&self, name: &str) -> Option<u64> {
-        self.get(name)?.parse().ok()
-    }
-
-    pub fn items(&self, name: &str) -> Vec<String> {
-        self.get(name).map(|value| list(value).map(str::to_lowercase).collect()).unwrap_or_default()
+    /// What a service reads when it asks for a variable, under its name or its older one.
+    pub fn lookup(&self, name: &str) -> Option<String> {
+        let setting = all().find(|setting| setting.name == name || setting.also == Some(name))?;
+        self.values.get(setting.name).cloned()
     }
 }
 
@@ -357,12 +381,22 @@ mod tests {
     }
 
     #[test]
+    fn a_service_finds_a_value_under_the_older_name_too() {
+        let directory = scratch();
+        let environment = |name: &str| (name == "OA_RUNTIME_SIGNATURE_SECRET").then(|| "s".to_owned());
+        let settings = Settings::load(&SettingFlags::default(), &environment, &DataDir::at(directory.path())).expect("settings");
+        for name in ["RUNTIME_SIGNATURE_SECRET", "OA_RUNTIME_SIGNATURE_SECRET"] {
+            assert_eq!(settings.lookup(name).as_deref(), Some("s"));
+        }
+    }
+
+    #[test]
     fn every_setting_has_a_flag() {
         let command = SettingFlags::augment_args(Command::new("oa"));
-        let matches = command.try_get_matches_from(["oa", "--runtime-trust-mode", "lenient"]).expect("a flag");
+        let matches = command.try_get_matches_from(["oa", "--runtime-internal-auth-mode", "permissive"]).expect("a flag");
         let flags = SettingFlags::from_arg_matches(&matches).expect("flags");
         let directory = scratch();
         let settings = Settings::load(&flags, &|_| None, &DataDir::at(directory.path())).expect("settings");
-        assert_eq!(settings.get("RUNTIME_TRUST_MODE"), Some("lenient"));
+        assert_eq!(settings.get("RUNTIME_INTERNAL_AUTH_MODE"), Some("permissive"));
     }
 }

@@ -139,9 +139,14 @@ impl DataDir {
         read_key(&path, key.check)
     }
 
+    /// Where the token lies.
+    pub fn token_path(&self) -> PathBuf {
+        self.keys_path().join(TOKEN.file)
+    }
+
     /// The token in this directory, if a server has made one.
     pub fn token(&self) -> Result<Option<SecretString>, Failure> {
-        let path = self.keys_path().join(TOKEN.file);
+        let path = self.token_path();
         match path.exists() {
             true => read_key(&path, TOKEN.check).map(Some),
             false => Ok(None),
@@ -181,7 +186,25 @@ impl DataDir {
             control: here.control.clone().or(before.control),
             pid: here.pid,
         };
-        let text = serde_json::to_vec(&all).map_err(|error| Failure::wrong(error.to_string()))?;
+        self.write_endpoints(&all)
+    }
+
+    /// Takes back what `announce` said, unless another process has said something else since.
+    pub fn withdraw(&self, here: &Endpoints) -> Result<(), Failure> {
+        let Some(said) = self.endpoints()? else { return Ok(()) };
+        let left = Endpoints {
+            runtime: said.runtime.filter(|url| here.runtime.as_ref() != Some(url)),
+            control: said.control.filter(|url| here.control.as_ref() != Some(url)),
+            pid: said.pid,
+        };
+        match (&left.runtime, &left.control) {
+            (None, None) => fs::remove_file(self.endpoints_path()).map_err(|error| Failure::file(&self.endpoints_path(), &error)),
+            _ => self.write_endpoints(&left),
+        }
+    }
+
+    fn write_endpoints(&self, all: &Endpoints) -> Result<(), Failure> {
+        let text = serde_json::to_vec(all).map_err(|error| Failure::wrong(error.to_string()))?;
         write_atomically(&self.endpoints_path(), &text)
     }
 }
@@ -348,8 +371,13 @@ pub mod tests {
         assert_eq!(data.endpoints().expect("read"), None);
         let runtime = Endpoints { runtime: Some("http://127.0.0.1:4100".into()), control: None, pid: 1 };
         data.announce(&runtime).expect("written");
-        data.announce(&Endpoints { runtime: None, control: Some("http://127.0.0.1:8787".into()), pid: 2 }).expect("written");
+        let control = Endpoints { runtime: None, control: Some("http://127.0.0.1:8787".into()), pid: 2 };
+        data.announce(&control).expect("written");
         let both = data.endpoints().expect("read").expect("there");
-        assert_eq!((both.runtime, both.control.as_deref(), both.pid), (runtime.runtime, Some("http://127.0.0.1:8787"), 2));
+        assert_eq!((&both.runtime, &both.control, both.pid), (&runtime.runtime, &control.control, 2));
+        data.withdraw(&runtime).expect("withdrawn");
+        assert_eq!(data.endpoints().expect("read"), Some(control.clone()));
+        data.withdraw(&control).expect("withdrawn");
+        assert_eq!(data.endpoints().expect("read"), None);
     }
 }

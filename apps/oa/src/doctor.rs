@@ -145,7 +145,7 @@ fn space(data: &DataDir) -> Finding {
     match statvfs(nearest) {
         Err(error) => Finding::wrong("disk", format!("{}: {error}", nearest.display()), "check the file system"),
         Ok(stat) => {
-            let free = (stat.blocks_available() as u64).saturating_mul(stat.fragment_size() as u64);
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let is = format!("{} MiB free", free / (1024 * 1024));
             match free < LITTLE_SPACE {
                 true => Finding::wrong("disk", is, "make room: a store that cannot write stops taking events"),

@@ -13,6 +13,7 @@ mod runs;
 #[cfg(test)]
 mod simulated;
 mod system;
+mod up;
 
 use std::process::ExitCode;
 
@@ -51,11 +52,25 @@ fn main() -> ExitCode {
     }
 }
 
+/// JSON lines on stderr, as much as RUST_LOG says.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
 async fn perform(cli: Cli) -> Result<u8, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Exec(exec) => record(exec, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
+        Command::Runtime(args) => {
+            let data = DataDir::at(&common.data);
+            let mut flags = args.settings;
+            flags.or_give("RUNTIME_BIND_ADDR", args.bind);
+            let settings = Settings::load(&flags, &process_environment, &data)?;
+            log_to_stderr();
+            up::runtime(&data, settings, common.output).await.map(|()| OK)
+        }
         Command::Doctor => {
             let (data, settings, place) = around(&common)?;
             doctor::examine(&data, &settings, &place, common.output).await

@@ -33,8 +33,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::{io::AsyncWrite, sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
+pub use self::process::Signals;
 use self::{
-    process::{Signals, locked},
+    process::locked,
     recorder::{End, Recorder, Seen},
     sender::{Progress, Sender, Verdict, start_run},
     spool::{Header, Spool},
@@ -86,7 +87,8 @@ where
     let command = command_of(&order.argv)?;
     let client = around.place.client()?;
     let target = Target::open(&order, &command, &client).await?;
-    let spool = Arc::new(make_spool(&around, &target)?);
+    let finish = order.run.is_none() || order.finish;
+    let spool = Arc::new(make_spool(&around, &target, finish)?);
     let mut signals = Signals::catch().map_err(|error| not_started(format!("signals cannot be caught: {error}")))?;
     let delivery = Delivery::begin(client, spool.clone(), target.run_id, target.start);
     let recorder = Arc::new(Mutex::new(Recorder::new(spool.clone(), target.prefix, command)));
@@ -96,7 +98,6 @@ where
     if let (Some(error), true) = (&end.error, end.signal.is_none()) {
         around.format.note(&format!("{}: {error}", order.argv[0].to_string_lossy()));
     }
-    let finish = order.run.is_none() || order.finish;
     let seen = match locked(&recorder).ended(&end, finish) {
         Ok(seen) => seen,
         Err(error) => {
@@ -121,6 +122,9 @@ pub async fn resume(path: &Path, patience: Duration, around: Around<'_>) -> Resu
     let delivery = Delivery::begin(around.place.client()?, spool.clone(), header.run_id, header.start);
     let delivered = delivery.finish(patience, &mut signals).await;
     report(&around, &spool, &delivered, None, true).await;
+    if header.finishes && matches!(delivered.outcome, Outcome::All) && !delivered.finished {
+        around.format.note("the recording broke off before its command had ended: what became of the command is not known, and its run stays open");
+    }
     Ok(match delivered.outcome {
         Outcome::All | Outcome::AllButTheEnd(_) => OK,
         Outcome::Stopped(_) => REFUSED,
@@ -233,9 +237,9 @@ fn metadata_of(order: &Order, command: &Value) -> Result<Box<serde_json::value::
     serde_json::value::to_raw_value(&metadata).map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn make_spool(around: &Around<'_>, target: &Target) -> Result<Spool, Failure> {
+fn make_spool(around: &Around<'_>, target: &Target, finish: bool) -> Result<Spool, Failure> {
     let path = around.data.create_spool().map_err(not_started)?.join(&target.file);
-    let header = Header::new(&around.place.url, target.run_id, target.start.clone());
+    let header = Header::new(&around.place.url, target.run_id, target.start.clone(), finish);
     Spool::create(&path, &header).map_err(|error| not_started(Failure::file(&path, &error)))
 }
 
@@ -251,6 +255,8 @@ struct Delivered {
     client: Client,
     run_id: Option<Uuid>,
     events: u64,
+    /// Whether we ended the run.
+    finished: bool,
     outcome: Outcome,
 }
 
@@ -266,7 +272,7 @@ enum Outcome {
 
 impl Delivery {
     fn begin(client: Client, spool: Arc<Spool>, run_id: Option<Uuid>, start: Option<StartRun>) -> Self {
-        let first = Progress { run_id, last: Instant::now(), events: 0, trouble: None };
+        let first = Progress { run_id, last: Instant::now(), events: 0, finished: false, trouble: None };
         let (tell, progress) = watch::channel(first);
         let sender = Sender { client: client.clone(), spool, run_id, start };
         Delivery { task: tokio::spawn(sender.send(tell)), progress, client }
@@ -295,7 +301,7 @@ impl Delivery {
             let _ = (&mut self.task).await;
         }
         let progress = self.progress.borrow().clone();
-        Delivered { client: self.client, run_id: progress.run_id, events: progress.events, outcome }
+        Delivered { client: self.client, run_id: progress.run_id, events: progress.events, finished: progress.finished, outcome }
     }
 }
 

@@ -260,7 +260,7 @@ mod tests {
 
     fn recorder() -> (Recorder, Arc<Spool>, Scratch) {
         let directory = scratch();
-        let header = Header::new("http://127.0.0.1:1", None, None);
+        let header = Header::new("http://127.0.0.1:1", None, None, true);
         let spool = Arc::new(Spool::create(&directory.path().join("s"), &header).expect("a spool"));
         (Recorder::new(spool.clone(), "exec:".into(), json!({"argv": ["x"], "cwd": "/"})), spool, directory)
     }

@@ -32,6 +32,8 @@ pub struct Progress {
     /// When the server last acknowledged something.
     pub last: Instant,
     pub events: u64,
+    /// Whether the run was ended.
+    pub finished: bool,
     /// Why the last attempt failed, until one succeeds.
     pub trouble: Option<String>,
 }
@@ -112,6 +114,7 @@ impl Sender {
         }
         self.spool.acknowledge(waiting).map_err(|error| Verdict::Stopped(error.to_string()))?;
         acknowledged(progress);
+        progress.send_modify(|progress| progress.finished |= waiting.event.event_type == "run.finished");
         Ok(())
     }
 

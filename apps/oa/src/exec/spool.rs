@@ -31,11 +31,13 @@ pub struct Header {
     pub run_id: Option<Uuid>,
     /// How to open the run; its key makes every attempt lead to the same run.
     pub start: Option<StartRun>,
+    /// Whether the last event ends the run. A recording without it broke off.
+    pub finishes: bool,
 }
 
 impl Header {
-    pub fn new(runtime: &str, run_id: Option<Uuid>, start: Option<StartRun>) -> Self {
-        Header { schema: SCHEMA.to_owned(), runtime: runtime.to_owned(), run_id, start }
+    pub fn new(runtime: &str, run_id: Option<Uuid>, start: Option<StartRun>, finishes: bool) -> Self {
+        Header { schema: SCHEMA.to_owned(), runtime: runtime.to_owned(), run_id, start, finishes }
     }
 }
 
@@ -248,7 +250,7 @@ mod tests {
     }
 
     fn header() -> Header {
-        Header::new("http://127.0.0.1:1", Some(Uuid::nil()), None)
+        Header::new("http://127.0.0.1:1", Some(Uuid::nil()), None, true)
     }
 
     #[test]

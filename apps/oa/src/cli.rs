@@ -49,6 +49,13 @@ pub enum Command {
     /// Lists, follows, exports and verifies runs
     #[command(subcommand)]
     Runs(Runs),
+    /// Serves both services with an embedded store, and prints how to get in
+    Up(Up),
+    /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
+    Control(Server),
+    /// Manages the users of the control service
+    #[command(subcommand)]
+    User(Users),
     /// Serves the runtime until SIGTERM or SIGINT, then finishes what was begun
     Runtime(Server),
     /// Says what is wrong with this set-up, and what to do about it
@@ -65,6 +72,37 @@ pub struct Server {
     pub bind: Option<String>,
     #[command(flatten)]
     pub settings: SettingFlags,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Everything lies in the data directory: stores, keys, oa.conf. A second start continues where the first ended.\n\n\
+Examples:\n  oa up\n  oa --data /var/lib/oa up --runtime-addr 127.0.0.1:4100 --control-addr 127.0.0.1:8787")]
+pub struct Up {
+    /// Where the runtime listens [default: 127.0.0.1:4100]
+    #[arg(long, value_name = "ADDR")]
+    pub runtime_addr: Option<String>,
+    /// Where control listens [default: 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDR")]
+    pub control_addr: Option<String>,
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Adds a user, or changes one, and prints a personal token once
+    #[command(after_help = "The control service must not be running on this data directory meanwhile.\n\nExample:\n  oa user add dev@example.com --name Dev")]
+    Add {
+        email: String,
+        /// How the user is called
+        #[arg(long)]
+        name: Option<String>,
+        /// May do what administrators may
+        #[arg(long)]
+        admin: bool,
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
 }
 
 const EXEC_HELP: &str = "\

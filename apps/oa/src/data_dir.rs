@@ -57,6 +57,10 @@ const SIGNATURE: Key = Key {
     make: || hex(&random()),
     check: |text| if text.is_empty() { Err("it is empty") } else { Ok(()) },
 };
+fn personal_check(text: &str) -> Result<(), &'static str> {
+    if text.starts_with("oa_pat_") { Ok(()) } else { Err("it is not a personal token") }
+}
+
 const TOKEN: Key = Key {
     file: "service.token",
     setting: "RUNTIME_SERVICE_TOKEN",
@@ -151,6 +155,25 @@ impl DataDir {
             true => read_key(&path, TOKEN.check).map(Some),
             false => Ok(None),
         }
+    }
+
+    /// Where the personal token of whoever runs `oa up` lies.
+    pub fn personal_token_path(&self) -> PathBuf {
+        self.keys_path().join("personal.token")
+    }
+
+    /// The personal token that an earlier `oa up` made.
+    pub fn personal_token(&self) -> Result<Option<SecretString>, Failure> {
+        let path = self.personal_token_path();
+        match path.exists() {
+            true => read_key(&path, personal_check).map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Keeps the personal token, readable by its owner only.
+    pub fn keep_personal_token(&self, token: &str) -> Result<(), Failure> {
+        make_key(&self.personal_token_path(), token)
     }
 
     /// What is wrong with the keys that are there, one sentence each.

@@ -19,9 +19,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use oa_client::Client;
+use oa_control::identity::account::NewUser;
 
 use crate::{
-    cli::{Cli, Command, Common, Exec, Runs},
+    cli::{Cli, Command, Common, Exec, Runs, Users},
     config::{SettingFlags, Settings, process_environment},
     connect::{Place, Wish},
     data_dir::DataDir,
@@ -63,19 +64,38 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
     match command {
         Command::Exec(exec) => record(exec, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
+        Command::Up(args) => {
+            let (data, settings) = server(&common, args.settings, [("RUNTIME_BIND_ADDR", args.runtime_addr), ("OA_CONTROL_BIND_ADDR", args.control_addr)])?;
+            up::up(&data, settings, common.output).await.map(|()| OK)
+        }
         Command::Runtime(args) => {
-            let data = DataDir::at(&common.data);
-            let mut flags = args.settings;
-            flags.or_give("RUNTIME_BIND_ADDR", args.bind);
-            let settings = Settings::load(&flags, &process_environment, &data)?;
-            log_to_stderr();
+            let (data, settings) = server(&common, args.settings, [("RUNTIME_BIND_ADDR", args.bind)])?;
             up::runtime(&data, settings, common.output).await.map(|()| OK)
+        }
+        Command::Control(args) => {
+            let (data, settings) = server(&common, args.settings, [("OA_CONTROL_BIND_ADDR", args.bind)])?;
+            up::control(&data, settings, common.output).await.map(|()| OK)
+        }
+        Command::User(Users::Add { email, name, admin, settings }) => {
+            let (data, settings) = server(&common, settings, [])?;
+            up::add_user(&data, settings, NewUser { email, name, admin }, common.output).await.map(|()| OK)
         }
         Command::Doctor => {
             let (data, settings, place) = around(&common)?;
             doctor::examine(&data, &settings, &place, common.output).await
         }
     }
+}
+
+/// The data directory and the settings of a service, whose log goes to stderr from here on.
+fn server<const N: usize>(common: &Common, mut flags: SettingFlags, short: [(&'static str, Option<String>); N]) -> Result<(DataDir, Settings), Failure> {
+    let data = DataDir::at(&common.data);
+    for (name, value) in short {
+        flags.or_give(name, value);
+    }
+    let settings = Settings::load(&flags, &process_environment, &data)?;
+    log_to_stderr();
+    Ok((data, settings))
 }
 
 /// The data directory, the settings and the server that a client command uses.

@@ -134,7 +134,8 @@ fn auth(env: &Env<'_>, bind: SocketAddr) -> Result<AuthConfig, ConfigError> {
 fn runtime(env: &Env<'_>) -> Result<RuntimeConfig, ConfigError> {
     let base_url = env.text(&["OA_RUNTIME_BASE_URL", "OA_RUNTIME_ELIXIR_BASE_URL"]);
     if let Some(base) = &base_url {
-        let http = Url::parse(base).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let http =
+            Url::parse(base).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         if !http {
             return Err(wrong("OA_RUNTIME_BASE_URL", "an http or https address, e.g. http://127.0.0.1:4100"));
         }
@@ -146,7 +147,9 @@ fn runtime(env: &Env<'_>) -> Result<RuntimeConfig, ConfigError> {
     };
     Ok(RuntimeConfig {
         base_url: base_url.map(|base| base.trim_end_matches('/').to_owned()),
-        signature_secret: env.text(&["OA_RUNTIME_SIGNATURE_SECRET", "RUNTIME_SIGNATURE_SECRET"]).map(Secret::new),
+        signature_secret: env
+            .text(&["OA_RUNTIME_SIGNATURE_SECRET", "RUNTIME_SIGNATURE_SECRET"])
+            .map(Secret::new),
         signature_ttl_seconds: env.seconds("OA_RUNTIME_SIGNATURE_TTL_SECONDS", 60)?.max(30),
         errors,
     })
@@ -177,7 +180,12 @@ fn route_split(env: &Env<'_>) -> Result<RouteSplitConfig, ConfigError> {
     Ok(RouteSplitConfig {
         enabled: env.switch("OA_ROUTE_SPLIT_ENABLED", true)?,
         mode: mode.to_owned(),
-        rust_routes: routes.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::to_owned).collect(),
+        rust_routes: routes
+            .split(',')
+            .map(str::trim)
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect(),
         cohort_percentage: env.percent("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", 100)?,
         force_legacy: env.switch("OA_ROUTE_SPLIT_FORCE_LEGACY", false)?,
         legacy_base_url: legacy.map(|url| url.trim_end_matches('/').to_owned()),
@@ -195,7 +203,8 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
         return Err(wrong("OA_RUNTIME_SHADOW_SAMPLE_RATE", "a number"));
     }
     Ok(RoutingConfig {
-        default_driver: driver(&["OA_RUNTIME_ROUTING_DRIVER", "OA_RUNTIME_DRIVER"]).unwrap_or("control_service"),
+        default_driver: driver(&["OA_RUNTIME_ROUTING_DRIVER", "OA_RUNTIME_DRIVER"])
+            .unwrap_or("control_service"),
         forced_driver: driver(&["OA_RUNTIME_ROUTING_FORCE_DRIVER", "OA_RUNTIME_FORCE_DRIVER"]),
         force_control_service: env.switch(force, false)?,
         canary_user_percent: env.percent("OA_RUNTIME_CANARY_USER_PERCENT", 0)?,
@@ -203,7 +212,9 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
         overrides_enabled: env.switch("OA_RUNTIME_OVERRIDES_ENABLED", true)?,
         shadow_enabled: env.switch("OA_RUNTIME_SHADOW_ENABLED", false)?,
         shadow_sample_rate: rate,
-        shadow_max_capture_bytes: env.parsed("OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", "a whole number")?.unwrap_or(200_000),
+        shadow_max_capture_bytes: env
+            .parsed("OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", "a whole number")?
+            .unwrap_or(200_000),
     })
 }
 
@@ -226,7 +237,9 @@ struct Env<'a>(&'a dyn Fn(&str) -> Option<String>);
 impl Env<'_> {
     /// The first of these names that is set.
     fn text(&self, names: &[&'static str]) -> Option<String> {
-        names.iter().find_map(|name| (self.0)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()))
+        names.iter().find_map(|name| {
+            (self.0)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        })
     }
 
     fn parsed<T: FromStr>(&self, name: &'static str, wanted: &str) -> Result<Option<T>, ConfigError> {
@@ -252,7 +265,9 @@ impl Env<'_> {
     /// A duration of at least one second and at most ten years.
     fn seconds(&self, name: &'static str, default: i64) -> Result<i64, ConfigError> {
         match self.parsed::<i64>(name, "a whole number of seconds")? {
-            Some(seconds) if !(1..=315_360_000).contains(&seconds) => Err(wrong(name, "from 1 second to ten years, in seconds")),
+            Some(seconds) if !(1..=315_360_000).contains(&seconds) => {
+                Err(wrong(name, "from 1 second to ten years, in seconds"))
+            }
             given => Ok(given.unwrap_or(default)),
         }
     }
@@ -263,7 +278,9 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::read(&|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        Config::read(&|name| {
+            pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     #[test]

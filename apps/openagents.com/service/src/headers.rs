@@ -12,8 +12,13 @@ pub fn is_api(path: &str) -> bool {
 
 /// Whether a path is a compatibility lane with a date of its end.
 pub fn is_compatibility_lane(path: &str) -> bool {
-    const EXACT: [&str; 5] =
-        ["/api/v1/sync/token", "/api/v1/spacetime/token", "/api/chat/guest-session", "/api/chat/stream", "/api/chats"];
+    const EXACT: [&str; 5] = [
+        "/api/v1/sync/token",
+        "/api/v1/spacetime/token",
+        "/api/chat/guest-session",
+        "/api/chat/stream",
+        "/api/chats",
+    ];
     const PREFIXES: [&str; 3] = ["/api/v1/control/", "/api/v1/auth/", "/api/chats/"];
     EXACT.contains(&path) || PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
@@ -27,7 +32,10 @@ pub fn dress(path: &str, origin: Option<&str>, preflight: bool) -> Headers {
         headers.extend(
             [
                 ("access-control-allow-methods", "GET,POST,PATCH,DELETE,OPTIONS"),
-                ("access-control-allow-headers", "authorization,content-type,x-request-id,x-xsrf-token,x-client"),
+                (
+                    "access-control-allow-headers",
+                    "authorization,content-type,x-request-id,x-xsrf-token,x-client",
+                ),
                 ("access-control-max-age", "600"),
                 ("vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
                 ("cache-control", "no-store"),
@@ -68,12 +76,20 @@ mod tests {
 
     #[test]
     fn the_end_is_announced_on_the_compatibility_lanes_only() {
-        for path in ["/api/v1/control/status", "/api/v1/auth/session", "/api/v1/sync/token", "/api/chats", "/api/chats/7"] {
+        for path in [
+            "/api/v1/control/status",
+            "/api/v1/auth/session",
+            "/api/v1/sync/token",
+            "/api/chats",
+            "/api/chats/7",
+        ] {
             let headers = dress(path, None, false);
             assert_eq!(value(&headers, "sunset"), Some("Tue, 30 Jun 2026 00:00:00 GMT"), "{path}");
             assert!(value(&headers, "deprecation").is_some() && value(&headers, "link").is_some());
         }
-        for path in ["/api/v1/control", "/api/auth/session", "/api/sync/token", "/api/chatsx", "/api/runtime/workers"] {
+        for path in
+            ["/api/v1/control", "/api/auth/session", "/api/sync/token", "/api/chatsx", "/api/runtime/workers"]
+        {
             assert_eq!(value(&dress(path, None, false), "sunset"), None, "{path}");
         }
     }

@@ -18,7 +18,9 @@ impl Port for Control {
         let user = self.identify(presented).await?;
         match user.may(ability) {
             true => Ok(Caller::User(user)),
-            false => Err(Refusal::forbidden(format!("this token does not carry the ability `{ability}`")).into()),
+            false => {
+                Err(Refusal::forbidden(format!("this token does not carry the ability `{ability}`")).into())
+            }
         }
     }
 

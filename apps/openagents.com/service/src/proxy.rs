@@ -22,7 +22,11 @@ const ATTEMPT: Duration = Duration::from_millis(1_500);
 const CAUSE_LENGTH: usize = 500;
 
 /// The client for the configured runtime, signing each request; `None` when none is configured.
-pub fn runtime_client(config: &RuntimeConfig, clock: Arc<dyn Clock>, ids: Arc<dyn Ids>) -> Result<Option<Client>, String> {
+pub fn runtime_client(
+    config: &RuntimeConfig,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+) -> Result<Option<Client>, String> {
     let Some(base) = &config.base_url else { return Ok(None) };
     let identity = match &config.signature_secret {
         None => Identity::Nobody,
@@ -39,17 +43,22 @@ pub fn runtime_client(config: &RuntimeConfig, clock: Arc<dyn Clock>, ids: Arc<dy
 impl Forward for Control {
     async fn forward<O: Proxied<Reply = Enveloped>>(&self, ask: Ask<O>) -> Result<Answer<Enveloped>, Stop> {
         let owner_user_id = signed_in(&ask.caller)?.owner_user_id;
-        let runtime = self.runtime.as_ref().ok_or_else(|| Refusal::unavailable("Runtime is not configured."))?;
+        let runtime =
+            self.runtime.as_ref().ok_or_else(|| Refusal::unavailable("Runtime is not configured."))?;
         let failed = Failed { action: action(O::ROW.name), errors: self.config.runtime.errors };
         let prepared = {
             let call = O::translate(ask.path, ask.query, ask.body, owner_user_id)?;
             runtime.prepare(&call).map_err(|error| failed.without_answer(&error))?
         };
-        let headers = [("x-request-id", ask.meta.request_id.as_str()), ("traceparent", ask.meta.traceparent.as_str())];
+        let headers =
+            [("x-request-id", ask.meta.request_id.as_str()), ("traceparent", ask.meta.traceparent.as_str())];
         let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let manner = Manner { headers: &headers, owner: Some(Owner::User(owner_user_id)), timeout: Some(ATTEMPT) };
+        let manner =
+            Manner { headers: &headers, owner: Some(Owner::User(owner_user_id)), timeout: Some(ATTEMPT) };
         let attempts = if <O::Target as Operation>::ROW.method == Method::Get { 2 } else { 1 };
-        let raw = attempt(runtime, &prepared, &manner, attempts).await.map_err(|error| failed.without_answer(&error))?;
+        let raw = attempt(runtime, &prepared, &manner, attempts)
+            .await
+            .map_err(|error| failed.without_answer(&error))?;
         if !(200..300).contains(&raw.status) {
             return Err(failed.with_answer(&raw).into());
         }
@@ -59,7 +68,12 @@ impl Forward for Control {
 }
 
 /// Only a question is asked twice, and only when no answer came: what a POST did is not known.
-async fn attempt(runtime: &Client, prepared: &Prepared, manner: &Manner<'_>, attempts: u32) -> Result<Raw, CallError> {
+async fn attempt(
+    runtime: &Client,
+    prepared: &Prepared,
+    manner: &Manner<'_>,
+    attempts: u32,
+) -> Result<Raw, CallError> {
     let mut left = attempts;
     loop {
         left -= 1;
@@ -117,7 +131,8 @@ impl Failed {
 
     /// The runtime refused, or broke.
     fn with_answer(self, raw: &Raw) -> Refusal {
-        let message = || upstream_message(&raw.body).unwrap_or_else(|| format!("the runtime answered {}", raw.status));
+        let message =
+            || upstream_message(&raw.body).unwrap_or_else(|| format!("the runtime answered {}", raw.status));
         match (self.errors, raw.status) {
             (UpstreamErrors::Mapped, 400 | 422) => Refusal::invalid(message()),
             (UpstreamErrors::Mapped, 401 | 403) => Refusal::forbidden(message()),

@@ -49,7 +49,10 @@ mod tests {
             .take_while(|line| !line.starts_with("## "))
             .filter_map(|line| {
                 let cells: Vec<_> = line.strip_prefix('|')?.strip_suffix('|')?.split('|').collect();
-                <Fields>::try_from(cells.iter().map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>()).ok()
+                <Fields>::try_from(
+                    cells.iter().map(|cell| cell.trim().trim_matches('`').to_owned()).collect::<Vec<_>>(),
+                )
+                .ok()
             })
             .filter(|[_, path, ..]| path.starts_with('/'))
             .collect()

@@ -9,7 +9,8 @@ use std::{
 };
 
 use oa_contract::{
-    Answer, Ask, Caller, Clock, Fault, Handle, Ids, Meta, Nothing, Operation, Port, Presented, Refusal, Stop, Timestamp,
+    Answer, Ask, Caller, Clock, Fault, Handle, Ids, Meta, Nothing, Operation, Port, Presented, Refusal, Stop,
+    Timestamp,
     matrix::{AuthEmail, AuthRefresh, AuthSession, AuthVerify},
     wire::identity::{CurrentSession, RefreshSession, Refreshed, RequestCode, Secret, SignedIn, VerifyCode},
 };
@@ -100,7 +101,9 @@ impl World {
 
     /// With a client for the runtime that the environment names, if it names one.
     pub async fn with_runtime(env: &[(&str, &str)]) -> Self {
-        let config = Config::read(&|name| env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()));
+        let config = Config::read(&|name| {
+            env.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        });
         let config = config.expect("a configuration");
         let dir = std::env::temp_dir().join(format!("oa-control-{}", Uuid::new_v4().simple()));
         std::fs::create_dir_all(&dir).expect("a directory");
@@ -142,7 +145,11 @@ impl World {
         self.ask_with::<O>(body, &[]).await
     }
 
-    pub async fn ask_with<O>(&self, body: O::Body, headers: &[(&'static str, &str)]) -> Result<Answer<O::Reply>, Refusal>
+    pub async fn ask_with<O>(
+        &self,
+        body: O::Body,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Answer<O::Reply>, Refusal>
     where
         O: Operation<Path = Nothing, Query = Nothing>,
         Control: Handle<O>,
@@ -160,7 +167,12 @@ impl World {
         self.run::<O>(body, &[], caller).await
     }
 
-    async fn run<O>(&self, body: O::Body, headers: &[(&'static str, &str)], caller: Caller) -> Result<Answer<O::Reply>, Refusal>
+    async fn run<O>(
+        &self,
+        body: O::Body,
+        headers: &[(&'static str, &str)],
+        caller: Caller,
+    ) -> Result<Answer<O::Reply>, Refusal>
     where
         O: Operation<Path = Nothing, Query = Nothing>,
         Control: Handle<O>,
@@ -212,7 +224,10 @@ impl World {
 
     pub async fn user(&self, address: &str) -> UserRecord {
         let new = NewUser { email: address.to_owned(), ..NewUser::default() };
-        identity::add_user(&self.control.store, &*self.control.clock, &*self.control.ids, new).await.expect("a user").0
+        identity::add_user(&self.control.store, &*self.control.clock, &*self.control.ids, new)
+            .await
+            .expect("a user")
+            .0
     }
 
     pub async fn personal_token(&self, user_id: &str, new: NewToken) -> Secret {
@@ -221,27 +236,28 @@ impl World {
     }
 
     pub async fn session(&self, session_id: &str) -> Option<Session> {
-        self.control.store.read("test_session", session_id.to_owned(), session).await.expect("a read")
+        self.control.store.read("test_session", (session_id.to_owned(),), session).await.expect("a read")
     }
 
     pub async fn tokens_of(&self, user_id: &str) -> Vec<PersonalToken> {
-        self.control.store.read("test_tokens", user_id.to_owned(), tokens).await.expect("a read")
+        self.control.store.read("test_tokens", (user_id.to_owned(),), tokens).await.expect("a read")
     }
 
     /// Whether the text stands in any file of the store, the log included.
     pub async fn files_hold(&self, text: &str) -> bool {
-        let files = std::fs::read_dir(&self.dir).expect("the directory").map(|file| file.expect("a file").path());
-        files.map(|path| std::fs::read(path).expect("the bytes")).any(|bytes| {
-            bytes.windows(text.len()).any(|window| window == text.as_bytes())
-        })
+        let files =
+            std::fs::read_dir(&self.dir).expect("the directory").map(|file| file.expect("a file").path());
+        files
+            .map(|path| std::fs::read(path).expect("the bytes"))
+            .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
     }
 }
 
-async fn session(tx: &mut Tx, id: &String) -> Result<Option<Session>, Stop> {
+async fn session(tx: &mut Tx, (id,): &(String,)) -> Result<Option<Session>, Stop> {
     rows::session(tx, id).await
 }
 
-async fn tokens(tx: &mut Tx, user_id: &String) -> Result<Vec<PersonalToken>, Stop> {
+async fn tokens(tx: &mut Tx, (user_id,): &(String,)) -> Result<Vec<PersonalToken>, Stop> {
     rows::tokens_of_user(tx, user_id).await
 }
 

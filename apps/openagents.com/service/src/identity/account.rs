@@ -45,7 +45,12 @@ pub struct IssuedToken {
 }
 
 /// Makes a user, or changes the name and the role of the one with this address. Says whether it is new.
-pub async fn add_user(store: &Store, clock: &dyn Clock, ids: &dyn Ids, new: NewUser) -> Result<(User, bool), Stop> {
+pub async fn add_user(
+    store: &Store,
+    clock: &dyn Clock,
+    ids: &dyn Ids,
+    new: NewUser,
+) -> Result<(User, bool), Stop> {
     let email = normal_email(&new.email)?;
     let now = clock.now();
     let local = email.split('@').next().unwrap_or(&email).to_owned();
@@ -84,10 +89,10 @@ async fn add(tx: &mut Tx, (new, name): &(User, Option<String>)) -> Result<(User,
 /// The user with this address.
 pub async fn find_user(store: &Store, email: &str) -> Result<Option<User>, Stop> {
     let email = normal_email(email)?;
-    store.read("identity_find_user", email, by_email).await
+    store.read("identity_find_user", (email,), by_email).await
 }
 
-async fn by_email(tx: &mut Tx, email: &String) -> Result<Option<User>, Stop> {
+async fn by_email(tx: &mut Tx, (email,): &(String,)) -> Result<Option<User>, Stop> {
     rows::user_by_email(tx, email).await
 }
 
@@ -147,7 +152,8 @@ mod tests {
 
     #[test]
     fn a_token_needs_a_name_and_without_abilities_may_do_everything() {
-        let made = checked(NewToken { abilities: vec![" ".into()], ..NewToken::named(" ci ") }).expect("checked");
+        let made =
+            checked(NewToken { abilities: vec![" ".into()], ..NewToken::named(" ci ") }).expect("checked");
         assert_eq!((made.name.as_str(), made.abilities), ("ci", vec!["*".to_owned()]));
         assert_eq!(checked(NewToken::named(" ")).expect_err("no name").field.as_deref(), Some("name"));
         assert!(checked(NewToken::named("ü".repeat(100))).is_ok());
@@ -160,7 +166,9 @@ mod tests {
         let world = World::new().await;
         let add = async |name: Option<&str>, admin| {
             let new = NewUser { email: " Ada@Example.com".into(), name: name.map(str::to_owned), admin };
-            add_user(&world.control.store, &*world.control.clock, &*world.control.ids, new).await.expect("added")
+            add_user(&world.control.store, &*world.control.clock, &*world.control.ids, new)
+                .await
+                .expect("added")
         };
         let (first, created) = add(None, true).await;
         assert!(created && first.admin);
@@ -176,7 +184,14 @@ mod tests {
     async fn a_token_is_made_for_users_only_and_its_secret_is_not_kept() {
         let world = World::new().await;
         let issue = async |user_id: &str| {
-            issue_token(&world.control.store, &*world.control.clock, &*world.control.ids, user_id, NewToken::named("ci")).await
+            issue_token(
+                &world.control.store,
+                &*world.control.clock,
+                &*world.control.ids,
+                user_id,
+                NewToken::named("ci"),
+            )
+            .await
         };
         assert!(matches!(issue("user_nobody").await, Err(Stop::Refusal(_))));
         let user = world.user("dev@example.com").await;

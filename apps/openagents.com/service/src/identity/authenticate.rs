@@ -33,8 +33,8 @@ impl Control {
         let found = self.store.read("identity_by_access", hash, rows::session_by_access).await?;
         match decide(found, now) {
             Ruling::Good(session) => Ok(user_of(*session)),
-            Ruling::Expired => {
-                self.store.write("identity_expire_session", (), (hash, now), expire).await?;
+            Ruling::Expired(email) => {
+                self.store.write("identity_expire_session", user_key(&email), (hash, now), expire).await?;
                 Err(unauthenticated().into())
             }
             Ruling::Unknown => Err(unauthenticated().into()),
@@ -43,7 +43,8 @@ impl Control {
 
     async fn by_personal_token(&self, hash: SecretHash, now: Timestamp) -> Result<User, Stop> {
         let found = self.store.read("identity_by_token", hash, token_and_user).await?;
-        let (token, user) = found.filter(|(token, _)| sessions::is_good(token, now)).ok_or_else(unauthenticated)?;
+        let (token, user) =
+            found.filter(|(token, _)| sessions::is_good(token, now)).ok_or_else(unauthenticated)?;
         let stale = now.plus_seconds(-TOUCH_SECONDS);
         if token.last_used_at.is_none_or(|last| last <= stale) {
             let use_of = (token.token_id.clone(), now, stale);
@@ -76,14 +77,18 @@ pub fn bearer(authorization: Option<&str>) -> Option<&str> {
 /// One cookie of the `cookie` header.
 pub fn cookie_named<'a>(cookie: Option<&'a str>, name: &str) -> Option<&'a str> {
     let pairs = cookie?.split(';').filter_map(|pair| pair.trim().split_once('='));
-    pairs.into_iter().find(|(known, _)| *known == name).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    pairs
+        .into_iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| value.trim())
+        .filter(|value| !value.is_empty())
 }
 
 /// What an access token is worth now.
 enum Ruling {
     Good(Box<Session>),
-    /// It has just been found out that its time is over.
-    Expired,
+    /// It has just been found out that its time is over; whose it is.
+    Expired(String),
     Unknown,
 }
 
@@ -91,7 +96,7 @@ fn decide(found: Option<Session>, now: Timestamp) -> Ruling {
     match found {
         Some(session) if session.status != SessionStatus::Active => Ruling::Unknown,
         Some(session) if now < session.access_expires_at => Ruling::Good(Box::new(session)),
-        Some(_) => Ruling::Expired,
+        Some(session) => Ruling::Expired(session.email),
         None => Ruling::Unknown,
     }
 }
@@ -99,7 +104,7 @@ fn decide(found: Option<Session>, now: Timestamp) -> Ruling {
 /// Ends a session whose access token was used too late; one that was refreshed meanwhile has another token.
 async fn expire(tx: &mut Tx, (hash, now): &(SecretHash, Timestamp)) -> Result<(), Stop> {
     let found = rows::session_by_access(tx, hash).await?;
-    match found.filter(|session| matches!(decide(Some(session.clone()), *now), Ruling::Expired)) {
+    match found.filter(|session| matches!(decide(Some(session.clone()), *now), Ruling::Expired(_))) {
         Some(session) => rows::put_session(tx, &Session { status: SessionStatus::Expired, ..session }).await,
         None => Ok(()),
     }
@@ -125,7 +130,8 @@ fn user_of(session: Session) -> User {
     }
 }
 
-/// The key under which changes of one user's credentials stand in line.
+/// The key under which changes of one user's credentials stand in line: without it two refreshes with one token
+/// could both succeed where several processes write. An address never changes, so it names the user.
 pub fn user_key(email: &str) -> Key {
     Key::text("user", email)
 }
@@ -138,7 +144,15 @@ mod tests {
     use crate::{identity::NewToken, testing::World};
 
     fn carrying<'a>(authorization: Option<&'a str>, cookie: Option<&'a str>) -> Presented<'a> {
-        Presented { method: "GET", path: "/api/me", authorization, signature: None, cookie, body: b"", peer: "127.0.0.1" }
+        Presented {
+            method: "GET",
+            path: "/api/me",
+            authorization,
+            signature: None,
+            cookie,
+            body: b"",
+            peer: "127.0.0.1",
+        }
     }
 
     async fn status(world: &World, ability: &'static str, authorization: &str) -> u16 {

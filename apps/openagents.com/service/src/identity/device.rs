@@ -15,10 +15,13 @@ pub fn token_name(client: Option<&str>) -> String {
 /// A device id as it is kept; blank is none.
 pub fn device_id(requested: Option<&str>) -> Result<Option<String>, Refusal> {
     let Some(id) = requested.map(str::trim).filter(|id| !id.is_empty()) else { return Ok(None) };
-    let plain = id.len() <= 160 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-".contains(&byte));
+    let plain =
+        id.len() <= 160 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":._-".contains(&byte));
     match plain {
         true => Ok(Some(id.to_lowercase())),
-        false => Err(Refusal::field("device_id", "device_id may hold at most 160 letters, digits and : . _ -")),
+        false => {
+            Err(Refusal::field("device_id", "device_id may hold at most 160 letters, digits and : . _ -"))
+        }
     }
 }
 

@@ -24,7 +24,11 @@ impl Handle<AuthEmail> for Control {
             Ok(answer) => {
                 let domain = answer.body.email.rsplit('@').next().unwrap_or_default();
                 let attributes = [("provider", self.provider.name()), ("email_domain", domain)];
-                let event = audit::Event { name: "auth.challenge.requested", attributes: &attributes, ..audit::Event::default() };
+                let event = audit::Event {
+                    name: "auth.challenge.requested",
+                    attributes: &attributes,
+                    ..audit::Event::default()
+                };
                 audit::success(event, &ask.meta, now);
             }
             Err(stop) => audit::failure("auth.challenge.failed", stop, &ask.meta, now),
@@ -47,8 +51,11 @@ impl Control {
         };
         self.store.write("identity_keep_challenge", (), (challenge, now), keep).await?;
         let ttl = self.config.auth.challenge_ttl_seconds;
-        let cookie = format!("oa_magic_challenge={challenge_id}; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age={ttl}");
-        let body = CodeSent { ok: true, status: "code-sent".into(), email, challenge_id: Secret::new(challenge_id) };
+        let cookie = format!(
+            "oa_magic_challenge={challenge_id}; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age={ttl}"
+        );
+        let body =
+            CodeSent { ok: true, status: "code-sent".into(), email, challenge_id: Secret::new(challenge_id) };
         Ok(Answer::new(body).with_header("set-cookie", cookie))
     }
 }
@@ -69,7 +76,10 @@ mod tests {
     async fn a_code_is_sent_and_the_challenge_is_also_a_cookie() {
         let world = World::new().await;
         let answer = world.ask::<AuthEmail>(email(" Dev@Example.com ")).await.expect("sent");
-        assert_eq!((answer.body.email.as_str(), answer.body.status.as_str()), ("dev@example.com", "code-sent"));
+        assert_eq!(
+            (answer.body.email.as_str(), answer.body.status.as_str()),
+            ("dev@example.com", "code-sent")
+        );
         let id = answer.body.challenge_id.reveal();
         let cookie = format!("oa_magic_challenge={id}; Path=/; HttpOnly; Secure; SameSite=Lax; Max-Age=600");
         assert_eq!(answer.headers, [("set-cookie", cookie)]);

@@ -1,9 +1,7 @@
 //! Decides how a caller ends their own session; a personal token has none, it is revoked under `/api/tokens`.
 
 use oa_contract::{
-    Answer, Ask, Credential, Handle, Stop, Timestamp,
-    matrix::AuthLogout,
-    wire::identity::SignedOut,
+    Answer, Ask, Credential, Handle, Stop, Timestamp, matrix::AuthLogout, wire::identity::SignedOut,
 };
 use oa_store::{
     Tx,
@@ -11,7 +9,7 @@ use oa_store::{
 };
 
 use super::{
-    authenticate::unauthenticated,
+    authenticate::{unauthenticated, user_key},
     sessions::{self, Reason},
     signed_in,
 };
@@ -25,7 +23,7 @@ impl Handle<AuthLogout> for Control {
             return Err(unauthenticated().into());
         }
         let session_id = user.session_id.clone();
-        self.store.write("identity_logout", (), (session_id.clone(), now), end).await?;
+        self.store.write("identity_logout", user_key(&user.email), (session_id.clone(), now), end).await?;
         let event = audit::Event {
             name: "auth.logout.completed",
             user_id: Some(&user.user_id),
@@ -33,13 +31,15 @@ impl Handle<AuthLogout> for Control {
             ..audit::Event::default()
         };
         audit::success(event, &ask.meta, now);
-        Ok(SignedOut { ok: true, status: "revoked".into(), session_id, revoked_at: now.zulu_seconds() }.into())
+        Ok(SignedOut { ok: true, status: "revoked".into(), session_id, revoked_at: now.zulu_seconds() }
+            .into())
     }
 }
 
 async fn end(tx: &mut Tx, (session_id, now): &(String, Timestamp)) -> Result<(), Stop> {
     let session = rows::session(tx, session_id).await?;
-    let session = session.filter(|session| session.status == SessionStatus::Active).ok_or_else(unauthenticated)?;
+    let session =
+        session.filter(|session| session.status == SessionStatus::Active).ok_or_else(unauthenticated)?;
     let (session, spent) = sessions::revoked(session, Reason::UserRequested, *now);
     rows::put_session(tx, &session).await?;
     rows::put_spent(tx, &spent).await
@@ -56,7 +56,8 @@ mod tests {
     async fn both_tokens_of_the_session_end() {
         let world = World::new().await;
         let session = world.sign_in("dev@example.com", "laptop").await;
-        let answer = world.ask_as::<AuthLogout>(session.token.reveal(), Nothing {}).await.expect("signed out");
+        let answer =
+            world.ask_as::<AuthLogout>(session.token.reveal(), Nothing {}).await.expect("signed out");
         assert_eq!(answer.body.session_id, session.session_id);
         assert_eq!(answer.body.revoked_at, world.now().zulu_seconds());
         assert!(world.whoami(session.token.reveal()).await.is_err());

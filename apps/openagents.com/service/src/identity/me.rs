@@ -61,7 +61,13 @@ mod tests {
         let world = World::new().await;
         let signed_in = world.sign_in("dev.one@example.com", "a").await;
         let caller = world.caller(signed_in.token.reveal()).await.expect("a caller");
-        let ask = Ask { path: Nothing {}, query: ReadProfile::default(), body: Nothing {}, caller, meta: world.meta(&[]) };
+        let ask = Ask {
+            path: Nothing {},
+            query: ReadProfile::default(),
+            body: Nothing {},
+            caller,
+            meta: world.meta(&[]),
+        };
         let answer = Handle::<Me>::handle(&*world.control, ask).await.expect("a profile");
         let json = serde_json::to_value(answer.body).expect("json");
         assert_eq!(json["data"]["user"]["handle"], "dev-one");

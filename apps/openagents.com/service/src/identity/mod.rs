@@ -59,8 +59,14 @@ pub(crate) fn personal_org(user_id: &str) -> String {
 
 /// The memberships of a user: the personal organisation, as its owner.
 pub(crate) fn memberships(user_id: &str) -> Vec<Membership> {
-    const OWNER_SCOPES: [&str; 6] =
-        ["runtime.read", "runtime.write", "sync.subscribe", "policy.evaluate", "org.membership.read", "org.membership.write"];
+    const OWNER_SCOPES: [&str; 6] = [
+        "runtime.read",
+        "runtime.write",
+        "sync.subscribe",
+        "policy.evaluate",
+        "org.membership.read",
+        "org.membership.write",
+    ];
     vec![Membership {
         org_id: personal_org(user_id),
         org_slug: format!("user-{user_id}"),

@@ -53,7 +53,10 @@ impl Provider {
             Provider::Unavailable => Err(missing()),
             Provider::Mock { .. } => {
                 let id = Uuid::new_v5(&Uuid::NAMESPACE_DNS, email.as_bytes()).simple();
-                Ok(Sent { provider_id: format!("mock_workos_{id}"), expires_at: now.plus_seconds(MOCK_TTL_SECONDS) })
+                Ok(Sent {
+                    provider_id: format!("mock_workos_{id}"),
+                    expires_at: now.plus_seconds(MOCK_TTL_SECONDS),
+                })
             }
         }
     }
@@ -73,7 +76,11 @@ impl Provider {
             // Hashes are compared, so that the time taken says nothing about the code.
             Provider::Mock { code: right } if hash_of(code.trim()) == hash_of(right.reveal()) => {
                 let local = email.split('@').next().unwrap_or(email);
-                Ok(Identity { email: email.to_owned(), name: format!("{local} Mock"), provider_id: provider_id.to_owned() })
+                Ok(Identity {
+                    email: email.to_owned(),
+                    name: format!("{local} Mock"),
+                    provider_id: provider_id.to_owned(),
+                })
             }
             Provider::Mock { .. } => Err(wrong_code()),
         }

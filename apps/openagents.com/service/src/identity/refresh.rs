@@ -2,9 +2,7 @@
 //! session ends for both (control §5.3).
 
 use oa_contract::{
-    Answer, Ask, Code, Handle, Refusal, Stop, Timestamp,
-    matrix::AuthRefresh,
-    wire::identity::Refreshed,
+    Answer, Ask, Code, Handle, Refusal, Stop, Timestamp, matrix::AuthRefresh, wire::identity::Refreshed,
 };
 use oa_store::{
     Tx,
@@ -12,7 +10,7 @@ use oa_store::{
 };
 
 use super::{
-    authenticate::bearer,
+    authenticate::{bearer, user_key},
     device, hash_of,
     sessions::{self, Kept, Pair, Reason},
 };
@@ -40,16 +38,28 @@ impl Handle<AuthRefresh> for Control {
 
 impl Control {
     async fn refresh(&self, ask: &Ask<AuthRefresh>, now: Timestamp) -> Result<Refreshed, Stop> {
-        let named = ask.body.refresh_token.as_ref().map(|token| token.reveal().trim()).filter(|token| !token.is_empty());
+        let named = ask
+            .body
+            .refresh_token
+            .as_ref()
+            .map(|token| token.reveal().trim())
+            .filter(|token| !token.is_empty());
         let token = named.or_else(|| bearer(ask.meta.header("authorization"))).ok_or_else(invalid)?;
         if ask.body.rotate_refresh_token == Some(false) {
             return Err(Refusal::field("rotate_refresh_token", "a refresh token is always replaced").into());
         }
         let pair = Pair::new(&*self.ids, &self.config.auth, now);
         let device = ask.body.device_id.as_deref().or_else(|| ask.meta.header("x-device-id"));
-        let attempt =
-            Attempt { presented: hash_of(token), device: device.map(str::to_owned), kept: pair.kept.clone(), now };
-        match self.store.write("identity_refresh", (), attempt, attempted).await? {
+        // Whose session it is decides the line to stand in; what it is worth is decided there.
+        let owner =
+            self.store.read("identity_find_refresh", hash_of(token), owner).await?.ok_or_else(invalid)?;
+        let attempt = Attempt {
+            presented: hash_of(token),
+            device: device.map(str::to_owned),
+            kept: pair.kept.clone(),
+            now,
+        };
+        match self.store.write("identity_refresh", user_key(&owner), attempt, attempted).await? {
             Ruling::Rotated(session, spent) => Ok(Refreshed {
                 ok: true,
                 status: "active".into(),
@@ -63,7 +73,10 @@ impl Control {
                 refresh_expires_at: pair.kept.refresh_expires_at.zulu_seconds(),
             }),
             Ruling::Replayed(session, _) => {
-                tracing::warn!(session_id = session.session_id, "a refresh token was used twice; its session is revoked");
+                tracing::warn!(
+                    session_id = session.session_id,
+                    "a refresh token was used twice; its session is revoked"
+                );
                 Err(invalid().into())
             }
             Ruling::Expired(_) => Err(invalid().into()),
@@ -91,13 +104,21 @@ enum Ruling {
     Refused(Refusal),
 }
 
+/// The session of a refresh token, and whether the token was used up.
+async fn behind(tx: &mut Tx, presented: &SecretHash) -> Result<(Option<Session>, bool), Stop> {
+    match rows::spent(tx, presented).await? {
+        Some(spent) => Ok((rows::session(tx, &spent.session_id).await?, true)),
+        None => Ok((rows::session_by_refresh(tx, presented).await?, false)),
+    }
+}
+
+async fn owner(tx: &mut Tx, presented: &SecretHash) -> Result<Option<String>, Stop> {
+    Ok(behind(tx, presented).await?.0.map(|session| session.email))
+}
+
 async fn attempted(tx: &mut Tx, attempt: &Attempt) -> Result<Ruling, Stop> {
-    let spent = rows::spent(tx, &attempt.presented).await?;
-    let session = match &spent {
-        Some(spent) => rows::session(tx, &spent.session_id).await?,
-        None => rows::session_by_refresh(tx, &attempt.presented).await?,
-    };
-    let ruling = decide(attempt, spent.is_some(), session);
+    let (session, spent) = behind(tx, &attempt.presented).await?;
+    let ruling = decide(attempt, spent, session);
     match &ruling {
         Ruling::Rotated(session, spent) | Ruling::Replayed(session, spent) => {
             rows::put_session(tx, session).await?;
@@ -167,7 +188,10 @@ mod tests {
         let first = world.sign_in("dev@example.com", "laptop").await;
         let second = world.refresh(first.refresh_token.reveal(), None).await.expect("refreshed");
         let refused = world.refresh(first.refresh_token.reveal(), None).await.expect_err("replayed");
-        assert_eq!((refused.status(Service::Control), refused.message.as_str()), (401, "Invalid refresh token."));
+        assert_eq!(
+            (refused.status(Service::Control), refused.message.as_str()),
+            (401, "Invalid refresh token.")
+        );
         let session = world.session(&first.session_id).await.expect("a session");
         assert_eq!(session.revoked_reason.as_deref(), Some("token_replay"));
         assert!(session.reauth_required);
@@ -198,7 +222,11 @@ mod tests {
         assert_eq!(ask(keep.clone()).await, (401, None));
         let keep = RefreshSession { refresh_token: token.clone(), ..keep };
         assert_eq!(ask(keep).await, (422, Some("rotate_refresh_token".into())));
-        let unknown = RefreshSession { refresh_token: Some(Secret::new("oa_rt_0")), device_id: Some("a b".into()), ..RefreshSession::default() };
+        let unknown = RefreshSession {
+            refresh_token: Some(Secret::new("oa_rt_0")),
+            device_id: Some("a b".into()),
+            ..RefreshSession::default()
+        };
         assert_eq!(ask(unknown).await, (401, None));
         let with_device = |device: &str| RefreshSession {
             refresh_token: token.clone(),
@@ -217,7 +245,8 @@ mod tests {
         let world = World::new().await;
         let first = world.sign_in("dev@example.com", "laptop").await;
         let header = format!("Bearer {}", first.refresh_token.reveal());
-        let answer = world.ask_with::<AuthRefresh>(RefreshSession::default(), &[("authorization", &header)]).await;
+        let answer =
+            world.ask_with::<AuthRefresh>(RefreshSession::default(), &[("authorization", &header)]).await;
         assert!(answer.is_ok());
     }
 }

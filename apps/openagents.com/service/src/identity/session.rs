@@ -53,7 +53,10 @@ enum Behind {
     Nothing,
 }
 
-async fn read(tx: &mut Tx, (user_id, session_id): &(String, String)) -> Result<(Option<rows::User>, Behind), Stop> {
+async fn read(
+    tx: &mut Tx,
+    (user_id, session_id): &(String, String),
+) -> Result<(Option<rows::User>, Behind), Stop> {
     let user = rows::user(tx, user_id).await?;
     let behind = match session_id.strip_prefix("pat:") {
         Some(token_id) => rows::token(tx, token_id).await?.map(Behind::Token),
@@ -115,12 +118,15 @@ mod tests {
         let world = World::new().await;
         let signed_in = world.sign_in("dev@example.com", "laptop").await;
         let begun = world.now();
-        let CurrentSession { session, user, memberships } = world.whoami(signed_in.token.reveal()).await.expect("a session");
+        let CurrentSession { session, user, memberships } =
+            world.whoami(signed_in.token.reveal()).await.expect("a session");
         assert_eq!((session.device_id.as_str(), session.status.as_str()), ("laptop", "active"));
         assert_eq!(session.access_expires_at, begun.plus_seconds(3_600).zulu_seconds());
         assert_eq!(session.active_org_id, format!("user:{}", user.id));
         assert_eq!(memberships[0].org_slug, format!("user-{}", user.id));
-        assert!(memberships[0].default_org && memberships[0].role_scopes.contains(&"runtime.write".to_owned()));
+        assert!(
+            memberships[0].default_org && memberships[0].role_scopes.contains(&"runtime.write".to_owned())
+        );
         assert_eq!(session.revoked_at, None);
     }
 

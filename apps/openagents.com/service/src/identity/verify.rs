@@ -53,7 +53,8 @@ impl Control {
         self.throttle.admit(throttle::CHALLENGE, &oa_contract::credential::hex(&hash.0), now)?;
         let challenge = self.store.write("identity_take_challenge", (), hash, rows::take_challenge).await?;
         let challenge = decide(challenge, ask.body.code.reveal(), now)?;
-        let identity = self.provider.verify(&challenge.email, &challenge.provider_id, ask.body.code.reveal())?;
+        let identity =
+            self.provider.verify(&challenge.email, &challenge.provider_id, ask.body.code.reveal())?;
         let token_name = device::token_name(ask.meta.header("x-client"));
         let requested = ask.body.device_id.as_deref().or_else(|| ask.meta.header("x-device-id"));
         let device_id = device::device_id(requested)?.unwrap_or_else(|| token_name.clone());
@@ -180,7 +181,10 @@ mod tests {
         let signed_in = answer.body;
         assert_eq!(signed_in.token_name, "desktop:autopilot-desktop");
         assert_eq!((signed_in.user.name.as_str(), signed_in.new_user), ("dev Mock", true));
-        assert!(signed_in.token.reveal().starts_with("oa_at_") && signed_in.refresh_token.reveal().starts_with("oa_rt_"));
+        assert!(
+            signed_in.token.reveal().starts_with("oa_at_")
+                && signed_in.refresh_token.reveal().starts_with("oa_rt_")
+        );
         for secret in [signed_in.token.reveal(), signed_in.refresh_token.reveal()] {
             assert!(!world.files_hold(secret).await, "a secret is kept in clear");
         }

@@ -68,7 +68,9 @@ async fn read_request(stream: &mut tokio::net::TcpStream) -> String {
 }
 
 fn header<'a>(request: &'a str, name: &str) -> Option<&'a str> {
-    request.lines().find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value))
+    request.lines().find_map(|line| {
+        line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    })
 }
 
 /// `200` with these bytes.
@@ -132,7 +134,10 @@ fn status(refusal: &Refusal) -> u16 {
 #[tokio::test]
 async fn without_a_runtime_the_answer_is_503_before_the_fields_are_looked_at() {
     let world = World::new().await;
-    let refused = register(&world, PublicRegisterWorker { worker_id: Some("a/b".into()), ..Default::default() }).await.expect_err("refused");
+    let refused =
+        register(&world, PublicRegisterWorker { worker_id: Some("a/b".into()), ..Default::default() })
+            .await
+            .expect_err("refused");
     assert_eq!((status(&refused), refused.message.as_str()), (503, "Runtime is not configured."));
 }
 
@@ -157,13 +162,17 @@ async fn the_members_pass_untouched_digit_for_digit() {
 async fn the_runtime_hears_a_bound_credential_the_owner_and_the_trace() {
     let runtime = CannedRuntime::start(vec![ok!(r#"{"worker":{}}"#)]).await;
     let world = world(&runtime, false).await;
-    register(&world, PublicRegisterWorker { worker_id: Some("desktop:w9".into()), ..Default::default() }).await.expect("registered");
+    register(&world, PublicRegisterWorker { worker_id: Some("desktop:w9".into()), ..Default::default() })
+        .await
+        .expect("registered");
     let heard = runtime.heard().remove(0);
     let (head, body) = heard.split_once("\r\n\r\n").expect("a request");
     assert!(head.starts_with("POST /internal/v1/workers HTTP/1.1"), "{head}");
     assert!(body.contains("\"owner_user_id\":11626709635607040195"), "{body}");
     let bound = Bound { method: "POST", path: "/internal/v1/workers", body: body.as_bytes() };
-    let verified = verify(&["hush"], header(head, SIGNATURE_HEADER).expect("a signature"), bound, world.now()).expect("verified");
+    let verified =
+        verify(&["hush"], header(head, SIGNATURE_HEADER).expect("a signature"), bound, world.now())
+            .expect("verified");
     assert_eq!((verified.owner, verified.bound), (Some(Owner::User(principal_number(USER))), true));
     assert_eq!(header(head, "x-request-id"), Some("req_test"));
     assert_eq!(header(head, "traceparent"), Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
@@ -172,15 +181,21 @@ async fn the_runtime_hears_a_bound_credential_the_owner_and_the_trace() {
 
 #[tokio::test]
 async fn a_question_is_asked_twice_and_an_act_once_when_no_answer_comes() {
-    let runtime = CannedRuntime::start(vec![None, ok!(r#"{"workers":[]}"#), None, ok!(r#"{"worker":{}}"#)]).await;
+    let runtime =
+        CannedRuntime::start(vec![None, ok!(r#"{"workers":[]}"#), None, ok!(r#"{"worker":{}}"#)]).await;
     let world = world(&runtime, false).await;
     assert!(list(&world).await.is_ok());
     assert_eq!(runtime.heard().len(), 2);
-    let nonces: Vec<_> = runtime.heard().iter().map(|one| header(one, SIGNATURE_HEADER).map(str::to_owned)).collect();
+    let nonces: Vec<_> =
+        runtime.heard().iter().map(|one| header(one, SIGNATURE_HEADER).map(str::to_owned)).collect();
     assert_ne!(nonces[0], nonces[1], "a signature was sent twice");
     let refused = register(&world, PublicRegisterWorker::default()).await.expect_err("no answer");
     assert_eq!(status(&refused), 503);
-    assert!(refused.message.starts_with("Failed to register worker: runtime_request_failed:"), "{}", refused.message);
+    assert!(
+        refused.message.starts_with("Failed to register worker: runtime_request_failed:"),
+        "{}",
+        refused.message
+    );
     assert_eq!(runtime.heard().len(), 3);
 }
 
@@ -227,7 +242,10 @@ async fn the_legacy_switch_makes_every_refusal_a_503() {
     let world = world(&runtime, true).await;
     let refused = get(&world, "w").await.expect_err("refused");
     assert_eq!(status(&refused), 503);
-    assert_eq!(refused.message, r#"Failed to read worker: runtime_http_409 Conflict:{"error":"conflict","message":"taken"}"#);
+    assert_eq!(
+        refused.message,
+        r#"Failed to read worker: runtime_http_409 Conflict:{"error":"conflict","message":"taken"}"#
+    );
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ use oa_contract::{
     Answer, Ask, Handle, Stop,
     matrix::ControlStatus as Operation,
     wire::control::{
-        ControlStatus, RouteGroup, RouteSplitStatus, RuntimeRoutingStatus, ShadowStatus, StatusReply, SyncCutover,
+        ControlStatus, RouteGroup, RouteSplitStatus, RuntimeRoutingStatus, ShadowStatus, StatusReply,
+        SyncCutover,
     },
 };
 
@@ -50,7 +51,10 @@ const GROUPS: [(&str, &[&str], &str); 4] = [
 
 fn route_split(config: &RouteSplitConfig) -> RouteSplitStatus {
     let by_domain = |target: fn(&'static str) -> &'static str| {
-        GROUPS.iter().map(|(domain, _, rollback)| ((*domain).to_owned(), target(rollback).to_owned())).collect()
+        GROUPS
+            .iter()
+            .map(|(domain, _, rollback)| ((*domain).to_owned(), target(rollback).to_owned()))
+            .collect()
     };
     RouteSplitStatus {
         enabled: config.enabled,

@@ -41,7 +41,10 @@ mod tests {
         let first = world.ask::<ControlOpenapi>(Nothing {}).await.expect("a document");
         assert_eq!(first.status, None);
         let etag = first.headers[0].1.clone();
-        let second = world.ask_with::<ControlOpenapi>(Nothing {}, &[("if-none-match", &etag)]).await.expect("an answer");
+        let second = world
+            .ask_with::<ControlOpenapi>(Nothing {}, &[("if-none-match", &etag)])
+            .await
+            .expect("an answer");
         assert_eq!((second.status, &second.headers), (Some(304), &first.headers));
         assert!(first.body.0.contains("/api/auth/verify"));
     }

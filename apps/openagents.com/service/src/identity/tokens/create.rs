@@ -32,16 +32,20 @@ fn decide(body: CreateToken, user: &User) -> Result<NewToken, Refusal> {
         None => None,
         Some(text) => Some(moment(text)?),
     };
-    let new = checked(NewToken { name: body.name, abilities: body.abilities.unwrap_or_default(), expires_at })?;
+    let new =
+        checked(NewToken { name: body.name, abilities: body.abilities.unwrap_or_default(), expires_at })?;
     match new.abilities.iter().find(|ability| !user.may(ability)) {
-        Some(ability) => Err(Refusal::forbidden(format!("this token cannot hand on the ability `{ability}`: it does not carry it"))),
+        Some(ability) => Err(Refusal::forbidden(format!(
+            "this token cannot hand on the ability `{ability}`: it does not carry it"
+        ))),
         None => Ok(new),
     }
 }
 
 /// The exact moment, kept as it is given.
 fn moment(text: &str) -> Result<Timestamp, Refusal> {
-    Timestamp::parse(text.trim()).ok_or_else(|| Refusal::field("expires_at", "expiresAt must be an RFC 3339 date and time"))
+    Timestamp::parse(text.trim())
+        .ok_or_else(|| Refusal::field("expires_at", "expiresAt must be an RFC 3339 date and time"))
 }
 
 #[cfg(test)]
@@ -69,7 +73,10 @@ mod tests {
         assert_eq!(answer.tokenable_id, session.user_id);
         assert!(world.whoami(answer.token.reveal()).await.is_ok());
         assert!(!world.files_hold(answer.token.reveal()).await);
-        let refused = world.ask_as::<TokensCreate>(session.token.reveal(), body(&[], Some("soon"))).await.expect_err("refused");
+        let refused = world
+            .ask_as::<TokensCreate>(session.token.reveal(), body(&[], Some("soon")))
+            .await
+            .expect_err("refused");
         assert_eq!((refused.status(Service::Control), refused.field.as_deref()), (422, Some("expires_at")));
     }
 
@@ -77,7 +84,9 @@ mod tests {
     async fn a_moment_in_the_past_makes_a_token_that_is_good_for_nothing() {
         let world = World::new().await;
         let session = world.sign_in("dev@example.com", "a").await;
-        let made = world.ask_as::<TokensCreate>(session.token.reveal(), body(&[], Some("2020-01-01T00:00:00Z"))).await;
+        let made = world
+            .ask_as::<TokensCreate>(session.token.reveal(), body(&[], Some("2020-01-01T00:00:00Z")))
+            .await;
         assert!(world.whoami(made.expect("made").body.data.token.reveal()).await.is_err());
     }
 
@@ -86,7 +95,8 @@ mod tests {
         let world = World::new().await;
         let user = world.user("dev@example.com").await;
         let abilities = vec!["tokens.manage".into(), "runtime.read".into()];
-        let token = world.personal_token(&user.user_id, NewToken { abilities, ..NewToken::named("ci") }).await;
+        let token =
+            world.personal_token(&user.user_id, NewToken { abilities, ..NewToken::named("ci") }).await;
         for further in [body(&[], None), body(&["*"], None), body(&["runtime.write"], None)] {
             let refused = world.ask_as::<TokensCreate>(token.reveal(), further).await.expect_err("refused");
             assert_eq!(refused.status(Service::Control), 403);
@@ -99,8 +109,12 @@ mod tests {
         let world = World::new().await;
         let user = world.user("dev@example.com").await;
         let abilities = vec!["runtime.write".into()];
-        let token = world.personal_token(&user.user_id, NewToken { abilities, ..NewToken::named("ci") }).await;
-        let refused = world.ask_as::<TokensCreate>(token.reveal(), body(&["runtime.write"], None)).await.expect_err("refused");
+        let token =
+            world.personal_token(&user.user_id, NewToken { abilities, ..NewToken::named("ci") }).await;
+        let refused = world
+            .ask_as::<TokensCreate>(token.reveal(), body(&["runtime.write"], None))
+            .await
+            .expect_err("refused");
         assert_eq!(refused.status(Service::Control), 403);
     }
 }

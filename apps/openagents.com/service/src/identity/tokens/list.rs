@@ -15,13 +15,13 @@ use crate::{Control, identity::signed_in};
 impl Handle<TokensList> for Control {
     async fn handle(&self, ask: Ask<TokensList>) -> Result<Answer<TokenList>, Stop> {
         let user = signed_in(&ask.caller)?;
-        let tokens = self.store.read("tokens_list", user.user_id.clone(), of_user).await?;
+        let tokens = self.store.read("tokens_list", (user.user_id.clone(),), of_user).await?;
         let data = tokens.into_iter().map(|token| show(token, &user.session_id)).collect();
         Ok(TokenList { data }.into())
     }
 }
 
-async fn of_user(tx: &mut Tx, user_id: &String) -> Result<Vec<PersonalToken>, Stop> {
+async fn of_user(tx: &mut Tx, (user_id,): &(String,)) -> Result<Vec<PersonalToken>, Stop> {
     rows::tokens_of_user(tx, user_id).await
 }
 

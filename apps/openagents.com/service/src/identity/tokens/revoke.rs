@@ -11,13 +11,17 @@ use oa_store::{
 };
 
 use super::end;
-use crate::{Control, identity::signed_in};
+use crate::{
+    Control,
+    identity::{authenticate::user_key, signed_in},
+};
 
 impl Handle<TokensRevoke> for Control {
     async fn handle(&self, ask: Ask<TokensRevoke>) -> Result<Answer<DeletedReply>, Stop> {
-        let user_id = signed_in(&ask.caller)?.user_id.clone();
-        let revocation = Revocation { token_id: ask.path.token_id, user_id, now: self.clock.now() };
-        self.store.write("tokens_revoke", (), revocation, revoke).await?;
+        let user = signed_in(&ask.caller)?;
+        let revocation =
+            Revocation { token_id: ask.path.token_id, user_id: user.user_id.clone(), now: self.clock.now() };
+        self.store.write("tokens_revoke", user_key(&user.email), revocation, revoke).await?;
         Ok(DeletedReply { data: Deleted { deleted: true } }.into())
     }
 }
@@ -52,7 +56,13 @@ mod tests {
     async fn status(world: &World, secret: &str, token_id: &str) -> u16 {
         let caller = world.caller(secret).await.expect("a caller");
         let path = TokenPath { token_id: token_id.to_owned() };
-        let ask = Ask { path, query: oa_contract::Nothing {}, body: oa_contract::Nothing {}, caller, meta: world.meta(&[]) };
+        let ask = Ask {
+            path,
+            query: oa_contract::Nothing {},
+            body: oa_contract::Nothing {},
+            caller,
+            meta: world.meta(&[]),
+        };
         match Handle::<TokensRevoke>::handle(&*world.control, ask).await {
             Ok(answer) if answer.body.data.deleted => 200,
             Ok(_) => panic!("nothing was deleted"),

@@ -8,12 +8,17 @@ use oa_contract::{
 use oa_store::{Tx, tables::identity as rows};
 
 use super::end;
-use crate::{Control, identity::signed_in};
+use crate::{
+    Control,
+    identity::{authenticate::user_key, signed_in},
+};
 
 impl Handle<TokensRevokeAll> for Control {
     async fn handle(&self, ask: Ask<TokensRevokeAll>) -> Result<Answer<DeletedTokensReply>, Stop> {
-        let user_id = signed_in(&ask.caller)?.user_id.clone();
-        let deleted_count = self.store.write("tokens_revoke_all", (), (user_id, self.clock.now()), revoke).await?;
+        let user = signed_in(&ask.caller)?;
+        let ending = (user.user_id.clone(), self.clock.now());
+        let deleted_count =
+            self.store.write("tokens_revoke_all", user_key(&user.email), ending, revoke).await?;
         Ok(DeletedTokensReply { data: DeletedTokens { deleted_count } }.into())
     }
 }
@@ -43,7 +48,8 @@ mod tests {
             world.personal_token(&session.user_id, NewToken::named(name)).await;
         }
         let count = async || {
-            let answer = world.ask_as::<TokensRevokeAll>(session.token.reveal(), Nothing {}).await.expect("answered");
+            let answer =
+                world.ask_as::<TokensRevokeAll>(session.token.reveal(), Nothing {}).await.expect("answered");
             answer.body.data.deleted_count
         };
         assert_eq!(count().await, 2);

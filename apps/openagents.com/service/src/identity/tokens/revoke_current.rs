@@ -8,13 +8,20 @@ use oa_contract::{
 use oa_store::{Tx, tables::identity as rows};
 
 use super::end;
-use crate::{Control, identity::signed_in};
+use crate::{
+    Control,
+    identity::{authenticate::user_key, signed_in},
+};
 
 impl Handle<TokensRevokeCurrent> for Control {
     async fn handle(&self, ask: Ask<TokensRevokeCurrent>) -> Result<Answer<DeletedReply>, Stop> {
-        let deleted = match signed_in(&ask.caller)?.session_id.strip_prefix("pat:") {
+        let user = signed_in(&ask.caller)?;
+        let deleted = match user.session_id.strip_prefix("pat:") {
             None => false,
-            Some(id) => self.store.write("tokens_revoke_current", (), (id.to_owned(), self.clock.now()), revoke).await?,
+            Some(id) => {
+                let ending = (id.to_owned(), self.clock.now());
+                self.store.write("tokens_revoke_current", user_key(&user.email), ending, revoke).await?
+            }
         };
         Ok(DeletedReply { data: Deleted { deleted } }.into())
     }
@@ -39,8 +46,11 @@ mod tests {
         let world = World::new().await;
         let session = world.sign_in("dev@example.com", "a").await;
         let abilities = vec!["runtime.read".into()];
-        let token = world.personal_token(&session.user_id, NewToken { abilities, ..NewToken::named("ci") }).await;
-        let deleted = async |secret: &str| world.ask_as::<TokensRevokeCurrent>(secret, Nothing {}).await.expect("answered").body.data.deleted;
+        let token =
+            world.personal_token(&session.user_id, NewToken { abilities, ..NewToken::named("ci") }).await;
+        let deleted = async |secret: &str| {
+            world.ask_as::<TokensRevokeCurrent>(secret, Nothing {}).await.expect("answered").body.data.deleted
+        };
         assert!(!deleted(session.token.reveal()).await);
         assert!(deleted(token.reveal()).await);
         assert!(world.whoami(token.reveal()).await.is_err());

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use oa_client::Client;
-use oa_control::identity::account::NewUser;
+use oa_control::identity::NewUser;
 
 use crate::{
     cli::{Cli, Command, Common, Exec, Runs, Users},

@@ -10,7 +10,7 @@ use axum::Router;
 use oa_contract::{Clock, Ids, Stop, matrix, signer::Signer};
 use oa_control::{
     Control,
-    identity::account::{self, NewToken, NewUser},
+    identity::{self, NewToken, NewUser},
 };
 use oa_edge::{Drain, Limits};
 use oa_runtime::{Runtime, hub::Hub};
@@ -79,6 +79,8 @@ struct Opened {
     stores: Vec<Store>,
     /// Its background tasks run as long as it is served.
     runtime: Option<Arc<Runtime>>,
+    /// What has expired in it is forgotten every hour.
+    control_store: Option<Store>,
     here: Endpoints,
 }
 
@@ -107,7 +109,7 @@ pub async fn up(data: &DataDir, settings: Settings, format: Format) -> Result<()
     let mut opened = Opened::default();
     let runtime = open_runtime(&common, data, &mut opened).await?;
     let control = open_control(&common, data, &mut opened).await?;
-    let store = opened.stores.last().ok_or_else(|| Failure::wrong("control has no store"))?.clone();
+    let store = opened.control_store.clone().ok_or_else(|| Failure::wrong("control has no store"))?;
     let personal = personal_token(&common, data, &store).await?;
     serve(data, &common, opened, signals, || greet_both(data, &common, (&runtime, &control), &personal, format)).await
 }
@@ -129,6 +131,10 @@ async fn serve(
         Some(runtime) => oa_runtime::background::start(runtime, &stop),
         None => JoinSet::new(),
     };
+    if let Some(store) = opened.control_store.clone() {
+        let (stop, clock) = (stop.clone(), common.clock.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default() });
+    }
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
         fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
@@ -225,9 +231,27 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     });
     let url = format!("http://{address}");
     opened.fronts.push((listener, router));
+    opened.control_store = Some(store.clone());
     opened.stores.push(store);
     opened.here.control = Some(url.clone());
     Ok(url)
+}
+
+/// Forgets expired challenges, sessions and tokens, in small steps.
+async fn purge_hourly(store: &Store, clock: &dyn Clock) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        loop {
+            match identity::purge(store, clock.now()).await {
+                Ok(purged) if purged.is_full() => {}
+                Ok(_) => break,
+                Err(stop) => {
+                    tracing::warn!(error = %stop, "expired sessions could not be forgotten; tried again in an hour");
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// The personal token of whoever runs `oa up`: made with its user on the first start, kept beside the keys.
@@ -238,8 +262,8 @@ async fn personal_token(common: &Common, data: &DataDir, store: &Store) -> Resul
     let wrong = |stop: Stop| Failure::wrong(format!("a personal token cannot be made: {stop}"));
     let (clock, ids) = (common.clock.as_ref(), common.ids.as_ref());
     let new = NewUser { email: "operator@localhost".into(), name: Some("Operator".into()), admin: true };
-    let (user, _) = account::add_user(store, clock, ids, new).await.map_err(wrong)?;
-    let issued = account::issue_token(store, clock, ids, &user.user_id, NewToken::named("oa up")).await.map_err(wrong)?;
+    let (user, _) = identity::add_user(store, clock, ids, new).await.map_err(wrong)?;
+    let issued = identity::issue_token(store, clock, ids, &user.user_id, NewToken::named("oa up")).await.map_err(wrong)?;
     data.keep_personal_token(issued.secret.reveal())?;
     Ok(issued.secret.reveal().to_owned())
 }
@@ -252,8 +276,8 @@ pub async fn add_user(data: &DataDir, settings: Settings, new: NewUser, format: 
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
     let wrong = |stop: Stop| Failure::wrong(stop.to_string());
     let (clock, ids) = (common.clock.as_ref(), common.ids.as_ref());
-    let (user, fresh) = account::add_user(&store, clock, ids, new).await.map_err(wrong)?;
-    let issued = account::issue_token(&store, clock, ids, &user.user_id, NewToken::named("oa user add")).await.map_err(wrong)?;
+    let (user, fresh) = identity::add_user(&store, clock, ids, new).await.map_err(wrong)?;
+    let issued = identity::issue_token(&store, clock, ids, &user.user_id, NewToken::named("oa user add")).await.map_err(wrong)?;
     store.close().await;
     let token = issued.secret.reveal();
     match format {

@@ -1,6 +1,7 @@
 //! The runtime service: the authority for `/internal/v1/*`. One folder per first path word, one file per
 //! operation. It knows neither HTTP servers nor SQL text nor the control service.
 
+pub mod audit;
 pub mod auth;
 pub mod background;
 pub mod comms;

@@ -1,0 +1,74 @@
+//! Decides whether the log is whole: reads every run from its first event to its last, and recomputes what was
+//! made of it. This is what `oa verify-store` does beyond the store's own check.
+
+use std::ops::ControlFlow;
+
+use oa_contract::Stop;
+use oa_store::{
+    Store, Tx,
+    tables::runs::{self as table, Listed},
+};
+use uuid::Uuid;
+
+use crate::projectors::recomputed;
+
+/// Runs in one read.
+const PAGE: u64 = 100;
+
+/// What was looked at, and what does not fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audit {
+    pub runs: u64,
+    pub events: u64,
+    /// One sentence each.
+    pub findings: Vec<String>,
+}
+
+/// Reads every run; tells `progress` how far it has come.
+pub async fn audit(store: &Store, mut progress: impl FnMut(&Audit)) -> Result<Audit, Stop> {
+    let mut audit = Audit::default();
+    let mut before = None;
+    loop {
+        let page = store.read("audit.list", before, list).await?;
+        let Some(last) = page.last() else { return Ok(audit) };
+        before = Some(last.run.run_id);
+        for listed in page {
+            audit.runs += 1;
+            match store.read("audit.run", listed.run.run_id, examine).await {
+                Ok(Examined { events, finding }) => {
+                    audit.events += events;
+                    audit.findings.extend(finding);
+                }
+                // A fault is what a damaged row gives; it belongs to this run only.
+                Err(Stop::Fault(fault)) => audit.findings.push(format!("run {}: {fault}", listed.run.run_id)),
+                Err(stop) => return Err(stop),
+            }
+            progress(&audit);
+        }
+    }
+}
+
+async fn list(tx: &mut Tx, before: &Option<Uuid>) -> Result<Vec<Listed>, Stop> {
+    table::list(tx, None, None, *before, PAGE).await
+}
+
+struct Examined {
+    events: u64,
+    finding: Option<String>,
+}
+
+/// Every event fits the chain, the last one is the head's, and the projection says what the log says.
+async fn examine(tx: &mut Tx, run_id: &Uuid) -> Result<Examined, Stop> {
+    let Some(head) = table::head(tx, *run_id).await? else {
+        return Ok(Examined { events: 0, finding: Some(format!("run {run_id} has no head")) });
+    };
+    let mut events = 0;
+    table::visit(tx, &head, |_| {
+        events += 1;
+        Ok(ControlFlow::Continue(()))
+    })
+    .await?;
+    let drifted = recomputed(tx, &head).await? != head.projected;
+    let finding = drifted.then(|| format!("run {run_id}: the projection does not say what the log says; rebuild it with POST /admin/v1/projectors/{run_id}/rebuild"));
+    Ok(Examined { events, finding })
+}

@@ -1,6 +1,10 @@
 //! Decides which chores of this repository are commands: `cargo xtask <chore>`.
 
 mod bench;
+mod ci;
+mod sync;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -13,6 +17,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Everything that must hold before a change lands: format, lints, derived files, and every test on both
+    /// engines. Installs what is missing, and closes with a line of counts.
+    Ci(ci::Ci),
+    /// Write everything that is derived from the table: docs/routes.md, docs/refusals.md, openapi/*.json.
+    Sync {
+        /// Change nothing; fail when a file is not what the table says.
+        #[arg(long)]
+        check: bool,
+    },
     /// Measure, and print what was measured. A report, never a test.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -23,7 +36,14 @@ enum Chore {
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().chore {
+        Chore::Ci(ci) => ci.run(),
+        Chore::Sync { check } => sync::run(check),
         Chore::Bench(bench) => bench::run(bench),
         Chore::BenchParseServer { bind } => bench::parse_server(bind),
     }
+}
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }

@@ -1,1 +1,147 @@
-fn main() {}
+//! Decides which command runs, and turns its end into an exit code: the one place of `oa` that reads the command line and the environment.
+
+mod backoff;
+mod cli;
+mod config;
+mod connect;
+mod data_dir;
+mod doctor;
+mod exec;
+mod failure;
+mod output;
+mod runs;
+#[cfg(test)]
+mod simulated;
+mod system;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use oa_client::Client;
+use oa_control::identity::account::NewUser;
+
+use crate::{
+    cli::{Cli, Command, Common, Exec, Runs, Users},
+    config::{SettingFlags, Settings, process_environment},
+    connect::{Place, Wish},
+    data_dir::DataDir,
+    exec::{Around, Order},
+    failure::{Failure, NOT_STARTED, OK, USAGE},
+    runs::tail::Follow,
+};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let format = cli.common.output;
+    let done = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::wrong(format!("threads cannot be started: {error}")))
+        .and_then(|threads| {
+            let done = threads.block_on(perform(cli));
+            // A read of stdin or a pipe may never end by itself.
+            threads.shutdown_background();
+            done
+        });
+    match done {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            format.complain(&failure);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// JSON lines on stderr, as much as RUST_LOG says.
+fn log_to_stderr() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn perform(cli: Cli) -> Result<u8, Failure> {
+    let Cli { common, command } = cli;
+    match command {
+        Command::Exec(exec) => record(exec, &common).await,
+        Command::Runs(runs) => about_runs(runs, &common).await,
+        Command::Up(args) => {
+            let (data, settings) = server(&common, args.settings, [("RUNTIME_BIND_ADDR", args.runtime_addr), ("OA_CONTROL_BIND_ADDR", args.control_addr)])?;
+            up::up(&data, settings, common.output).await.map(|()| OK)
+        }
+        Command::Runtime(args) => {
+            let (data, settings) = server(&common, args.settings, [("RUNTIME_BIND_ADDR", args.bind)])?;
+            up::runtime(&data, settings, common.output).await.map(|()| OK)
+        }
+        Command::Control(args) => {
+            let (data, settings) = server(&common, args.settings, [("OA_CONTROL_BIND_ADDR", args.bind)])?;
+            up::control(&data, settings, common.output).await.map(|()| OK)
+        }
+        Command::User(Users::Add { email, name, admin, settings }) => {
+            let (data, settings) = server(&common, settings, [])?;
+            up::add_user(&data, settings, NewUser { email, name, admin }, common.output).await.map(|()| OK)
+        }
+        Command::Doctor => {
+            let (data, settings, place) = around(&common)?;
+            doctor::examine(&data, &settings, &place, common.output).await
+        }
+    }
+}
+
+/// The data directory and the settings of a service, whose log goes to stderr from here on.
+fn server<const N: usize>(common: &Common, mut flags: SettingFlags, short: [(&'static str, Option<String>); N]) -> Result<(DataDir, Settings), Failure> {
+    let data = DataDir::at(&common.data);
+    for (name, value) in short {
+        flags.or_give(name, value);
+    }
+    let settings = Settings::load(&flags, &process_environment, &data)?;
+    log_to_stderr();
+    Ok((data, settings))
+}
+
+/// The data directory, the settings and the server that a client command uses.
+fn around(common: &Common) -> Result<(DataDir, Settings, Place), Failure> {
+    let data = DataDir::at(&common.data);
+    let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+    let wish = Wish { runtime_url: common.runtime_url.clone(), token: common.token.clone() };
+    let place = connect::find(&wish, &settings, &data)?;
+    Ok((data, settings, place))
+}
+
+async fn record(exec: Exec, common: &Common) -> Result<u8, Failure> {
+    let not_started = |failure: Failure| match failure.code {
+        USAGE => failure,
+        _ => Failure::new(NOT_STARTED, failure.sentence),
+    };
+    let (data, _, place) = around(common).map_err(not_started)?;
+    let around = Around { place: &place, data: &data, format: common.output };
+    if let Some(spool) = &exec.resume {
+        return exec::resume(spool, exec.patience, around).await;
+    }
+    let order = Order {
+        argv: exec.command,
+        run: exec.run,
+        name: exec.name,
+        metadata: exec.metadata,
+        finish: exec.finish,
+        offline_ok: exec.offline_ok,
+        patience: exec.patience,
+    };
+    exec::run(order, around).await
+}
+
+async fn about_runs(runs: Runs, common: &Common) -> Result<u8, Failure> {
+    let format = common.output;
+    let client = || -> Result<Client, Failure> { around(common)?.2.client() };
+    match runs {
+        // Needs nothing but the file.
+        Runs::Verify { file, signer } => return runs::verify::verify(&file, signer.as_deref(), format),
+        Runs::Ls { status, limit } => runs::list::list(&client()?, status, limit, format).await?,
+        Runs::Show { id } => runs::show::show(&client()?, id, format).await?,
+        Runs::Tail { id, after, until_head, follow } => {
+            let follow = Follow { after, until_head, past_finish: follow || until_head };
+            runs::tail::tail(&client()?, id, follow, format).await?;
+        }
+        Runs::Export { id, file } => runs::export::export(&client()?, id, file.as_deref(), format).await?,
+    }
+    Ok(OK)
+}

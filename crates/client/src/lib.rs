@@ -81,6 +81,14 @@ pub struct Raw {
     pub body: bytes::Bytes,
 }
 
+/// A call that is written down: where it goes and what it says, but not yet signed.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    method: Method,
+    url: Url,
+    body: Option<bytes::Bytes>,
+}
+
 /// What a single call adds to the client's usual manners.
 #[derive(Clone, Debug, Default)]
 pub struct Manner<'a> {
@@ -133,29 +141,44 @@ impl Client {
 
     /// Calls an operation and gives the whole answer as it came, whatever its status.
     pub async fn send<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<Raw, CallError> {
-        let response = self.open(call, manner).await?;
+        let prepared = self.prepare(&call)?;
+        self.send_prepared(&prepared, manner).await
+    }
+
+    /// Calls an operation whose answer is a stream, and gives the response once its head has come.
+    pub async fn open<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<reqwest::Response, CallError> {
+        let prepared = self.prepare(&call)?;
+        self.open_prepared(&prepared, manner).await
+    }
+
+    /// Writes a call down, so that it can be sent more than once.
+    pub fn prepare<O: Operation>(&self, call: &Call<O>) -> Result<Prepared, CallError> {
+        let body = match O::Body::NONE {
+            true => None,
+            false => Some(serde_json::to_vec(&call.body).map_err(|error| CallError::Unreadable(error.to_string()))?),
+        };
+        Ok(Prepared { method: O::ROW.method, url: self.url::<O>(call)?, body: body.map(bytes::Bytes::from) })
+    }
+
+    /// Sends a call once, with a signature of its own, and gives the whole answer as it came.
+    pub async fn send_prepared(&self, prepared: &Prepared, manner: Manner<'_>) -> Result<Raw, CallError> {
+        let response = self.open_prepared(prepared, manner).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.map_err(|error| CallError::NoAnswer(chain(&error)))?;
         Ok(Raw { status, headers, body })
     }
 
-    /// Calls an operation whose answer is a stream, and gives the response once its head has come.
-    pub async fn open<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<reqwest::Response, CallError> {
-        let url = self.url::<O>(&call)?;
-        let method = match O::ROW.method {
+    async fn open_prepared(&self, prepared: &Prepared, manner: Manner<'_>) -> Result<reqwest::Response, CallError> {
+        let method = match prepared.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
             Method::Delete => reqwest::Method::DELETE,
         };
-        let body = match O::Body::NONE {
-            true => Vec::new(),
-            false => serde_json::to_vec(&call.body).map_err(|error| CallError::Unreadable(error.to_string()))?,
-        };
-        let mut request = self.http.request(method, url.clone());
+        let mut request = self.http.request(method, prepared.url.clone());
         request = match &self.identity {
             Identity::Nobody => request,
             Identity::Bearer(token) => request.bearer_auth(token),
-            Identity::Signed(signing) => request.header(SIGNATURE_HEADER, signature::<O>(signing, &url, &body, manner.owner.as_ref())),
+            Identity::Signed(signing) => request.header(SIGNATURE_HEADER, signature(signing, prepared, manner.owner.as_ref())),
         };
         for (name, value) in manner.headers {
             request = request.header(*name, *value);
@@ -163,8 +186,8 @@ impl Client {
         if let Some(timeout) = manner.timeout {
             request = request.timeout(timeout);
         }
-        if !O::Body::NONE {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
+        if let Some(body) = &prepared.body {
+            request = request.header(CONTENT_TYPE, "application/json").body(body.clone());
         }
         request.send().await.map_err(|error| CallError::NoAnswer(chain(&error)))
     }
@@ -193,6 +216,11 @@ impl Client {
 }
 
 impl Raw {
+    /// The usual words for the status, e.g. `Not Found`.
+    pub fn reason(&self) -> &'static str {
+        reqwest::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
+    }
+
     /// This answer if it is one of success, otherwise the refusal that it carries.
     pub fn accepted(self) -> Result<Raw, CallError> {
         match (200..300).contains(&self.status) {
@@ -213,12 +241,12 @@ fn append_query(url: &mut Url, query: &Value) {
     }
 }
 
-fn signature<O: Operation>(signing: &Signing, url: &Url, body: &[u8], owner: Option<&Owner>) -> String {
-    let path = match url.query() {
-        Some(query) => format!("{}?{query}", url.path()),
-        None => url.path().to_owned(),
+fn signature(signing: &Signing, prepared: &Prepared, owner: Option<&Owner>) -> String {
+    let path = match prepared.url.query() {
+        Some(query) => format!("{}?{query}", prepared.url.path()),
+        None => prepared.url.path().to_owned(),
     };
-    let bound = Bound { method: O::ROW.method.name(), path: &path, body };
+    let bound = Bound { method: prepared.method.name(), path: &path, body: prepared.body.as_deref().unwrap_or_default() };
     let nonce = format!("nonce-{}", signing.ids.uuid32());
     credential::sign(&signing.secret, bound, owner, nonce, signing.clock.now(), signing.ttl_seconds)
 }

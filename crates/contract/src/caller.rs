@@ -87,9 +87,11 @@ pub enum Credential {
 }
 
 impl User {
-    /// `*` means all. A session may do whatever its user may.
+    /// `*` means all. A session may do whatever its user may, and every token may ask about and end itself.
     pub fn may(&self, ability: &str) -> bool {
-        self.credential == Credential::Session || self.abilities.iter().any(|one| one == "*" || one == ability)
+        self.credential == Credential::Session
+            || ability == "self"
+            || self.abilities.iter().any(|one| one == "*" || one == ability)
     }
 }
 

@@ -9,13 +9,13 @@
 
 use crate::{
     operation::{
-        Answer, Ask, Authority, Body, Class, Enveloped, EventStream, Forward, Handle, Lane, Method, Mount, Ndjson,
+        Answer, Ask, Authority, Body, Cacheable, Class, Enveloped, EventStream, Forward, Handle, Lane, Method, Mount, Ndjson,
         Nothing, Operation, PathParams, Prometheus, Reply, Row, Shape, Streamed, body_schema, query_schema,
         sealed::Sealed,
     },
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
-    wire::{admin, comms, control, fraud, health, openapi, paths, projectors, runs, spacetime, workers},
+    wire::{admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime, workers},
 };
 
 macro_rules! lane {
@@ -244,7 +244,7 @@ section! {
             by service, gated, may [Conflict], reads ["prefer"] }
         /// What was done in a run, hashed and signed, computed from its log.
         row { authority RunsReceipt = "runs.receipt", GET "/internal/v1/runs/:run_id/receipt"
-            (paths::RunPath, Nothing, Nothing) -> [200] Receipt,
+            (paths::RunPath, Nothing, Nothing) -> [200 304] Cacheable<Receipt>,
             by service, open, may [], reads ["if-none-match"] }
         /// The run told again as lines of canonical JSON.
         row { authority RunsReplay = "runs.replay", GET "/internal/v1/runs/:run_id/replay"
@@ -418,12 +418,56 @@ section! {
             by anyone, open, may [], reads [] }
         /// Control describes itself, from this table.
         row { control ControlOpenapi = "control.openapi", GET "/openapi.json"
-            (Nothing, Nothing, Nothing) -> [200] openapi::Document,
+            (Nothing, Nothing, Nothing) -> [200 304] openapi::Document,
             by anyone, open, may [], reads ["if-none-match"] }
         /// What control is, how it routes, and who owns each `/api/runtime` row.
         row { control ControlStatus = "control.status", GET "/api/v1/control/status"
             (Nothing, Nothing, Nothing) -> [200] control::StatusReply,
             by (user "runtime.read"), open, may [], reads [] }
+        /// Sign-in begins: a code goes to an e-mail address, a challenge to whoever asked.
+        row { control AuthEmail = "auth.email", POST "/api/auth/email"
+            (Nothing, Nothing, identity::RequestCode) -> [200] identity::CodeSent,
+            by anyone, open, may [RateLimited ServiceUnavailable], reads [] }
+        /// Sign-in ends: the code proves the address, and a session begins.
+        row { control AuthVerify = "auth.verify", POST "/api/auth/verify"
+            (Nothing, Nothing, identity::VerifyCode) -> [200] identity::SignedIn,
+            by anyone, open, may [RateLimited ServiceUnavailable], reads ["cookie" "x-client" "x-device-id"] }
+        /// Both tokens of a session are replaced; a refresh token seen twice ends the session.
+        row { control AuthRefresh = "auth.refresh", POST "/api/auth/refresh"
+            (Nothing, Nothing, identity::RefreshSession) -> [200] identity::Refreshed,
+            by anyone, open, may [Unauthorized Forbidden], reads ["authorization" "x-device-id"] }
+        /// The session of the caller ends.
+        row { control AuthLogout = "auth.logout", POST "/api/auth/logout"
+            (Nothing, Nothing, Nothing) -> [200] identity::SignedOut,
+            by (user "self"), open, may [], reads [] }
+        /// What the presented credential stands for.
+        row { control AuthSession = "auth.session", GET "/api/auth/session"
+            (Nothing, Nothing, Nothing) -> [200] identity::SessionReply,
+            by (user "self"), open, may [], reads [] }
+        /// The caller, as clients show them.
+        row { control Me = "me.profile", GET "/api/me"
+            (Nothing, identity::ReadProfile, Nothing) -> [200] identity::ProfileReply,
+            by (user "runtime.read"), open, may [], reads [] }
+        /// The caller's personal tokens, without their secrets.
+        row { control TokensList = "tokens.list", GET "/api/tokens"
+            (Nothing, Nothing, Nothing) -> [200] identity::TokenList,
+            by (user "tokens.manage"), open, may [], reads [] }
+        /// Makes a personal token; its secret is answered once and never kept.
+        row { control TokensCreate = "tokens.create", POST "/api/tokens"
+            (Nothing, Nothing, identity::CreateToken) -> [201] identity::TokenReply,
+            by (user "tokens.manage"), open, may [], reads [] }
+        /// A personal token revokes itself, whatever its abilities.
+        row { control TokensRevokeCurrent = "tokens.revoke_current", DELETE "/api/tokens/current"
+            (Nothing, Nothing, Nothing) -> [200] identity::DeletedReply,
+            by (user "self"), open, may [], reads [] }
+        /// Revokes one personal token of the caller.
+        row { control TokensRevoke = "tokens.revoke", DELETE "/api/tokens/:token_id"
+            (paths::TokenPath, Nothing, Nothing) -> [200] identity::DeletedReply,
+            by (user "tokens.manage"), open, may [], reads [] }
+        /// Revokes every personal token of the caller.
+        row { control TokensRevokeAll = "tokens.revoke_all", DELETE "/api/tokens"
+            (Nothing, Nothing, Nothing) -> [200] identity::DeletedTokensReply,
+            by (user "tokens.manage"), open, may [], reads [] }
     }
 }
 

@@ -105,6 +105,10 @@ fn path_schema(name: &str) -> Value {
 fn responses(row: &Row, service: Service, generator: &mut SchemaGenerator) -> Map<String, Value> {
     let mut out = Map::new();
     for status in row.success {
+        if *status == 304 {
+            out.insert(status.to_string(), json!({"description": "What the caller has is still true."}));
+            continue;
+        }
         let content = match (row.shape.reply)(generator) {
             Some(schema) => json!({row.shape.content_type: {"schema": schema}}),
             None => json!({row.shape.content_type: {}}),

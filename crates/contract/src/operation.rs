@@ -373,6 +373,34 @@ impl<M: Media> Reply for Streamed<M> {
     }
 }
 
+/// A reply that a caller may hold already: `304` with nothing, or the whole.
+#[derive(Debug)]
+pub enum Cacheable<T> {
+    Fresh(T),
+    Unchanged,
+}
+
+impl<T: Serialize + JsonSchema + Send + 'static> Reply for Cacheable<T> {
+    const CONTENT_TYPE: &'static str = "application/json";
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+
+    fn content(self) -> Result<Content, Fault> {
+        match self {
+            Cacheable::Fresh(whole) => whole.content(),
+            Cacheable::Unchanged => Ok(Content::Whole(Vec::new())),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Cacheable<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Cacheable::Fresh)
+    }
+}
+
 /// Lines of JSON.
 pub struct Ndjson;
 impl Media for Ndjson {

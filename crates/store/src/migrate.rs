@@ -22,7 +22,8 @@ macro_rules! migration {
 }
 
 /// Every step, in order. A step that was released is never edited: the next one corrects it.
-pub(crate) const ALL: &[Migration] = &[migration!("0001_core"), migration!("0002_runtime")];
+pub(crate) const ALL: &[Migration] =
+    &[migration!("0001_core"), migration!("0002_runtime"), migration!("0003_identity")];
 
 /// What a store says about a step it has taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

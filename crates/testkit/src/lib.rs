@@ -1,1 +1,10 @@
-//! placeholder
+//! What tests are made of: a world with both services over real sockets and real stores, a clock that the test
+//! owns, and ids that can be told apart.
+
+mod clock;
+mod http;
+mod world;
+
+pub use clock::{SeededIds, TestClock};
+pub use http::{Answered, Http};
+pub use world::{Engine, World, WorldOptions, both_engines};

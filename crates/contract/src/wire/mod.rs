@@ -5,6 +5,7 @@ pub mod comms;
 pub mod control;
 pub mod fraud;
 pub mod health;
+pub mod identity;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;

@@ -68,7 +68,7 @@ impl Session {
     ) -> Result<u64, Fault> {
         self.prepare_to_write(statement)?;
         let done = self.with(statement, |prepared| {
-            bind(prepared, params, seal)?;
+            bind(prepared, statement, params, seal)?;
             prepared.raw_execute()
         });
         done.map(|rows| rows as u64).map_err(|error| self.fault(statement, error))
@@ -84,7 +84,7 @@ impl Session {
         self.prepare_to_write(statement)?;
         let mut looked: Result<(), Fault> = Ok(());
         let done = self.with(statement, |prepared| {
-            bind(prepared, params, seal)?;
+            bind(prepared, statement, params, seal)?;
             let mut rows = prepared.raw_query();
             while let Some(row) = rows.next()? {
                 match each(&Row { statement, inner: Inner::Sqlite(row) }) {
@@ -130,7 +130,7 @@ impl Session {
             }
             match &mut slots[slot] {
                 Some(prepared) => run(prepared),
-                empty => run(empty.insert(prepare(connection, statement)?)),
+                empty => run(empty.insert(prepare(connection, statement.for_sqlite())?)),
             }
         })
     }
@@ -160,27 +160,22 @@ impl Session {
     }
 }
 
-/// Prepares a statement, and holds its first word to what SQLite knows about it.
-pub(crate) fn prepare<'c>(
-    connection: &'c Connection,
-    statement: &Statement,
-) -> rusqlite::Result<rusqlite::Statement<'c>> {
-    let prepared =
-        connection.prepare_with_flags(statement.for_sqlite(), PrepFlags::SQLITE_PREPARE_PERSISTENT)?;
-    match statement.writes() || prepared.readonly() {
-        true => Ok(prepared),
-        false => Err(rusqlite::Error::InvalidParameterName(format!(
-            "`{}` changes rows, so its first word must be INSERT, UPDATE or DELETE",
-            statement.name()
-        ))),
-    }
+fn prepare<'c>(connection: &'c Connection, text: &str) -> rusqlite::Result<rusqlite::Statement<'c>> {
+    connection.prepare_with_flags(text, PrepFlags::SQLITE_PREPARE_PERSISTENT)
 }
 
+/// Gives a statement its parameters, and holds its first word to what SQLite knows about it: a write that
+/// looks like a read would escape its savepoint.
 fn bind(
     prepared: &mut rusqlite::Statement<'_>,
+    statement: &Statement,
     params: &[Value<'_>],
     seal: Option<i64>,
 ) -> rusqlite::Result<()> {
+    if !statement.writes() && !prepared.readonly() {
+        let what = "the statement changes rows, so its first word must be INSERT, UPDATE or DELETE";
+        return Err(rusqlite::Error::InvalidParameterName(what.into()));
+    }
     let given = params.len() + usize::from(seal.is_some());
     let wanted = prepared.parameter_count();
     if given != wanted {

@@ -1,8 +1,9 @@
-//! What is kept, one file a domain: the rows, and the few statements that touch them.
+//! Decides which rows there are, one file a domain: the statements, and the types that they read and write.
 
 pub mod comms;
 pub mod drifts;
 pub mod fraud;
+pub mod identity;
 pub mod revocations;
 pub mod runs;
 pub mod streams;

@@ -1,0 +1,241 @@
+//! Decides what can be asked on the command line, and what `--help` says about it.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use oa_contract::wire::runs::RunStatus;
+use uuid::Uuid;
+
+use crate::{config::SettingFlags, failure::EXIT_CODES, output::Format};
+
+const EXAMPLES: &str = "\
+Examples:
+  oa exec -- cargo test                 record a command as a run, output and exit code unchanged
+  oa runs ls                            the runs, newest first
+  oa runs tail ID                       follow a run, as its output comes
+  oa runs export ID proof.jsonl         one file that proves what was done
+  oa runs verify proof.jsonl            check it, without any server
+  oa doctor                             what is wrong with this set-up";
+
+/// Records what agents and commands do as runs that can be followed, exported and proved.
+#[derive(Debug, Parser)]
+#[command(name = "oa", version, after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Args, Debug)]
+pub struct Common {
+    /// Sentences for people, or JSON for programs
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Format,
+    /// The data directory: keys, spools, embedded stores, oa.conf
+    #[arg(long, global = true, value_name = "DIR", env = "OA_DATA_DIR", default_value = "./oa-data")]
+    pub data: PathBuf,
+    /// Where the runtime is [env: OA_RUNTIME_BASE_URL] [default: what the data directory says, else http://127.0.0.1:4100]
+    #[arg(long, global = true, value_name = "URL")]
+    pub runtime_url: Option<String>,
+    /// The service token to show [env: RUNTIME_SERVICE_TOKEN] [default: the data directory's, for its own server]
+    #[arg(long, global = true, value_name = "TOKEN")]
+    pub token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Exec(Exec),
+    /// Lists, follows, exports and verifies runs
+    #[command(subcommand)]
+    Runs(Runs),
+    /// Serves both services with an embedded store, and prints how to get in
+    Up(Up),
+    /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
+    Control(Server),
+    /// Manages the users of the control service
+    #[command(subcommand)]
+    User(Users),
+    /// Serves the runtime until SIGTERM or SIGINT, then finishes what was begun
+    Runtime(Server),
+    /// Says what is wrong with this set-up, and what to do about it
+    #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
+    Doctor,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Keys, oa.conf and the embedded store are made in the data directory on the first start. \
+--help lists every setting; each is also an environment variable and a line of oa.conf.")]
+pub struct Server {
+    /// Where to listen [default: 127.0.0.1:4100]
+    #[arg(long, value_name = "ADDR")]
+    pub bind: Option<String>,
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Everything lies in the data directory: stores, keys, oa.conf. A second start continues where the first ended.\n\n\
+Examples:\n  oa up\n  oa --data /var/lib/oa up --runtime-addr 127.0.0.1:4100 --control-addr 127.0.0.1:8787")]
+pub struct Up {
+    /// Where the runtime listens [default: 127.0.0.1:4100]
+    #[arg(long, value_name = "ADDR")]
+    pub runtime_addr: Option<String>,
+    /// Where control listens [default: 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDR")]
+    pub control_addr: Option<String>,
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Users {
+    /// Adds a user, or changes one, and prints a personal token once
+    #[command(after_help = "The control service must not be running on this data directory meanwhile.\n\nExample:\n  oa user add dev@example.com --name Dev")]
+    Add {
+        email: String,
+        /// How the user is called
+        #[arg(long)]
+        name: Option<String>,
+        /// May do what administrators may
+        #[arg(long)]
+        admin: bool,
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
+}
+
+const EXEC_HELP: &str = "\
+Examples:
+  oa exec -- cargo test --workspace
+  oa exec --name nightly --metadata '{\"repo\":\"acme/api\"}' -- ./build.sh
+  oa exec --run 019503c1-8a6e-7f10-9c55-2b7f0c1d4e90 -- make check
+  oa exec --resume oa-data/spool/exec-019503c1-8a6e-7f10-9c55-2b7f0c1d4e90.jsonl
+
+The command's input is this one's; its output passes through unchanged and at once, and is recorded in pieces
+with their hashes. Its output goes through pipes, so it may leave out its colours. SIGTERM, SIGINT and SIGHUP
+are passed on, and the run then counts as canceled; what a keyboard sends reaches the command by itself.
+
+A server that is away does not stop the command: what it has not acknowledged waits in DATA/spool and is sent
+again, under the same keys, so that nothing is recorded twice.
+
+The exit code is the command's, or 128 + signal. 125: not started, because the run could not be opened;
+126: it could not be run; 127: there is no such command.";
+
+/// Records a command as a run while it runs
+#[derive(Args, Debug)]
+#[command(after_help = EXEC_HELP)]
+pub struct Exec {
+    /// Record into this run, which stays open afterwards, instead of a new one
+    #[arg(long, value_name = "ID", conflicts_with = "resume")]
+    pub run: Option<Uuid>,
+    /// End the run of --run with the command
+    #[arg(long, requires = "run")]
+    pub finish: bool,
+    /// What the new run is called
+    #[arg(long, value_name = "TEXT", conflicts_with = "resume")]
+    pub name: Option<String>,
+    /// A JSON object that is added to the new run's metadata
+    #[arg(long, value_name = "JSON", conflicts_with = "resume")]
+    pub metadata: Option<String>,
+    /// Start the command even when no server answers; the run is opened when one does
+    #[arg(long, conflicts_with_all = ["resume", "run"])]
+    pub offline_ok: bool,
+    /// How many seconds to wait for a server that stays away after the command has ended
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    pub patience: Duration,
+    /// Send what an earlier recording could not
+    #[arg(long, value_name = "SPOOLFILE", conflicts_with = "command")]
+    pub resume: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, value_name = "COMMAND", required_unless_present = "resume")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Runs {
+    /// Lists runs, newest first
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only runs in this state: created, running, canceling, canceled, succeeded, failed
+        #[arg(long, value_parser = status)]
+        status: Option<RunStatus>,
+        /// At most so many
+        #[arg(long, default_value_t = 50, value_name = "N")]
+        limit: u64,
+    },
+    /// Shows one run with its events
+    Show {
+        id: Uuid,
+    },
+    /// Follows a run until it has finished; reconnects by itself
+    #[command(after_help = "Recorded output is shown as it was written; other events on a line each. With -o json every event is one line.")]
+    Tail {
+        id: Uuid,
+        /// Only events after this sequence number
+        #[arg(long, default_value_t = 0, value_name = "SEQ")]
+        after: u64,
+        /// Show what is there and end
+        #[arg(long)]
+        until_head: bool,
+        /// Go on after the run has finished
+        #[arg(long, conflicts_with = "until_head")]
+        follow: bool,
+    },
+    /// Writes the proof of a run: its events and the receipt over exactly them, verified before it is written
+    Export {
+        id: Uuid,
+        /// Where to write it; - is stdout [default: run-ID.jsonl]
+        file: Option<PathBuf>,
+    },
+    /// Checks a proof offline: needs no server and no data directory
+    #[command(after_help = "Exit code 1 when it does not fit; the first event that does not is named.")]
+    Verify {
+        /// The proof; - is stdin
+        file: PathBuf,
+        /// The receipt must be signed by this key (64 hex digits)
+        #[arg(long, value_name = "PUBKEY")]
+        signer: Option<String>,
+    },
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds is needed".to_owned())?;
+    match (0.0..=31_536_000.0).contains(&seconds) {
+        true => Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string()),
+        false => Err("between 0 and a year".to_owned()),
+    }
+}
+
+fn status(text: &str) -> Result<RunStatus, String> {
+    RunStatus::parse(text).ok_or_else(|| "one of created, running, canceling, canceled, succeeded, failed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_form_may_stand_anywhere_but_not_inside_the_recorded_command() {
+        let cli = Cli::try_parse_from(["oa", "runs", "ls", "-o", "json"]).expect("parsed");
+        assert_eq!(cli.common.output, Format::Json);
+        let cli = Cli::try_parse_from(["oa", "exec", "--name", "x", "--", "sort", "-o", "json", "--help"]).expect("parsed");
+        assert_eq!(cli.common.output, Format::Text);
+        let Command::Exec(exec) = cli.command else { panic!("another command") };
+        assert_eq!(exec.command, ["sort", "-o", "json", "--help"]);
+    }
+
+    #[test]
+    fn a_command_or_a_spool_is_needed_and_not_both() {
+        assert!(Cli::try_parse_from(["oa", "exec"]).is_err());
+        assert!(Cli::try_parse_from(["oa", "exec", "--resume", "x", "--", "true"]).is_err());
+        assert!(Cli::try_parse_from(["oa", "exec", "--resume", "x", "--patience", "0.5"]).is_ok());
+    }
+}

@@ -1,0 +1,402 @@
+//! Decides what a setting is worth: a flag before the environment, the environment before `oa.conf`, that before the default; a value that cannot be read stops the start with its name.
+
+use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path};
+
+use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
+use url::Url;
+
+use crate::{data_dir::DataDir, failure::Failure};
+
+/// The file of settings in the data directory.
+pub const FILE: &str = "oa.conf";
+
+/// How a value is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Text,
+    /// Never shown again once it is read.
+    Secret,
+    /// `1|true|yes|on` or `0|false|no|off`.
+    Switch,
+    /// An IP address and a port.
+    Address,
+    Url,
+    /// A whole number, at least this.
+    Count(u64),
+    OneOf(&'static [&'static str]),
+    /// Public keys of 64 hex digits, separated by commas.
+    PublicKeys,
+}
+
+/// One setting: the name is that of the environment variable and of the line in the file; the flag is
+/// derived from it.
+#[derive(Debug)]
+pub struct Setting {
+    pub name: &'static str,
+    /// An older name of the same thing, read when the name itself is not set.
+    pub also: Option<&'static str>,
+    pub default: Option<&'static str>,
+    pub kind: Kind,
+    pub help: &'static str,
+}
+
+impl Setting {
+    /// `RUNTIME_BIND_ADDR` is `--runtime-bind-addr`.
+    fn flag(&self) -> String {
+        self.name.to_lowercase().replace('_', "-")
+    }
+
+    fn check(&self, value: &str) -> Result<(), String> {
+        let fits = match self.kind {
+            Kind::Text | Kind::Secret => true,
+            Kind::Switch => switch(value).is_some(),
+            Kind::Address => value.parse::<SocketAddr>().is_ok(),
+            Kind::Url => Url::parse(value).is_ok_and(|url| matches!(url.scheme(), "http" | "https")),
+            Kind::Count(least) => value.parse::<u64>().is_ok_and(|count| count >= least),
+            Kind::OneOf(words) => words.contains(&value.trim().to_lowercase().as_str()),
+            Kind::PublicKeys => list(value).all(is_public_key),
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(self.wanted()),
+        }
+    }
+
+    fn wanted(&self) -> String {
+        match self.kind {
+            Kind::Text | Kind::Secret => "any text".to_owned(),
+            Kind::Switch => "true or false".to_owned(),
+            Kind::Address => "an IP address and a port, as 127.0.0.1:4100".to_owned(),
+            Kind::Url => "an http or https address".to_owned(),
+            Kind::Count(least) => format!("a whole number, at least {least}"),
+            Kind::OneOf(words) => format!("one of {}", words.join(", ")),
+            Kind::PublicKeys => "public keys of 64 hex digits, separated by commas".to_owned(),
+        }
+    }
+}
+
+fn switch(value: &str) -> Option<bool> {
+    match value.trim().to_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Some(true),
+        "0" | "false" | "no" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn list(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn is_public_key(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+macro_rules! settings {
+    ($( $name:literal $(or $also:literal)?, $kind:expr, $default:expr, $help:literal; )+) => {
+        &[$( Setting { name: $name, also: settings!(@ $($also)?), default: $default, kind: $kind, help: $help } ),+]
+    };
+    (@ $also:literal) => { Some($also) };
+    (@) => { None };
+}
+
+/// Settings of the programs that call a server.
+pub const CLIENT: &[Setting] = settings! {
+    "OA_RUNTIME_BASE_URL" or "OA_RUNTIME_ELIXIR_BASE_URL", Kind::Url, None, "Where the runtime is.";
+    "RUNTIME_SERVICE_TOKEN", Kind::Secret, None, "The bearer token of the runtime; made in the data directory when not set.";
+};
+
+/// Settings of the runtime service.
+pub const RUNTIME: &[Setting] = settings! {
+    "RUNTIME_BIND_ADDR", Kind::Address, Some("127.0.0.1:4100"), "Where the runtime listens.";
+    "RUNTIME_SERVICE_NAME", Kind::Text, Some("runtime"), "What /healthz calls the runtime.";
+    "RUNTIME_BUILD_SHA", Kind::Text, Some("dev"), "What /healthz says was built.";
+    "RUNTIME_AUTHORITY_WRITE_MODE", Kind::OneOf(&["rust_active", "shadow_only", "read_only"]), Some("rust_active"), "Whether the runtime takes writes.";
+    "RUNTIME_INTERNAL_AUTH_MODE", Kind::OneOf(&["required", "permissive", "off"]), Some("required"), "Whether callers of /internal/v1 must say who they are; off starts on a loopback address only.";
+    "RUNTIME_ALLOW_PRIVATE_NETWORKS", Kind::Switch, Some("false"), "Whether addresses that callers give may lie in private networks.";
+    "RUNTIME_VERIFIER_STRICT", Kind::Switch, Some("false"), "Whether receipts must be signed.";
+    "RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS", Kind::PublicKeys, Some(""), "Which keys may sign receipts; empty means any.";
+    "RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", Kind::Count(1), Some("120000"), "After how much silence a worker counts as stale.";
+    "RUNTIME_WORKER_HEARTBEAT_LOST_AFTER_MS", Kind::Count(1), None, "After how much silence a running worker is failed; three times the other when not set.";
+    "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("10000"), "How many messages of a worker's or fleet's stream are kept.";
+    "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("500"), "How many messages of any other stream are kept.";
+    "RUNTIME_RUN_EVENT_LIMIT", Kind::Count(1), Some("10000000"), "How many events a run may hold.";
+    "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
+    "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
+    "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";
+};
+
+/// Settings of the control service.
+pub const CONTROL: &[Setting] = settings! {
+    "OA_CONTROL_BIND_ADDR", Kind::Address, Some("127.0.0.1:8787"), "Where control listens.";
+    "OA_CONTROL_STATIC_DIR", Kind::Text, None, "A directory that readiness asks for.";
+    "OA_AUTH_PROVIDER_MODE", Kind::Text, None, "Who proves e-mail addresses; mock works on a loopback address only.";
+    "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, Some("123456"), "The code that the mock provider accepts.";
+    "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
+    "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
+    "OA_AUTH_REFRESH_TTL_SECONDS", Kind::Count(0), Some("2592000"), "How long a refresh token is good.";
+    "OA_RUNTIME_SIGNATURE_TTL_SECONDS", Kind::Count(0), Some("60"), "How long a signed service credential is good, at least 30.";
+    "OA_RUNTIME_PROXY_ERRORS", Kind::OneOf(&["mapped", "legacy"]), Some("mapped"), "Whether refusals of the runtime keep their meaning, or all are 503.";
+    "OA_COMPAT_CONTROL_PROTOCOL_VERSION", Kind::Text, Some("openagents.control.v1"), "The protocol that clients must speak.";
+    "OA_COMPAT_CONTROL_MIN_CLIENT_BUILD_ID", Kind::Text, Some("00000000T000000Z"), "The oldest client build.";
+    "OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID", Kind::Text, None, "The newest client build.";
+    "OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The oldest schema of clients.";
+    "OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The newest schema of clients.";
+    "OA_ROUTE_SPLIT_ENABLED", Kind::Switch, Some("true"), "Whether pages are split between this service and the one before it.";
+    "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "rust, cohort, or legacy.";
+    "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that are ours, separated by commas.";
+    "OA_ROUTE_SPLIT_COHORT_PERCENTAGE", Kind::Count(0), Some("100"), "How much of the cohort is ours, 0 to 100.";
+    "OA_ROUTE_SPLIT_FORCE_LEGACY", Kind::Switch, Some("false"), "Sends every page to the service before this one.";
+    "OA_ROUTE_SPLIT_LEGACY_BASE_URL", Kind::Url, None, "Where the service before this one is.";
+    "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::Text, Some("control_service"), "Which driver runs threads.";
+    "OA_RUNTIME_ROUTING_FORCE_DRIVER" or "OA_RUNTIME_FORCE_DRIVER", Kind::Text, None, "The driver, whatever else is said.";
+    "OA_RUNTIME_FORCE_CONTROL_SERVICE" or "OA_RUNTIME_FORCE_LEGACY", Kind::Switch, None, "Forces the control service's own driver.";
+    "OA_RUNTIME_CANARY_USER_PERCENT", Kind::Count(0), Some("0"), "How many users are canaries, 0 to 100.";
+    "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", Kind::Count(0), Some("0"), "How many autopilots are canaries, 0 to 100.";
+    "OA_RUNTIME_OVERRIDES_ENABLED", Kind::Switch, Some("true"), "Whether routing may be overridden.";
+    "OA_RUNTIME_SHADOW_ENABLED", Kind::Switch, Some("false"), "Whether a second driver is asked in the shadow.";
+    "OA_RUNTIME_SHADOW_SAMPLE_RATE", Kind::Text, Some("1.0"), "How much is asked in the shadow.";
+    "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
+};
+
+/// Every setting, once.
+pub fn all() -> impl Iterator<Item = &'static Setting> {
+    [CLIENT, RUNTIME, CONTROL].into_iter().flatten()
+}
+
+/// A flag for each setting, derived from the list.
+#[derive(Clone, Debug, Default)]
+pub struct SettingFlags(BTreeMap<&'static str, String>);
+
+impl SettingFlags {
+    /// A value that another flag gives to this setting, unless its own flag gives one.
+    pub fn or_give(&mut self, name: &'static str, value: Option<String>) {
+        if let Some(value) = value {
+            self.0.entry(name).or_insert(value);
+        }
+    }
+
+    fn read(&mut self, matches: &ArgMatches) {
+        for setting in flagged() {
+            if let Ok(Some(value)) = matches.try_get_one::<String>(setting.name) {
+                self.0.insert(setting.name, value.clone());
+            }
+        }
+    }
+}
+
+/// The settings with a derived flag; those of clients have short global flags of their own.
+fn flagged() -> impl Iterator<Item = &'static Setting> {
+    [RUNTIME, CONTROL].into_iter().flatten()
+}
+
+impl FromArgMatches for SettingFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = SettingFlags::default();
+        flags.read(matches);
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.read(matches);
+        Ok(())
+    }
+}
+
+impl Args for SettingFlags {
+    fn augment_args(command: Command) -> Command {
+        flagged().fold(command, |command, setting| {
+            let default = setting.default.filter(|text| !text.is_empty()).map(|text| format!(" [default: {text}]"));
+            let help = format!("{} [env: {}]{}", setting.help, setting.name, default.unwrap_or_default());
+            command.arg(
+                Arg::new(setting.name)
+                    .long(setting.flag())
+                    .value_name("VALUE")
+                    .help(help)
+                    .help_heading("Settings")
+                    .hide_short_help(true),
+            )
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Where variables come from: the process's environment, or a test's.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The environment of this process.
+pub fn process_environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Every setting that has a value, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    values: BTreeMap<&'static str, String>,
+}
+
+impl Settings {
+    pub fn load(flags: &SettingFlags, environment: Environment<'_>, data: &DataDir) -> Result<Self, Failure> {
+        let path = data.path().join(FILE);
+        let file = match fs::read_to_string(&path) {
+            Ok(text) => read_file(&text, &path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => return Err(Failure::file(&path, &error)),
+        };
+        let mut values = BTreeMap::new();
+        for setting in all() {
+            if let Some((value, from)) = chosen(setting, flags, environment, &file) {
+                setting.check(&value).map_err(|wanted| unfit(setting, &value, from, &wanted))?;
+                values.insert(setting.name, value);
+            }
+        }
+        Ok(Settings { values })
+    }
+
+    /// The value of a setting, if it has one that is not blank.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// An address to listen on. Every setting of that kind has a default.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        self.get(name)?.parse().ok()
+    }
+
+    /// What a service reads when it asks for a variable, under its name or its older one.
+    pub fn lookup(&self, name: &str) -> Option<String> {
+        let setting = all().find(|setting| setting.name == name || setting.also == Some(name))?;
+        self.values.get(setting.name).cloned()
+    }
+}
+
+fn chosen(
+    setting: &Setting,
+    flags: &SettingFlags,
+    environment: Environment<'_>,
+    file: &BTreeMap<String, String>,
+) -> Option<(String, &'static str)> {
+    let names = || [Some(setting.name), setting.also].into_iter().flatten();
+    flags
+        .0
+        .get(setting.name)
+        .map(|value| (value.clone(), "the command line"))
+        .or_else(|| names().find_map(environment).map(|value| (value, "the environment")))
+        .or_else(|| names().find_map(|name| file.get(name)).map(|value| (value.clone(), "oa.conf")))
+        .or_else(|| setting.default.map(|value| (value.to_owned(), "its default")))
+}
+
+fn unfit(setting: &Setting, value: &str, from: &str, wanted: &str) -> Failure {
+    let shown = match setting.kind {
+        Kind::Secret => "…".to_owned(),
+        _ => format!("{value:?}"),
+    };
+    Failure::usage(format!("{} is {shown} by {from}, but it must be {wanted}", setting.name))
+}
+
+/// Lines of `NAME=VALUE`; `#` begins a comment line. An unknown name is refused: it is usually a misspelt one.
+fn read_file(text: &str, path: &Path) -> Result<BTreeMap<String, String>, Failure> {
+    let mut values = BTreeMap::new();
+    for (line, number) in text.lines().map(str::trim).zip(1..) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let misfit = |why: &str| Failure::usage(format!("{}, line {number}: {why}", path.display()));
+        let (name, value) = line.split_once('=').ok_or_else(|| misfit("it is not NAME=VALUE"))?;
+        let name = name.trim();
+        if !all().any(|setting| setting.name == name || setting.also == Some(name)) {
+            return Err(misfit(&format!("there is no setting {name}")));
+        }
+        if values.insert(name.to_owned(), value.trim().to_owned()).is_some() {
+            return Err(misfit(&format!("{name} stands there twice")));
+        }
+    }
+    Ok(values)
+}
+
+/// The file as it is made on the first start: every setting, explained, commented out.
+pub fn sample_file() -> String {
+    let mut out = String::from(
+        "# Settings of oa, one NAME=VALUE a line. A flag or an environment variable of the same name wins.\n",
+    );
+    for setting in all() {
+        out.push_str(&format!("\n# {} ({})\n# {}={}\n", setting.help, setting.wanted(), setting.name, setting.default.unwrap_or("")));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_dir::tests::scratch;
+
+    fn load(flag: Option<&str>, environment: Option<&str>, file: Option<&str>) -> Result<Settings, Failure> {
+        let directory = scratch();
+        let data = DataDir::at(directory.path());
+        if let Some(text) = file {
+            fs::write(directory.path().join(FILE), text).expect("written");
+        }
+        let mut flags = SettingFlags::default();
+        flags.or_give("RUNTIME_BIND_ADDR", flag.map(str::to_owned));
+        let value = environment.map(str::to_owned);
+        Settings::load(&flags, &move |name| value.clone().filter(|_| name == "RUNTIME_BIND_ADDR"), &data)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
+        let file = "# comment\nRUNTIME_BIND_ADDR = 127.0.0.1:3\n";
+        let port = |flag, environment, file| {
+            load(flag, environment, file).expect("settings").address("RUNTIME_BIND_ADDR").expect("an address").port()
+        };
+        assert_eq!(port(Some("127.0.0.1:1"), Some("127.0.0.1:2"), Some(file)), 1);
+        assert_eq!(port(None, Some("127.0.0.1:2"), Some(file)), 2);
+        assert_eq!(port(None, None, Some(file)), 3);
+        assert_eq!(port(None, None, None), 4100);
+    }
+
+    #[test]
+    fn an_unreadable_value_stops_the_start_with_its_name() {
+        let failure = load(None, Some("localhost"), None).expect_err("not an address");
+        assert_eq!(failure.code, crate::failure::USAGE);
+        assert!(failure.sentence.starts_with("RUNTIME_BIND_ADDR is \"localhost\" by the environment"), "{failure}");
+        let failure = load(None, None, Some("RUNTIME_VERIFIER_STRICT=perhaps")).expect_err("not a switch");
+        assert!(failure.sentence.contains("RUNTIME_VERIFIER_STRICT"), "{failure}");
+    }
+
+    #[test]
+    fn a_misspelt_or_repeated_name_in_the_file_is_refused() {
+        assert!(load(None, None, Some("RUNTIME_BIND_ADR=127.0.0.1:1")).is_err());
+        assert!(load(None, None, Some("DB_URL=a\nDB_URL=b")).is_err());
+        assert!(load(None, None, Some("DB_URL")).is_err());
+    }
+
+    #[test]
+    fn the_file_of_the_first_start_names_every_setting_and_changes_nothing() {
+        let sample = sample_file();
+        assert!(all().all(|setting| sample.contains(setting.name)));
+        assert!(load(None, None, Some(&sample)).is_ok());
+        assert!(all().all(|setting| setting.default.is_none_or(|value| setting.check(value).is_ok())));
+    }
+
+    #[test]
+    fn a_service_finds_a_value_under_the_older_name_too() {
+        let directory = scratch();
+        let environment = |name: &str| (name == "OA_RUNTIME_SIGNATURE_SECRET").then(|| "s".to_owned());
+        let settings = Settings::load(&SettingFlags::default(), &environment, &DataDir::at(directory.path())).expect("settings");
+        for name in ["RUNTIME_SIGNATURE_SECRET", "OA_RUNTIME_SIGNATURE_SECRET"] {
+            assert_eq!(settings.lookup(name).as_deref(), Some("s"));
+        }
+    }
+
+    #[test]
+    fn every_setting_has_a_flag() {
+        let command = SettingFlags::augment_args(Command::new("oa"));
+        let matches = command.try_get_matches_from(["oa", "--runtime-internal-auth-mode", "permissive"]).expect("a flag");
+        let flags = SettingFlags::from_arg_matches(&matches).expect("flags");
+        let directory = scratch();
+        let settings = Settings::load(&flags, &|_| None, &DataDir::at(directory.path())).expect("settings");
+        assert_eq!(settings.get("RUNTIME_INTERNAL_AUTH_MODE"), Some("permissive"));
+    }
+}

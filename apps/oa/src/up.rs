@@ -1,0 +1,319 @@
+//! Decides how services are started and ended: keys and stores first, then the port, then the announcement; at the end every request that was begun is finished and the stores are closed.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::Router;
+use oa_contract::{Clock, Ids, Stop, matrix, signer::Signer};
+use oa_control::{
+    Control,
+    identity::account::{self, NewToken, NewUser},
+};
+use oa_edge::{Drain, Limits};
+use oa_runtime::{Runtime, hub::Hub};
+use oa_store::{PostgresConfig, SqliteConfig, Store, StoreConfig, Wake};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Settings,
+    data_dir::{DataDir, Endpoints, Keys, reveal},
+    exec::Signals,
+    failure::Failure,
+    output::{Format, print_line},
+    system::{SystemClock, SystemIds},
+};
+
+/// How long requests that were begun may take when the process is told to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What both services are given.
+struct Common {
+    settings: Settings,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+    ids: Arc<dyn Ids>,
+    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    drain: Drain,
+}
+
+impl Common {
+    fn new(data: &DataDir, settings: Settings) -> Result<Self, Failure> {
+        let keys = data.prepare(&settings)?;
+        let meters = oa_edge::install_meters();
+        Ok(Common {
+            settings,
+            keys,
+            clock: Arc::new(SystemClock::default()),
+            ids: Arc::new(SystemIds::default()),
+            metrics: Arc::new(move || meters.render()),
+            drain: Drain::new(),
+        })
+    }
+
+    fn draining(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
+        let drain = self.drain.clone();
+        Arc::new(move || drain.has_begun())
+    }
+
+    /// A file in the data directory, or PostgreSQL when an address of one is set.
+    fn store(&self, data: &DataDir, name: &str) -> StoreConfig {
+        match self.settings.get("DB_URL") {
+            Some(url) => {
+                let mut config = PostgresConfig::new(url);
+                config.schema = name.to_owned();
+                config.into()
+            }
+            None => SqliteConfig::new(data.path().join(format!("{name}.db"))).into(),
+        }
+    }
+}
+
+/// Services that are ready to be served.
+#[derive(Default)]
+struct Opened {
+    fronts: Vec<(TcpListener, Router)>,
+    stores: Vec<Store>,
+    /// Its background tasks run as long as it is served.
+    runtime: Option<Arc<Runtime>>,
+    here: Endpoints,
+}
+
+/// `oa runtime`: the authority alone.
+pub async fn runtime(data: &DataDir, settings: Settings, format: Format) -> Result<(), Failure> {
+    let common = Common::new(data, settings)?;
+    let signals = signals()?;
+    let mut opened = Opened::default();
+    let url = open_runtime(&common, data, &mut opened).await?;
+    serve(data, &common, opened, signals, || greet_runtime(data, &common, &url, format)).await
+}
+
+/// `oa control`: the control service alone; it finds the runtime by `OA_RUNTIME_BASE_URL`.
+pub async fn control(data: &DataDir, settings: Settings, format: Format) -> Result<(), Failure> {
+    let common = Common::new(data, settings)?;
+    let signals = signals()?;
+    let mut opened = Opened::default();
+    let url = open_control(&common, data, &mut opened).await?;
+    serve(data, &common, opened, signals, || greet_control(data, &url, format)).await
+}
+
+/// `oa up`: both services in one process, and a personal token for whoever started it.
+pub async fn up(data: &DataDir, settings: Settings, format: Format) -> Result<(), Failure> {
+    let common = Common::new(data, settings)?;
+    let signals = signals()?;
+    let mut opened = Opened::default();
+    let runtime = open_runtime(&common, data, &mut opened).await?;
+    let control = open_control(&common, data, &mut opened).await?;
+    let store = opened.stores.last().ok_or_else(|| Failure::wrong("control has no store"))?.clone();
+    let personal = personal_token(&common, data, &store).await?;
+    serve(data, &common, opened, signals, || greet_both(data, &common, (&runtime, &control), &personal, format)).await
+}
+
+fn signals() -> Result<Signals, Failure> {
+    Signals::catch().map_err(|error| Failure::wrong(error.to_string()))
+}
+
+/// Announces, serves until a signal comes, lets what was begun end, and closes the stores.
+async fn serve(
+    data: &DataDir,
+    common: &Common,
+    opened: Opened,
+    mut signals: Signals,
+    greet: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    let mut tasks = match &opened.runtime {
+        Some(runtime) => oa_runtime::background::start(runtime, &stop),
+        None => JoinSet::new(),
+    };
+    let mut fronts = JoinSet::new();
+    for (listener, router) in opened.fronts {
+        fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
+    }
+    let here = Endpoints { pid: std::process::id(), ..opened.here };
+    data.announce(&here)?;
+    greet()?;
+    let signal = signals.next().await;
+    tracing::info!(%signal, "told to end: finishing what was begun");
+    common.drain.begin();
+    let mut broken = None;
+    while let Some(ended) = fronts.join_next().await {
+        broken = ended.err().or(broken);
+    }
+    let withdrawn = data.withdraw(&here);
+    stop.cancel();
+    while tasks.join_next().await.is_some() {}
+    for store in opened.stores {
+        store.close().await;
+    }
+    match broken {
+        Some(error) => Err(Failure::wrong(format!("a server broke: {error}"))),
+        None => withdrawn,
+    }
+}
+
+/// Opens the runtime and says where it will answer.
+async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
+    let config = oa_runtime::Config::read(&|name| common.settings.lookup(name)).map_err(|error| Failure::usage(error.to_string()))?;
+    // The port first: a second server must not touch the store of the first.
+    let (listener, address) = listen(config.bind_addr).await?;
+    let hub = Arc::new(Hub::default());
+    let on_commit = {
+        let hub = hub.clone();
+        Arc::new(move |wakes: &[Wake]| hub.wake(wakes))
+    };
+    let store = Store::open_with(common.store(data, "runtime"), on_commit)
+        .await
+        .map_err(|error| Failure::wrong(format!("the runtime's store cannot be opened: {error}")))?;
+    let signer = Signer::from_secret(reveal(&common.keys.receipt)).map_err(|error| Failure::usage(format!("the receipt key: {error}")))?;
+    let parts = oa_runtime::Parts {
+        config,
+        store: store.clone(),
+        hub,
+        clock: common.clock.clone(),
+        ids: common.ids.clone(),
+        signer: Some(signer),
+        secrets: vec![reveal(&common.keys.signature).as_bytes().to_vec()],
+        service_token: Some(reveal(&common.keys.token).to_owned()),
+        metrics: common.metrics.clone(),
+        draining: common.draining(),
+    };
+    let runtime = Arc::new(Runtime::new(parts).map_err(|error| Failure::wrong(format!("the runtime cannot be made: {error}")))?);
+    let router = oa_edge::router(runtime.clone(), Limits::default(), |rows| {
+        matrix::mount_authority::<Runtime>(rows);
+        matrix::mount_runtime_asides::<Runtime>(rows);
+    });
+    let url = format!("http://{address}");
+    opened.fronts.push((listener, router));
+    opened.stores.push(store);
+    opened.runtime = Some(runtime);
+    opened.here.runtime = Some(url.clone());
+    Ok(url)
+}
+
+/// Opens control and says where it will answer. A runtime opened before is the one it calls.
+async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
+    let beside = opened.here.runtime.clone();
+    let lookup = |name: &str| match name {
+        "OA_RUNTIME_SIGNATURE_SECRET" => Some(reveal(&common.keys.signature).to_owned()),
+        "OA_RUNTIME_BASE_URL" => beside.clone().or_else(|| common.settings.lookup(name)),
+        // Whoever runs this on one machine has no other provider; it works on loopback binds only.
+        "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| Some("mock".to_owned())),
+        _ => common.settings.lookup(name),
+    };
+    let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
+    let (listener, address) = listen(config.bind).await?;
+    let store = Store::open(common.store(data, "control"))
+        .await
+        .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
+    let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone()).map_err(Failure::usage)?;
+    let parts = oa_control::Parts {
+        config,
+        store: store.clone(),
+        clock: common.clock.clone(),
+        ids: common.ids.clone(),
+        runtime,
+        metrics: common.metrics.clone(),
+        draining: common.draining(),
+    };
+    let router = oa_edge::router(Arc::new(Control::new(parts)), Limits::default(), |rows| {
+        matrix::mount_control::<Control>(rows);
+        matrix::mount_control_asides::<Control>(rows);
+    });
+    let url = format!("http://{address}");
+    opened.fronts.push((listener, router));
+    opened.stores.push(store);
+    opened.here.control = Some(url.clone());
+    Ok(url)
+}
+
+/// The personal token of whoever runs `oa up`: made with its user on the first start, kept beside the keys.
+async fn personal_token(common: &Common, data: &DataDir, store: &Store) -> Result<String, Failure> {
+    if let Some(token) = data.personal_token()? {
+        return Ok(reveal(&token).to_owned());
+    }
+    let wrong = |stop: Stop| Failure::wrong(format!("a personal token cannot be made: {stop}"));
+    let (clock, ids) = (common.clock.as_ref(), common.ids.as_ref());
+    let new = NewUser { email: "operator@localhost".into(), name: Some("Operator".into()), admin: true };
+    let (user, _) = account::add_user(store, clock, ids, new).await.map_err(wrong)?;
+    let issued = account::issue_token(store, clock, ids, &user.user_id, NewToken::named("oa up")).await.map_err(wrong)?;
+    data.keep_personal_token(issued.secret.reveal())?;
+    Ok(issued.secret.reveal().to_owned())
+}
+
+/// `oa user add`: makes a user and a personal token in control's store, which no server may hold meanwhile.
+pub async fn add_user(data: &DataDir, settings: Settings, new: NewUser, format: Format) -> Result<(), Failure> {
+    let common = Common::new(data, settings)?;
+    let store = Store::open(common.store(data, "control"))
+        .await
+        .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
+    let wrong = |stop: Stop| Failure::wrong(stop.to_string());
+    let (clock, ids) = (common.clock.as_ref(), common.ids.as_ref());
+    let (user, fresh) = account::add_user(&store, clock, ids, new).await.map_err(wrong)?;
+    let issued = account::issue_token(&store, clock, ids, &user.user_id, NewToken::named("oa user add")).await.map_err(wrong)?;
+    store.close().await;
+    let token = issued.secret.reveal();
+    match format {
+        Format::Json => print_line(&serde_json::json!({"user_id": user.user_id, "email": user.email, "new": fresh, "token": token}).to_string()),
+        Format::Text => print_line(&format!(
+            "{} {} as {}\ntoken    {token}\n         (shown this once; it may do everything the user may)",
+            if fresh { "added" } else { "kept" },
+            user.email,
+            user.user_id
+        )),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let taken = |error| Failure::wrong(format!("{address} cannot be listened on: {error}. `oa doctor` looks what is there"));
+    let listener = TcpListener::bind(address).await.map_err(taken)?;
+    let address = listener.local_addr().map_err(taken)?;
+    Ok((listener, address))
+}
+
+/// Says where the runtime is, with something to paste.
+fn greet_runtime(data: &DataDir, common: &Common, url: &str, format: Format) -> Result<(), Failure> {
+    let (path, token) = (data.path().display(), reveal(&common.keys.token));
+    match format {
+        Format::Json => print_line(
+            &serde_json::json!({"runtime": url, "data": data.path(), "pid": std::process::id(), "token_file": data.token_path()}).to_string(),
+        ),
+        Format::Text => print_line(&format!(
+            "runtime  {url}\ndata     {path}\ntoken    {token}\n\n{}",
+            try_the_runtime(data, url, token)
+        )),
+    }
+}
+
+fn greet_control(data: &DataDir, url: &str, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => print_line(&serde_json::json!({"control": url, "data": data.path(), "pid": std::process::id()}).to_string()),
+        Format::Text => print_line(&format!("control  {url}\ndata     {}\n\ntry      curl -s {url}/readyz\n", data.path().display())),
+    }
+}
+
+/// Says where both services are and how to get in.
+fn greet_both(data: &DataDir, common: &Common, (runtime, control): (&str, &str), personal: &str, format: Format) -> Result<(), Failure> {
+    let (path, token) = (data.path().display(), reveal(&common.keys.token));
+    match format {
+        Format::Json => print_line(
+            &serde_json::json!({"runtime": runtime, "control": control, "data": data.path(), "pid": std::process::id(),
+                "token_file": data.token_path(), "personal_token_file": data.personal_token_path()})
+            .to_string(),
+        ),
+        Format::Text => print_line(&format!(
+            "runtime  {runtime}   token {token}\ncontrol  {control}   token {personal}\ndata     {path}\n\n{}         curl -s {control}/api/runtime/workers -H 'Authorization: Bearer {personal}'\n",
+            try_the_runtime(data, runtime, token)
+        )),
+    }
+}
+
+fn try_the_runtime(data: &DataDir, url: &str, token: &str) -> String {
+    format!(
+        "try      oa --data {} exec -- echo hello\n         curl -s {url}/internal/v1/runs -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{\"metadata\":{{\"name\":\"first\"}}}}'\n",
+        data.path().display()
+    )
+}

@@ -1,0 +1,77 @@
+//! An `oa` process that a test starts, kills and starts again.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use oa_testkit::Http;
+
+pub fn oa() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oa"));
+    // A developer's own settings must not reach the test.
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).stdin(Stdio::null());
+    command
+}
+
+/// `oa runtime` on a data directory and a port that stay the same over restarts.
+pub struct Server {
+    child: Option<Child>,
+    pub data: PathBuf,
+    port: u16,
+}
+
+impl Server {
+    pub fn new(data: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Server { child: None, data: data.to_owned(), port }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Starts the process and waits until it is ready; says how long that took.
+    pub async fn start(&mut self) -> Duration {
+        let begun = Instant::now();
+        let log = std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
+        let bind = format!("127.0.0.1:{}", self.port);
+        let mut command = oa();
+        command.arg("runtime").arg("--data").arg(&self.data).args(["--bind", &bind]);
+        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        let probe = self.url() + "/readyz";
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        loop {
+            if client.get(&probe).send().await.is_ok_and(|response| response.status() == 200) {
+                return begun.elapsed();
+            }
+            let ended = self.child.as_mut().unwrap().try_wait().unwrap();
+            let log = || std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+            assert!(ended.is_none(), "the server ended with {ended:?}:\n{}", log());
+            assert!(begun.elapsed() < Duration::from_secs(60), "the server did not become ready:\n{}", log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A caller with the service token.
+    pub fn http(&self) -> Http {
+        let token = std::fs::read_to_string(self.data.join("keys/service.token")).unwrap();
+        Http::new(self.url(), Some(token.trim().to_owned()))
+    }
+
+    /// SIGKILL: nothing is flushed, nothing is said.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

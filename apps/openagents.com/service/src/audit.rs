@@ -1,0 +1,41 @@
+//! Decides what is written down about who signed in and out: one log line an event (control §17), never a secret
+//! and never a whole address.
+
+use oa_contract::{Meta, Stop, Timestamp};
+
+/// Something that happened to somebody's credentials.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Event<'a> {
+    pub name: &'static str,
+    pub user_id: Option<&'a str>,
+    pub session_id: Option<&'a str>,
+    pub device_id: Option<&'a str>,
+    pub attributes: &'a [(&'static str, &'a str)],
+}
+
+pub fn success(event: Event<'_>, meta: &Meta, now: Timestamp) {
+    write(event, "success", meta, now);
+}
+
+/// A refusal is the caller's failure and worth a line; a fault is logged at the edge.
+pub fn failure(name: &'static str, stop: &Stop, meta: &Meta, now: Timestamp) {
+    if let Stop::Refusal(refusal) = stop {
+        let field = refusal.field.as_deref().unwrap_or("");
+        let attributes = [("reason", refusal.code.name()), ("field", field)];
+        write(Event { name, attributes: &attributes, ..Event::default() }, "failure", meta, now);
+    }
+}
+
+fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
+    tracing::info!(
+        event_name = event.name,
+        outcome,
+        request_id = %meta.request_id,
+        occurred_at = %now.zulu_seconds(),
+        user_id = event.user_id,
+        session_id = event.session_id,
+        device_id = event.device_id,
+        attributes = ?event.attributes,
+        "audit_event"
+    );
+}

@@ -1,0 +1,335 @@
+//! Decides what the environment says: every variable of control §1 that concerns what is built, read once into
+//! one typed value. A value that cannot be read stops the start with its name.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use oa_contract::wire::{control::ClientCompatibility, identity::Secret};
+use url::Url;
+
+/// Everything that the control service takes from the environment.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `OA_CONTROL_BIND_ADDR`.
+    pub bind: SocketAddr,
+    /// `OA_CONTROL_STATIC_DIR`; readiness asks for the directory only when it was named.
+    pub static_dir: Option<String>,
+    pub auth: AuthConfig,
+    pub runtime: RuntimeConfig,
+    pub compatibility: ClientCompatibility,
+    pub route_split: RouteSplitConfig,
+    pub routing: RoutingConfig,
+}
+
+/// How people sign in.
+#[derive(Clone, Debug)]
+pub struct AuthConfig {
+    pub provider: ProviderConfig,
+    pub challenge_ttl_seconds: i64,
+    pub access_ttl_seconds: i64,
+    pub refresh_ttl_seconds: i64,
+}
+
+/// Who proves an e-mail address.
+#[derive(Clone, Debug)]
+pub enum ProviderConfig {
+    /// Accepts one fixed code. Only on a loopback address: whoever knows the code is everybody.
+    Mock { code: Secret },
+    /// None: sign-in by e-mail answers 503, users and tokens are made with `oa user add`.
+    Unavailable,
+}
+
+/// How the runtime is reached.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Without it the proxied rows answer 503.
+    pub base_url: Option<String>,
+    pub signature_secret: Option<Secret>,
+    pub signature_ttl_seconds: i64,
+    pub errors: UpstreamErrors,
+}
+
+/// `OA_RUNTIME_PROXY_ERRORS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamErrors {
+    /// What the runtime refuses is refused with the same meaning.
+    Mapped,
+    /// Everything that goes wrong upstream is 503.
+    Legacy,
+}
+
+/// Control §9.1, as far as it comes from the environment.
+#[derive(Clone, Debug)]
+pub struct RouteSplitConfig {
+    pub enabled: bool,
+    pub mode: String,
+    pub rust_routes: Vec<String>,
+    pub cohort_percentage: u8,
+    pub force_legacy: bool,
+    pub legacy_base_url: Option<String>,
+}
+
+/// Control §9.2, as far as it comes from the environment.
+#[derive(Clone, Debug)]
+pub struct RoutingConfig {
+    pub default_driver: &'static str,
+    pub forced_driver: Option<&'static str>,
+    pub force_control_service: bool,
+    pub canary_user_percent: u8,
+    pub canary_autopilot_percent: u8,
+    pub overrides_enabled: bool,
+    pub shadow_enabled: bool,
+    pub shadow_sample_rate: f64,
+    pub shadow_max_capture_bytes: u64,
+}
+
+/// Which variable stops the start, and what it should hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    pub variable: &'static str,
+    pub wanted: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} must be {}", self.variable, self.wanted)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the configuration; `lookup` gives the value of a variable.
+    pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let env = Env(lookup);
+        let bind = env.parsed("OA_CONTROL_BIND_ADDR", "an address with a port, e.g. 127.0.0.1:8787")?;
+        let bind = bind.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787)));
+        Ok(Config {
+            bind,
+            static_dir: env.text(&["OA_CONTROL_STATIC_DIR"]),
+            auth: auth(&env, bind)?,
+            runtime: runtime(&env)?,
+            compatibility: compatibility(&env)?,
+            route_split: route_split(&env)?,
+            routing: routing(&env)?,
+        })
+    }
+}
+
+fn auth(env: &Env<'_>, bind: SocketAddr) -> Result<AuthConfig, ConfigError> {
+    let mode = env.text(&["OA_AUTH_PROVIDER_MODE"]).unwrap_or_default().to_lowercase();
+    let provider = match mode == "mock" && bind.ip().to_canonical().is_loopback() {
+        true => ProviderConfig::Mock {
+            code: Secret::new(env.text(&["OA_AUTH_MOCK_MAGIC_CODE"]).unwrap_or_else(|| "123456".into())),
+        },
+        false => ProviderConfig::Unavailable,
+    };
+    Ok(AuthConfig {
+        provider,
+        challenge_ttl_seconds: env.seconds("OA_AUTH_CHALLENGE_TTL_SECONDS", 600)?,
+        access_ttl_seconds: env.seconds("OA_AUTH_ACCESS_TTL_SECONDS", 3_600)?,
+        refresh_ttl_seconds: env.seconds("OA_AUTH_REFRESH_TTL_SECONDS", 2_592_000)?,
+    })
+}
+
+fn runtime(env: &Env<'_>) -> Result<RuntimeConfig, ConfigError> {
+    let base_url = env.text(&["OA_RUNTIME_BASE_URL", "OA_RUNTIME_ELIXIR_BASE_URL"]);
+    if let Some(base) = &base_url {
+        let http =
+            Url::parse(base).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if !http {
+            return Err(wrong("OA_RUNTIME_BASE_URL", "an http or https address, e.g. http://127.0.0.1:4100"));
+        }
+    }
+    let errors = match env.text(&["OA_RUNTIME_PROXY_ERRORS"]).as_deref() {
+        None | Some("mapped") => UpstreamErrors::Mapped,
+        Some("legacy") => UpstreamErrors::Legacy,
+        Some(_) => return Err(wrong("OA_RUNTIME_PROXY_ERRORS", "`mapped` or `legacy`")),
+    };
+    Ok(RuntimeConfig {
+        base_url: base_url.map(|base| base.trim_end_matches('/').to_owned()),
+        signature_secret: env
+            .text(&["OA_RUNTIME_SIGNATURE_SECRET", "RUNTIME_SIGNATURE_SECRET"])
+            .map(Secret::new),
+        signature_ttl_seconds: env.seconds("OA_RUNTIME_SIGNATURE_TTL_SECONDS", 60)?.max(30),
+        errors,
+    })
+}
+
+fn compatibility(env: &Env<'_>) -> Result<ClientCompatibility, ConfigError> {
+    let text = |name, default: &str| env.text(&[name]).unwrap_or_else(|| default.to_owned());
+    let version = |name| env.parsed::<u32>(name, "a whole number").map(|given| given.unwrap_or(1));
+    let min_schema_version = version("OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION")?;
+    Ok(ClientCompatibility {
+        protocol_version: text("OA_COMPAT_CONTROL_PROTOCOL_VERSION", "openagents.control.v1"),
+        min_client_build_id: text("OA_COMPAT_CONTROL_MIN_CLIENT_BUILD_ID", "00000000T000000Z"),
+        max_client_build_id: env.text(&["OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID"]),
+        min_schema_version,
+        max_schema_version: version("OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION")?.max(min_schema_version),
+    })
+}
+
+fn route_split(env: &Env<'_>) -> Result<RouteSplitConfig, ConfigError> {
+    // Any other word means legacy: that is what the variable's own specification says.
+    let mode = match env.text(&["OA_ROUTE_SPLIT_MODE"]).map(|mode| mode.to_lowercase()).as_deref() {
+        None | Some("rust") => "rust",
+        Some("cohort") => "cohort",
+        Some(_) => "legacy",
+    };
+    let routes = env.text(&["OA_ROUTE_SPLIT_RUST_ROUTES"]).unwrap_or_else(|| "/".into());
+    let legacy = env.text(&["OA_ROUTE_SPLIT_LEGACY_BASE_URL"]);
+    Ok(RouteSplitConfig {
+        enabled: env.switch("OA_ROUTE_SPLIT_ENABLED", true)?,
+        mode: mode.to_owned(),
+        rust_routes: routes
+            .split(',')
+            .map(str::trim)
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        cohort_percentage: env.percent("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", 100)?,
+        force_legacy: env.switch("OA_ROUTE_SPLIT_FORCE_LEGACY", false)?,
+        legacy_base_url: legacy.map(|url| url.trim_end_matches('/').to_owned()),
+    })
+}
+
+fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
+    let driver = |names: &[&'static str]| env.text(names).and_then(|name| driver_label(&name));
+    let force = match env.text(&["OA_RUNTIME_FORCE_CONTROL_SERVICE"]) {
+        Some(_) => "OA_RUNTIME_FORCE_CONTROL_SERVICE",
+        None => "OA_RUNTIME_FORCE_LEGACY",
+    };
+    let rate = env.parsed::<f64>("OA_RUNTIME_SHADOW_SAMPLE_RATE", "a number")?.unwrap_or(1.0);
+    if !rate.is_finite() {
+        return Err(wrong("OA_RUNTIME_SHADOW_SAMPLE_RATE", "a number"));
+    }
+    Ok(RoutingConfig {
+        default_driver: driver(&["OA_RUNTIME_ROUTING_DRIVER", "OA_RUNTIME_DRIVER"])
+            .unwrap_or("control_service"),
+        forced_driver: driver(&["OA_RUNTIME_ROUTING_FORCE_DRIVER", "OA_RUNTIME_FORCE_DRIVER"]),
+        force_control_service: env.switch(force, false)?,
+        canary_user_percent: env.percent("OA_RUNTIME_CANARY_USER_PERCENT", 0)?,
+        canary_autopilot_percent: env.percent("OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", 0)?,
+        overrides_enabled: env.switch("OA_RUNTIME_OVERRIDES_ENABLED", true)?,
+        shadow_enabled: env.switch("OA_RUNTIME_SHADOW_ENABLED", false)?,
+        shadow_sample_rate: rate,
+        shadow_max_capture_bytes: env
+            .parsed("OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", "a whole number")?
+            .unwrap_or(200_000),
+    })
+}
+
+/// The labels of control §9.2; any other word names no driver.
+fn driver_label(name: &str) -> Option<&'static str> {
+    match name.to_lowercase().as_str() {
+        "control_service" | "control" => Some("control_service"),
+        "runtime_service" | "runtime" => Some("runtime_service"),
+        _ => None,
+    }
+}
+
+fn wrong(variable: &'static str, wanted: &str) -> ConfigError {
+    ConfigError { variable, wanted: wanted.to_owned() }
+}
+
+/// The environment, one kind of value at a time. Blank is unset.
+struct Env<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl Env<'_> {
+    /// The first of these names that is set.
+    fn text(&self, names: &[&'static str]) -> Option<String> {
+        names.iter().find_map(|name| {
+            (self.0)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        })
+    }
+
+    fn parsed<T: FromStr>(&self, name: &'static str, wanted: &str) -> Result<Option<T>, ConfigError> {
+        self.text(&[name]).map(|text| text.parse().map_err(|_| wrong(name, wanted))).transpose()
+    }
+
+    fn switch(&self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
+        match self.text(&[name]).map(|text| text.to_lowercase()).as_deref() {
+            None => Ok(default),
+            Some("1" | "true" | "yes") => Ok(true),
+            Some("0" | "false" | "no") => Ok(false),
+            Some(_) => Err(wrong(name, "one of 1, true, yes, 0, false, no")),
+        }
+    }
+
+    fn percent(&self, name: &'static str, default: u8) -> Result<u8, ConfigError> {
+        match self.parsed::<u8>(name, "a whole number from 0 to 100")? {
+            Some(percent) if percent > 100 => Err(wrong(name, "a whole number from 0 to 100")),
+            given => Ok(given.unwrap_or(default)),
+        }
+    }
+
+    /// A duration of at least one second and at most ten years.
+    fn seconds(&self, name: &'static str, default: i64) -> Result<i64, ConfigError> {
+        match self.parsed::<i64>(name, "a whole number of seconds")? {
+            Some(seconds) if !(1..=315_360_000).contains(&seconds) => {
+                Err(wrong(name, "from 1 second to ten years, in seconds"))
+            }
+            given => Ok(given.unwrap_or(default)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::read(&|name| {
+            pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn an_empty_environment_gives_the_defaults() {
+        let config = read(&[]).expect("a configuration");
+        assert_eq!(config.bind.to_string(), "127.0.0.1:8787");
+        assert_eq!(config.auth.access_ttl_seconds, 3_600);
+        assert!(matches!(config.auth.provider, ProviderConfig::Unavailable));
+        assert_eq!(config.runtime.base_url, None);
+        assert_eq!(config.route_split.mode, "rust");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_stops_the_start_with_its_name() {
+        for (name, value) in [
+            ("OA_CONTROL_BIND_ADDR", "here"),
+            ("OA_AUTH_ACCESS_TTL_SECONDS", "an hour"),
+            ("OA_AUTH_REFRESH_TTL_SECONDS", "0"),
+            ("OA_RUNTIME_BASE_URL", "runtime:4100"),
+            ("OA_RUNTIME_PROXY_ERRORS", "raw"),
+            ("OA_ROUTE_SPLIT_ENABLED", "perhaps"),
+            ("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", "101"),
+            ("OA_RUNTIME_SHADOW_SAMPLE_RATE", "NaN"),
+        ] {
+            assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
+        }
+    }
+
+    #[test]
+    fn the_mock_provider_exists_on_a_loopback_address_only() {
+        let mock = ("OA_AUTH_PROVIDER_MODE", "Mock");
+        let on = |bind| read(&[mock, ("OA_CONTROL_BIND_ADDR", bind)]).expect("a configuration").auth.provider;
+        assert!(matches!(on("127.0.0.1:0"), ProviderConfig::Mock { .. }));
+        assert!(matches!(on("[::1]:0"), ProviderConfig::Mock { .. }));
+        assert!(matches!(on("0.0.0.0:0"), ProviderConfig::Unavailable));
+    }
+
+    #[test]
+    fn aliases_and_trailing_slashes_are_understood_and_secrets_are_not_printed() {
+        let config = read(&[
+            ("OA_RUNTIME_ELIXIR_BASE_URL", "http://127.0.0.1:4100/"),
+            ("RUNTIME_SIGNATURE_SECRET", "hush"),
+            ("OA_RUNTIME_SIGNATURE_TTL_SECONDS", "5"),
+            ("OA_RUNTIME_DRIVER", "runtime"),
+        ])
+        .expect("a configuration");
+        assert_eq!(config.runtime.base_url.as_deref(), Some("http://127.0.0.1:4100"));
+        assert_eq!(config.runtime.signature_ttl_seconds, 30);
+        assert_eq!(config.routing.default_driver, "runtime_service");
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}

@@ -1,0 +1,103 @@
+//! Decides which headers every answer on a path carries: CORS and caching on the API (control §2.3), and on the
+//! compatibility lanes the date of their end (§2.5).
+
+type Headers = Vec<(&'static str, String)>;
+
+const MIGRATION_DOC: &str = "docs/audits/2026-02-25-oa-audit-phase5-compatibility-lane-signoff.md";
+
+/// Whether a path belongs to the API, so that browsers of other origins may ask for it.
+pub fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
+/// Whether a path is a compatibility lane with a date of its end.
+pub fn is_compatibility_lane(path: &str) -> bool {
+    const EXACT: [&str; 5] = [
+        "/api/v1/sync/token",
+        "/api/v1/spacetime/token",
+        "/api/chat/guest-session",
+        "/api/chat/stream",
+        "/api/chats",
+    ];
+    const PREFIXES: [&str; 3] = ["/api/v1/control/", "/api/v1/auth/", "/api/chats/"];
+    EXACT.contains(&path) || PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+}
+
+/// What an answer on this path wears.
+pub fn dress(path: &str, origin: Option<&str>, preflight: bool) -> Headers {
+    let mut headers = Headers::new();
+    if is_api(path) {
+        let origin = origin.filter(|origin| !origin.is_empty()).unwrap_or("*");
+        headers.push(("access-control-allow-origin", origin.to_owned()));
+        headers.extend(
+            [
+                ("access-control-allow-methods", "GET,POST,PATCH,DELETE,OPTIONS"),
+                (
+                    "access-control-allow-headers",
+                    "authorization,content-type,x-request-id,x-xsrf-token,x-client",
+                ),
+                ("access-control-max-age", "600"),
+                ("vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"),
+                ("cache-control", "no-store"),
+            ]
+            .map(|(name, value)| (name, value.to_owned())),
+        );
+    }
+    if is_compatibility_lane(path) && !preflight {
+        headers.extend([
+            ("sunset", "Tue, 30 Jun 2026 00:00:00 GMT".to_owned()),
+            ("x-oa-compat-sunset-date", "2026-06-30".to_owned()),
+            ("x-oa-compat-migration-doc", MIGRATION_DOC.to_owned()),
+            // RFC 9745: the moment of deprecation, 2026-02-25.
+            ("deprecation", "@1771977600".to_owned()),
+            ("link", format!("</{MIGRATION_DOC}>; rel=\"deprecation\"; type=\"text/markdown\"")),
+        ]);
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
+        headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn the_api_answers_every_origin_and_is_never_stored() {
+        let headers = dress("/api/me", Some("https://app.test"), false);
+        assert_eq!(value(&headers, "access-control-allow-origin"), Some("https://app.test"));
+        assert_eq!(value(&headers, "cache-control"), Some("no-store"));
+        assert_eq!(value(&dress("/api", None, false), "access-control-allow-origin"), Some("*"));
+        assert!(value(&headers, "access-control-allow-credentials").is_none());
+        assert!(dress("/healthz", None, false).is_empty() && dress("/apish", None, false).is_empty());
+    }
+
+    #[test]
+    fn the_end_is_announced_on_the_compatibility_lanes_only() {
+        for path in [
+            "/api/v1/control/status",
+            "/api/v1/auth/session",
+            "/api/v1/sync/token",
+            "/api/chats",
+            "/api/chats/7",
+        ] {
+            let headers = dress(path, None, false);
+            assert_eq!(value(&headers, "sunset"), Some("Tue, 30 Jun 2026 00:00:00 GMT"), "{path}");
+            assert!(value(&headers, "deprecation").is_some() && value(&headers, "link").is_some());
+        }
+        for path in
+            ["/api/v1/control", "/api/auth/session", "/api/sync/token", "/api/chatsx", "/api/runtime/workers"]
+        {
+            assert_eq!(value(&dress(path, None, false), "sunset"), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_preflight_announces_no_end() {
+        let headers = dress("/api/v1/control/status", None, true);
+        assert!(value(&headers, "sunset").is_none() && value(&headers, "deprecation").is_none());
+        assert_eq!(value(&headers, "access-control-max-age"), Some("600"));
+    }
+}

@@ -1,0 +1,22 @@
+//! Decides how personal access tokens are listed, made and revoked (control §5.6); one file a route.
+
+mod create;
+mod list;
+mod revoke;
+mod revoke_all;
+mod revoke_current;
+
+use oa_contract::{Stop, Timestamp};
+use oa_store::{
+    Tx,
+    tables::identity::{self as rows, PersonalToken},
+};
+
+/// Ends a token; one that had ended stays as it was. Says whether it was still good for anything.
+async fn end(tx: &mut Tx, token: PersonalToken, now: Timestamp) -> Result<bool, Stop> {
+    if token.revoked_at.is_some() {
+        return Ok(false);
+    }
+    rows::put_token(tx, &PersonalToken { revoked_at: Some(now), ..token }).await?;
+    Ok(true)
+}

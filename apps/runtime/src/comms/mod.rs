@@ -1,0 +1,3 @@
+//! What message providers say about deliveries (runtime-core §15).
+
+pub mod delivery_events;

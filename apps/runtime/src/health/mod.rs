@@ -1,0 +1,5 @@
+//! Whether the runtime lives, whether it can work, and how it is doing (runtime-core §6).
+
+pub mod healthz;
+pub mod metrics;
+pub mod readyz;

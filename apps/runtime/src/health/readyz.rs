@@ -1,0 +1,64 @@
+//! Decides whether the runtime can work: the store takes a write and gives it back, the background tasks come
+//! round, and nothing is draining. A read-only instance is still ready.
+
+use std::time::Duration;
+
+use oa_contract::{Answer, Ask, Handle, Stop, matrix::RuntimeReady, wire::health::RuntimeReadiness};
+
+use crate::Runtime;
+
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
+const TASK_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Handle<RuntimeReady> for Runtime {
+    async fn handle(&self, _: Ask<RuntimeReady>) -> Result<Answer<RuntimeReadiness>, Stop> {
+        let now = self.now();
+        let probed = self.store.probe(STORE_PATIENCE).await.map_err(|stop| stop.to_string());
+        let reply = decide(
+            probed,
+            self.heartbeats.publisher_alive(now, TASK_PATIENCE),
+            self.heartbeats.sweeper_alive(now, TASK_PATIENCE),
+            (self.draining)(),
+            self.config.write_mode.writes_enabled(),
+        );
+        let status = if reply.status == "ready" { 200 } else { 503 };
+        Ok(Answer::new(reply).with_status(status))
+    }
+}
+
+fn decide(probed: Result<(), String>, publisher: bool, sweeper: bool, draining: bool, writes: bool) -> RuntimeReadiness {
+    let reason = match (&probed, publisher, sweeper, draining) {
+        (Err(why), ..) => Some(format!("the store does not answer: {why}")),
+        (_, false, ..) => Some("the publisher has not come round for a minute".to_owned()),
+        (_, _, false, _) => Some("the worker sweeper has not come round for a minute".to_owned()),
+        (.., true) => Some("the service is draining".to_owned()),
+        _ => None,
+    };
+    RuntimeReadiness {
+        status: if reason.is_none() { "ready" } else { "not_ready" }.into(),
+        authority_ready: probed.is_ok() && !draining,
+        projector_ready: publisher,
+        workers_ready: sweeper,
+        authority_writer_active: writes,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anything_that_does_not_work_makes_it_unready_and_is_named() {
+        assert_eq!(decide(Ok(()), true, true, false, false).status, "ready");
+        for reply in [
+            decide(Err("disk full".into()), true, true, false, true),
+            decide(Ok(()), false, true, false, true),
+            decide(Ok(()), true, false, false, true),
+            decide(Ok(()), true, true, true, true),
+        ] {
+            assert_eq!(reply.status, "not_ready");
+            assert!(reply.reason.is_some());
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The authority describes itself.
+
+pub mod document;

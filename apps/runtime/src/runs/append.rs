@@ -1,0 +1,175 @@
+//! Decides whether an event may enter a run's log, and which number it gets (runtime-core §9.3).
+
+use oa_contract::{
+    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp,
+    matrix::RunsAppend,
+    receipt::validate_known_event,
+    wire::runs::{Actor, AppendEvent, Appended, EventPosition, EventWindow, RunReply},
+};
+use oa_store::{Tx, tables::runs::Head};
+use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
+
+use super::{
+    bounded_json,
+    get::{self, Look},
+    key,
+    log::{self, Entry, Logged},
+    minimal, visible_head,
+};
+use crate::Runtime;
+
+/// Receipt types that only the service may write (§23.3).
+const SERVICE_RECEIPTS: [&str; 11] = [
+    "QuoteCommitted",
+    "PriceIntegrityPassed",
+    "PriceIntegrityFailed",
+    "BudgetReserved",
+    "VerificationPassed",
+    "VerificationFailed",
+    "CepSettlementLinked",
+    "PaymentReleased",
+    "PaymentWithheld",
+    "RouterDecision",
+    "HydraRoutingDecision",
+];
+
+/// Everything the transaction needs, decided before it.
+struct Append {
+    run_id: Uuid,
+    caller: Caller,
+    entry: Entry,
+    expected_previous_seq: Option<u64>,
+    event_limit: u64,
+    now: Timestamp,
+}
+
+impl Handle<RunsAppend> for Runtime {
+    async fn handle(&self, ask: Ask<RunsAppend>) -> Result<Answer<Appended>, Stop> {
+        let run_id = ask.path.run_id;
+        let minimal_wanted = ask.meta.wants_minimal();
+        let expected_previous_seq = ask.body.expected_previous_seq;
+        let entry = admit(ask.body)?;
+        let caller = ask.caller.clone();
+        let append = Append { run_id, caller: ask.caller, entry, expected_previous_seq, event_limit: self.config.run_event_limit, now: self.now() };
+        let logged = self.store.write("runs.append", key(run_id), append, append_event).await?;
+        if logged.replayed {
+            self.hub.counters.duplicate();
+        }
+        match minimal_wanted || logged.latest_seq > super::WHOLE_RUN_EVENTS {
+            true => Ok(minimal(Appended::Position(logged.position))),
+            false => Ok(Appended::Run(Box::new(self.whole(run_id, caller).await?)).into()),
+        }
+    }
+}
+
+impl Runtime {
+    async fn whole(&self, run_id: Uuid, caller: Caller) -> Result<RunReply, Stop> {
+        let look = Look { run_id, caller, window: EventWindow::default() };
+        Ok(RunReply { run: self.store.read("runs.get", look, get::read).await? })
+    }
+}
+
+struct Done {
+    position: EventPosition,
+    latest_seq: u64,
+    replayed: bool,
+}
+
+/// Idempotency before state: a repeated append is answered, whatever the run has become since.
+async fn append_event(tx: &mut Tx, ask: &Append) -> Result<Done, Stop> {
+    let head = visible_head(tx, ask.run_id, &ask.caller).await?;
+    let latest_seq = head.latest_seq;
+    if let Some(position) = log::replayed(tx, &head, &ask.entry).await? {
+        return Ok(Done { position, latest_seq, replayed: true });
+    }
+    decide(&head, &ask.entry, ask.expected_previous_seq, ask.event_limit)?;
+    let Logged { head, position, .. } = log::append_fresh(tx, head, &ask.entry, ask.now).await?;
+    Ok(Done { position, latest_seq: head.latest_seq, replayed: false })
+}
+
+/// Whether the event fits the run's state, the run is where the caller believes it to be, and has room.
+fn decide(head: &Head, entry: &Entry, expected_previous_seq: Option<u64>, event_limit: u64) -> Result<(), Refusal> {
+    log::next_status(head.status, entry)?;
+    if let Some(expected) = expected_previous_seq.filter(|expected| *expected != head.latest_seq) {
+        let message = format!("expected_previous_seq {expected} does not match actual previous seq {}", head.latest_seq);
+        return Err(Refusal::conflict(message));
+    }
+    match head.latest_seq >= event_limit {
+        true => Err(Refusal::invalid(format!("the run holds {event_limit} events, which is the most; begin another run"))),
+        false => Ok(()),
+    }
+}
+
+/// What a caller may write: not what belongs to the treasury, not what only the service can know, and nothing
+/// that would spoil the receipt (§9.3, §23.3).
+fn admit(event: AppendEvent) -> Result<Entry, Refusal> {
+    let event_type = event.event_type.trim();
+    match event_type {
+        "payment" => return Err(Refusal::invalid("payment events must be emitted via treasury settlement endpoints")),
+        "" => return Err(Refusal::invalid("event_type cannot be empty")),
+        "fraud" => return Err(Refusal::invalid("fraud events are recorded by the service itself")),
+        long if long.len() > 255 => return Err(Refusal::invalid("event_type is longer than 255 bytes")),
+        control if control.contains(char::is_control) => return Err(Refusal::invalid("event_type contains a control character")),
+        _ => {}
+    }
+    let payload = bounded_json("payload", event.payload.as_deref())?;
+    if matches!(event_type, "tool" | "verification" | "receipt") {
+        admit_known(event_type, &payload)?;
+    }
+    let key = event.idempotency_key.as_deref().map(str::trim).filter(|key| !key.is_empty());
+    if key.is_some_and(|key| key.len() > 255) {
+        return Err(Refusal::invalid("idempotency_key is longer than 255 bytes"));
+    }
+    Ok(Entry { event_type: event_type.to_owned(), payload, idempotency_key: key.map(str::to_owned), actor: Actor::Caller })
+}
+
+fn admit_known(event_type: &str, payload: &RawValue) -> Result<(), Refusal> {
+    let payload: Value = serde_json::from_str(payload.get()).unwrap_or(Value::Null);
+    if event_type == "receipt" {
+        let claimed = payload["receipt_type"].as_str().unwrap_or_default();
+        return match SERVICE_RECEIPTS.contains(&claimed) {
+            true => Err(Refusal::invalid(format!("receipts of type {claimed} are issued by the service itself"))),
+            false => Ok(()),
+        };
+    }
+    validate_known_event(event_type, &payload).map_err(Refusal::invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(event_type: &str, payload: &str) -> AppendEvent {
+        AppendEvent {
+            event_type: event_type.into(),
+            payload: Some(RawValue::from_string(payload.into()).expect("json")),
+            idempotency_key: Some("  k  ".into()),
+            expected_previous_seq: None,
+        }
+    }
+
+    #[test]
+    fn type_and_key_are_trimmed_and_the_payload_keeps_its_order() {
+        let entry = admit(event(" step ", r#"{"b":1,"a":2,"b":3}"#)).expect("admitted");
+        assert_eq!(entry.event_type, "step");
+        assert_eq!(entry.idempotency_key.as_deref(), Some("k"));
+        assert_eq!(entry.payload.get(), r#"{"b":3,"a":2}"#);
+    }
+
+    #[test]
+    fn what_belongs_to_the_service_is_refused_with_the_specified_sentence() {
+        let message = |event_type: &str, payload: &str| admit(event(event_type, payload)).expect_err("refused").message;
+        assert_eq!(message(" payment", "{}"), "payment events must be emitted via treasury settlement endpoints");
+        assert_eq!(message("  ", "{}"), "event_type cannot be empty");
+        assert!(message("fraud", "{}").contains("service"));
+        assert!(message("receipt", r#"{"receipt_type":"PaymentReleased"}"#).contains("PaymentReleased"));
+        assert!(admit(event("receipt", r#"{"receipt_type":"DeviceEnrolled"}"#)).is_ok());
+    }
+
+    #[test]
+    fn an_event_that_would_spoil_the_receipt_is_refused_with_the_receipts_own_sentence() {
+        let refused = admit(event("tool", r#"{"tool":"x"}"#)).expect_err("refused");
+        assert_eq!(refused.message, "invalid tool receipt payload: missing params_hash");
+    }
+}

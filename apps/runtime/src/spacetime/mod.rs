@@ -1,0 +1,3 @@
+//! What is known about delivery (runtime-core §12).
+
+pub mod sync_metrics;

@@ -1,0 +1,4 @@
+//! Streams of durable events, followed live (runtime-core §12).
+
+pub mod cursor;
+pub mod subscribe;

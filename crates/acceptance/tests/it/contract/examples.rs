@@ -1,0 +1,76 @@
+//! The examples of the OpenAPI documents run: every built row is called with its own, the status is one that is
+//! documented, and the reply has the documented shape.
+
+use oa_contract::{Row, Service, matrix::rows, openapi};
+use oa_testkit::{Http, World};
+use serde_json::{Value, json};
+
+use super::opener;
+
+/// Rows whose example would end the session that the others need, or stream for ever.
+const LAST: [&str; 2] = ["identity.logout", "identity.revoke_tokens"];
+
+fn operation<'a>(document: &'a Value, row: &Row) -> &'a Value {
+    let path = row.braced_path();
+    let path = path.strip_prefix("/internal/v1").unwrap_or(&path);
+    &document["paths"][path][row.method.name().to_lowercase()]
+}
+
+/// The first example of the schema that a body refers to.
+fn example(document: &Value, operation: &Value) -> Option<Value> {
+    let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let pointer = schema["$ref"].as_str()?.strip_prefix('#')?;
+    Some(document.pointer(pointer)?["examples"][0].clone())
+}
+
+/// Fills the parameters with things that exist.
+fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
+    let path = row.path.replace(":run_id", run_id).replace(":worker_id", worker_id).replace(":stream", &format!("runtime.run.{run_id}.events"));
+    let path = path.replace(":token_id", "pat_unknown");
+    match row.name {
+        "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),
+        "workers.list" | "workers.get" => format!("{path}?owner_user_id=42"),
+        "streams.subscribe" => format!("{path}?until_head=true"),
+        _ => path,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_runs_and_every_reply_has_its_documented_shape() {
+    let world = World::new().await;
+    let session = world.sign_in("row@example.com").await;
+    let run = world.http.post("/internal/v1/runs", &json!({})).await.json();
+    let run_id = run["run"]["id"].as_str().unwrap().to_owned();
+    let documents = |service| openapi::document(service);
+    let (control, runtime) = (documents(Service::Control), documents(Service::Runtime));
+    let mut order: Vec<&Row> = rows().filter(|row| row.built && row.name != "control.status").collect();
+    order.sort_by_key(|row| LAST.contains(&row.name));
+    for row in order {
+        let document = if row.served_by() == Service::Control { &control } else { &runtime };
+        let operation = operation(document, row);
+        assert!(operation.is_object(), "{} is not documented", row.name);
+        let body = example(document, operation);
+        assert_eq!(body.is_some(), row.shape.has_body, "{} has a body without an example", row.name);
+        let worker = if row.served_by() == Service::Control { "desktop:w9" } else { "desktop:gpu-7" };
+        let http = opener(&world, &session, row).await;
+        check(&http, row, document, operation, &path(row, &run_id, worker), body).await;
+    }
+}
+
+async fn check(http: &Http, row: &Row, document: &Value, operation: &Value, path: &str, body: Option<Value>) {
+    let headers: &[(&str, &str)] = if body.is_some() { &[("content-type", "application/json")] } else { &[] };
+    let answered = http.send(row.method.name(), path, headers, body.map(|body| body.to_string().into_bytes())).await;
+    let response = &operation["responses"][answered.status.to_string()];
+    assert!(response.is_object(), "{} answers {} which is not documented: {}", row.name, answered.status, answered.text());
+    assert!(answered.status < 500, "{}: {}", row.name, answered.text());
+    let media = answered.header("content-type").unwrap_or_default().to_owned();
+    let content = response["content"].as_object().unwrap_or_else(|| panic!("{} {} documents no content", row.name, answered.status));
+    assert!(content.contains_key(&media), "{} answers {media}, documented is {:?}", row.name, content.keys());
+    let mut schema = content[&media]["schema"].clone();
+    if media.contains("json") && schema.is_object() {
+        schema["components"] = document["components"].clone();
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        let errors: Vec<String> = validator.iter_errors(&answered.json()).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        assert!(errors.is_empty(), "{}: {errors:?}\n{}", row.name, answered.text());
+    }
+}

@@ -1,0 +1,3 @@
+//! Stories across routes.
+
+mod damaged_store;

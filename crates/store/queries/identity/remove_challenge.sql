@@ -1,0 +1,1 @@
+DELETE FROM auth_challenges WHERE challenge_hash = $1

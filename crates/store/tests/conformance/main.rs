@@ -1,0 +1,65 @@
+//! Decides what a store is: one suite that both engines must pass, and what only a file can get wrong.
+
+mod file;
+mod harness;
+mod only_postgres;
+mod only_sqlite;
+mod suite;
+
+/// Runs every function of the suite on both engines, each in a store of its own.
+macro_rules! on_both_engines {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::suite::$name(crate::harness::Place::sqlite()).await;
+                }
+            )+
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    crate::suite::$name(crate::harness::Place::postgres()).await;
+                }
+            )+
+        }
+    };
+}
+
+on_both_engines!(
+    parallel_writers_on_one_key_get_contiguous_numbers,
+    a_refusal_undoes_its_own_command_only,
+    a_failed_statement_undoes_the_command_even_when_it_answers,
+    a_command_that_panics_harms_nobody,
+    a_command_that_waits_for_something_else_harms_nobody,
+    readers_never_see_what_is_not_committed,
+    a_reader_sees_what_was_answered_before_it_asked,
+    a_read_keeps_its_snapshot,
+    a_read_cannot_write,
+    a_unique_violation_is_answered_and_harms_nobody,
+    every_value_comes_back_as_it_was_given,
+    a_text_with_a_nul_is_refused_alike,
+    a_wrong_kind_names_the_statement_and_the_column,
+    a_wrong_number_of_parameters_is_a_fault,
+    thirty_two_duplicates_have_one_effect,
+    another_request_under_a_used_key_is_a_mismatch,
+    old_keys_are_forgotten_in_portions,
+    the_outbox_hands_out_in_the_order_of_writing,
+    a_lease_runs_out_and_the_message_comes_again,
+    a_message_that_nobody_can_deliver_is_kept_and_counted,
+    a_message_whose_takers_vanish_is_given_up,
+    parallel_claims_never_share_a_message,
+    a_message_of_a_refused_command_is_never_sent,
+    wakes_come_after_the_commit_and_only_for_what_is_kept,
+    a_changed_column_breaks_its_seal,
+    a_restart_keeps_everything,
+    a_changed_migration_refuses_to_start,
+    a_newer_store_refuses_to_start,
+    a_gap_in_the_history_refuses_to_start,
+    a_probe_writes_and_reads,
+    closing_answers_what_was_queued,
+    a_closed_store_says_so,
+    an_answer_nobody_waits_for_is_still_kept,
+);

@@ -1,0 +1,180 @@
+//! Decides what must hold before a change lands, and in which order it is found out: the cheapest first.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+
+#[derive(Args)]
+pub struct Ci {
+    /// Leave out format, lints and derived files: only the tests.
+    #[arg(long)]
+    tests_only: bool,
+    /// Only tests whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+impl Ci {
+    pub fn run(self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        std::env::set_current_dir(crate::root())?;
+        install()?;
+        if !self.tests_only {
+            step("format", &mut cargo(["fmt", "--all", "--check"]))?;
+            step("derived files", &mut cargo(["xtask", "sync", "--check"]))?;
+            step("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+            step("what must not compile", &mut cargo(["test", "--doc", "--quiet", "--package", "oa-contract"]))?;
+        }
+        let database = Database::start()?;
+        let counts = tests(&database, self.filter.as_deref())?;
+        drop(database);
+        println!("took {} s", begun.elapsed().as_secs());
+        println!("{} passed, {} failed", counts.passed, counts.failed);
+        ensure!(counts.skipped == 0, "{} tests were skipped, and none may be", counts.skipped);
+        ensure!(counts.failed == 0 && counts.passed > 0, "not every test passed");
+        Ok(())
+    }
+}
+
+fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    println!("== {name}");
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{name}: cannot be run"))?;
+    ensure!(status.success(), "{name}: failed");
+    println!("   {} s", begun.elapsed().as_secs());
+    Ok(())
+}
+
+/// What a bare Debian with Rust lacks. Nothing is installed that is there already.
+fn install() -> anyhow::Result<()> {
+    let mut packages = Vec::new();
+    if !exists("postgres") && !std::path::Path::new("/usr/lib/postgresql/15/bin/postgres").exists() {
+        packages.push("postgresql");
+    }
+    if !exists("setpriv") {
+        packages.push("util-linux");
+    }
+    if !exists("cc") {
+        packages.push("gcc");
+        packages.push("libc6-dev");
+    }
+    if !packages.is_empty() {
+        step("package lists", Command::new("apt-get").args(["update", "-qq"]))?;
+        let mut apt = Command::new("apt-get");
+        step("packages", apt.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))?;
+    }
+    if !exists("cargo-nextest") {
+        step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
+    }
+    Ok(())
+}
+
+fn exists(program: impl AsRef<OsStr>) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
+}
+
+/// A throw-away PostgreSQL on a free loopback port, ended when it is dropped.
+struct Database {
+    url: String,
+    directory: String,
+}
+
+impl Database {
+    fn start() -> anyhow::Result<Self> {
+        println!("== PostgreSQL");
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let output = Command::new("scripts/postgres-for-tests")
+            .arg("start")
+            .env("OA_TEST_POSTGRES_PORT", port.to_string())
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()?;
+        ensure!(output.status.success(), "PostgreSQL could not be started");
+        let text = String::from_utf8(output.stdout)?;
+        let value = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
+            line.map(str::to_owned).with_context(|| format!("PostgreSQL started without saying {name}"))
+        };
+        Ok(Database { url: value("OA_TEST_POSTGRES_URL")?, directory: value("OA_TEST_POSTGRES_DIR")? })
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let stopped = Command::new("scripts/postgres-for-tests").arg("stop").env("OA_TEST_POSTGRES_DIR", &self.directory).status();
+        if !stopped.is_ok_and(|status| status.success()) {
+            eprintln!("PostgreSQL in {} could not be stopped", self.directory);
+        }
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+}
+
+/// Runs every test of the workspace on both engines, and reads the counts off the runner's last line.
+fn tests(database: &Database, filter: Option<&str>) -> anyhow::Result<Counts> {
+    println!("== tests");
+    let mut command = cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
+    command.args(filter).env("OA_TEST_POSTGRES_URL", &database.url).env("NEXTEST_STATUS_LEVEL", "slow").env("NEXTEST_FINAL_STATUS_LEVEL", "fail");
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    let lines = BufReader::new(child.stderr.take().context("the test runner has no output")?).lines();
+    let mut counts = None;
+    for line in lines {
+        let line = line?;
+        eprintln!("{line}");
+        counts = summary(&line).or(counts);
+    }
+    let status = child.wait()?;
+    match counts {
+        Some(counts) => Ok(counts),
+        None => bail!("the test runner ended with {status} and without a summary"),
+    }
+}
+
+/// `Summary [   1.0s] 12 tests run: 11 passed (1 slow), 1 failed, 0 skipped`.
+fn summary(line: &str) -> Option<Counts> {
+    let (_, tail) = line.trim_start().strip_prefix("Summary [")?.split_once("run:")?;
+    let mut counts = Counts::default();
+    for part in tail.split(',') {
+        let mut words = part.split_whitespace();
+        let number = words.next()?.parse().ok()?;
+        match words.next()? {
+            "passed" => counts.passed = number,
+            "failed" | "timed" => counts.failed += number,
+            "skipped" => counts.skipped = number,
+            _ => {}
+        }
+    }
+    Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_read_off_the_runners_last_line() {
+        let line = "     Summary [   0.153s] 14/15 tests run: 11 passed (1 slow, 1 flaky), 2 failed, 1 timed out, 3 skipped";
+        assert_eq!(summary(line), Some(Counts { passed: 11, failed: 3, skipped: 3 }));
+        assert_eq!(summary("     Summary [   0.062s] 14 tests run: 14 passed, 0 skipped"), Some(Counts { passed: 14, failed: 0, skipped: 0 }));
+        assert_eq!(summary("PASS something"), None);
+    }
+}

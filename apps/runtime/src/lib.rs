@@ -17,6 +17,8 @@ pub mod runtime;
 pub mod spacetime;
 pub mod streams;
 pub mod sync;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod workers;
 
 pub use config::{AuthMode, Config, ConfigError, WriteMode};

@@ -1,1 +1,3 @@
-//! placeholder
+//! What message providers say about deliveries (runtime-core §15).
+
+pub mod delivery_events;

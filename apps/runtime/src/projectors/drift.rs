@@ -1,7 +1,7 @@
 //! Decides whether a projection still says what its log says, by reading the log again (runtime-core §11).
 
 use oa_contract::{
-    Answer, Ask, Caller, Handle, Owner, Refusal, Stop, Timestamp,
+    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp,
     matrix::ProjectorsDrift,
     projection,
     wire::projectors::{Drift, DriftReply, DriftStatus},
@@ -99,7 +99,7 @@ async fn examine_run(tx: &mut Tx, look: &Look, run_id: Uuid) -> Result<Option<Dr
 /// A worker's log is shortened by retention, so its newest entry is what the projection must agree with.
 async fn examine_worker(tx: &mut Tx, look: &Look, worker_id: &str) -> Result<Option<Drift>, Stop> {
     let worker = workers::get(tx, worker_id).await?;
-    let visible = worker.filter(|worker| look.caller.may_see(Owner::parse(&worker.owner_key).as_ref()));
+    let visible = worker.filter(|worker| look.caller.may_see(Some(&worker.owner)));
     let worker = visible.ok_or_else(|| none(&look.topic))?;
     let (kept, last) = (&worker.projected, workers::last_event(tx, worker_id).await?);
     let Some(last) = last else { return Ok(None) };

@@ -119,7 +119,7 @@ async fn window(tx: &mut Tx, (stream_id, source, caller): &(String, Source, Call
         }
         Source::Worker(worker_id) => {
             let worker = workers::get(tx, worker_id).await?;
-            let visible = worker.is_some_and(|worker| caller.may_see(Owner::parse(&worker.owner_key).as_ref()));
+            let visible = worker.is_some_and(|worker| caller.may_see(Some(&worker.owner)));
             visible.then_some(()).ok_or_else(|| unknown(stream_id))?;
         }
         Source::Fleet(owner) => caller.must_speak_for(owner)?,

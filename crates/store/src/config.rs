@@ -49,8 +49,12 @@ impl SqliteConfig {
 /// A server that several machines may share.
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// Carries the password: it is never printed.
+    /// Carries the password: it is never printed. With `sslmode=require` the connection is TLS, and the
+    /// server's certificate is checked.
     pub url: String,
+    /// A PEM file with the authority that signed the server's certificate; those that browsers trust when
+    /// absent.
+    pub authority: Option<PathBuf>,
     pub pool_size: usize,
     /// Where the tables live.
     pub schema: String,
@@ -67,6 +71,7 @@ impl PostgresConfig {
     pub fn new(url: impl Into<String>) -> Self {
         PostgresConfig {
             url: url.into(),
+            authority: None,
             pool_size: 16,
             schema: "runtime".into(),
             statement_timeout: Duration::from_secs(10),

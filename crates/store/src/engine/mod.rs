@@ -14,6 +14,7 @@ pub(crate) mod postgres;
 pub(crate) mod postgres_schema;
 pub(crate) mod sqlite;
 pub(crate) mod sqlite_file;
+mod tls;
 
 /// The two engines that speak the one SQL text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

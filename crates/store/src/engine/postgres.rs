@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
+use super::tls::Tls;
 use super::{Engine, EngineKind, Health, Message, OnCommit, postgres_schema};
 use crate::config::{OpenError, PostgresConfig};
 use crate::job::{Ended, Job, Keys, waited};
@@ -249,7 +250,7 @@ fn drive(
 async fn connect(config: &PostgresConfig) -> Result<Pool, OpenError> {
     let target = postgres_schema::target(config)?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(target, tokio_postgres::NoTls, recycling);
+    let manager = Manager::from_config(target, Tls::new(config.authority.as_deref())?, recycling);
     let pool = Pool::builder(manager)
         // One of each at least, so that reading never waits behind writing.
         .max_size(config.pool_size.max(2))

@@ -27,6 +27,8 @@ pub struct SqliteConfig {
     pub batch_limit: usize,
     /// Commands that may wait before the next one waits outside.
     pub queue: usize,
+    /// How long another program may hold the file before a command is told to come back.
+    pub busy_timeout: Duration,
     /// Files up to this size are checked as a whole when they are opened.
     pub check_up_to: u64,
 }
@@ -41,6 +43,7 @@ impl SqliteConfig {
             max_pages: None,
             batch_limit: 256,
             queue: 1024,
+            busy_timeout: Duration::from_secs(5),
             check_up_to: 64 << 20,
         }
     }

@@ -17,7 +17,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
 use super::tls::Tls;
-use super::{Engine, EngineKind, Health, Message, OnCommit, postgres_schema};
+use super::{Engine, EngineKind, Health, Message, OnCommit, give_wakes, postgres_schema};
 use crate::config::{OpenError, PostgresConfig};
 use crate::job::{Ended, Job, Keys, waited};
 use crate::measure::CommitMetrics;
@@ -314,9 +314,7 @@ impl Server {
         loop {
             match self.attempt(&mut *job, kind).await {
                 Attempt::Kept(wakes) => {
-                    if !wakes.is_empty() {
-                        (self.on_commit)(&wakes);
-                    }
+                    give_wakes(&self.on_commit, &wakes);
                     break;
                 }
                 Attempt::Stopped => break,

@@ -179,15 +179,18 @@ fn foreign_kinds(prepared: &tokio_postgres::Statement) -> impl Iterator<Item = S
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_private_connection_checks_who_answers() {
     let mut place = Place::postgres();
+    let (url, _) = address(&place);
     if let Place::Postgres { config } = &mut place {
         config.url.push_str("&sslmode=require");
     }
     let Err(error) = place.try_open().await else { panic!("an unknown authority was trusted") };
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
-    let authority = std::env::var("OA_TEST_POSTGRES_AUTHORITY")
-        .expect("OA_TEST_POSTGRES_AUTHORITY is not set; scripts/postgres-for-tests sets it");
+    // scripts/postgres-for-tests leaves its authority beside the certificate of its server.
+    let client = connect(&url).await;
+    let shown = client.query_one("SHOW ssl_cert_file", &[]).await.expect("a setting");
+    let authority = Path::new(shown.get::<_, &str>(0)).with_file_name("authority.pem");
     if let Place::Postgres { config } = &mut place {
-        config.authority = Some(authority.into());
+        config.authority = Some(authority);
     }
     let store = place.open().await;
     static PRIVATE: oa_store::Statement = oa_store::Statement::new(

@@ -27,6 +27,8 @@ pub struct SqliteConfig {
     pub batch_limit: usize,
     /// Commands that may wait before the next one waits outside.
     pub queue: usize,
+    /// How long another program may hold the file before a command is told to come back.
+    pub busy_timeout: Duration,
     /// Files up to this size are checked as a whole when they are opened.
     pub check_up_to: u64,
 }
@@ -41,6 +43,7 @@ impl SqliteConfig {
             max_pages: None,
             batch_limit: 256,
             queue: 1024,
+            busy_timeout: Duration::from_secs(5),
             check_up_to: 64 << 20,
         }
     }
@@ -49,8 +52,12 @@ impl SqliteConfig {
 /// A server that several machines may share.
 #[derive(Clone)]
 pub struct PostgresConfig {
-    /// Carries the password: it is never printed.
+    /// Carries the password: it is never printed. With `sslmode=require` the connection is TLS, and the
+    /// server's certificate is checked.
     pub url: String,
+    /// A PEM file with the authority that signed the server's certificate; those that browsers trust when
+    /// absent.
+    pub authority: Option<PathBuf>,
     pub pool_size: usize,
     /// Where the tables live.
     pub schema: String,
@@ -67,6 +74,7 @@ impl PostgresConfig {
     pub fn new(url: impl Into<String>) -> Self {
         PostgresConfig {
             url: url.into(),
+            authority: None,
             pool_size: 16,
             schema: "runtime".into(),
             statement_timeout: Duration::from_secs(10),

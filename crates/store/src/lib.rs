@@ -15,6 +15,7 @@ mod store;
 pub mod tables;
 mod transaction;
 mod value;
+mod verify;
 
 pub use config::{OpenError, PostgresConfig, SqliteConfig, StoreConfig};
 pub use engine::{EngineKind, OnCommit};
@@ -24,3 +25,4 @@ pub use statement::Statement;
 pub use store::{Health, Store};
 pub use transaction::{Tx, Wake};
 pub use value::Value;
+pub use verify::{Progress, Verified};

@@ -151,7 +151,7 @@ mod tests {
         let newer = Applied { version: 3, name: "c".into(), checksum: "x".into() };
         assert!(say(&[a.clone(), b.clone(), newer]).contains("newer version"));
         assert!(say(&[a.clone(), Applied { checksum: "x".into(), ..b.clone() }]).contains("checksum"));
-        assert_eq!(pending(&known, &[a.clone()]).map(<[Migration]>::len).ok(), Some(1));
+        assert_eq!(pending(&known, std::slice::from_ref(&a)).map(<[Migration]>::len).ok(), Some(1));
         assert_eq!(pending(&known, &[a, b]).map(<[Migration]>::len).ok(), Some(0));
     }
 }

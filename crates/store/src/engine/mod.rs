@@ -1,6 +1,7 @@
 //! Decides what an engine is: two queues of commands, one for writing and one for reading, and threads
 //! that empty them.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
@@ -14,6 +15,7 @@ pub(crate) mod postgres;
 pub(crate) mod postgres_schema;
 pub(crate) mod sqlite;
 pub(crate) mod sqlite_file;
+mod tls;
 
 /// The two engines that speak the one SQL text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,6 +35,16 @@ impl EngineKind {
 
 /// Called once per batch, after its commit, with the wakes of the transactions that were kept.
 pub type OnCommit = Arc<dyn Fn(&[Wake]) + Send + Sync>;
+
+/// Gives the wakes of a commit. A hook that panics is a fault of ours, but no reason to owe an answer.
+pub(crate) fn give_wakes(on_commit: &OnCommit, wakes: &[Wake]) {
+    if wakes.is_empty() {
+        return;
+    }
+    if std::panic::catch_unwind(AssertUnwindSafe(|| on_commit(wakes))).is_err() {
+        tracing::error!("the hook for wakes panicked; some may look later than they could");
+    }
+}
 
 /// What goes through a queue.
 pub(crate) enum Message {

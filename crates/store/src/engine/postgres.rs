@@ -16,7 +16,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
 
-use super::{Engine, EngineKind, Health, Message, OnCommit, postgres_schema};
+use super::tls::Tls;
+use super::{Engine, EngineKind, Health, Message, OnCommit, give_wakes, postgres_schema};
 use crate::config::{OpenError, PostgresConfig};
 use crate::job::{Ended, Job, Keys, waited};
 use crate::measure::CommitMetrics;
@@ -249,7 +250,7 @@ fn drive(
 async fn connect(config: &PostgresConfig) -> Result<Pool, OpenError> {
     let target = postgres_schema::target(config)?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(target, tokio_postgres::NoTls, recycling);
+    let manager = Manager::from_config(target, Tls::new(config.authority.as_deref())?, recycling);
     let pool = Pool::builder(manager)
         // One of each at least, so that reading never waits behind writing.
         .max_size(config.pool_size.max(2))
@@ -313,9 +314,7 @@ impl Server {
         loop {
             match self.attempt(&mut *job, kind).await {
                 Attempt::Kept(wakes) => {
-                    if !wakes.is_empty() {
-                        (self.on_commit)(&wakes);
-                    }
+                    give_wakes(&self.on_commit, &wakes);
                     break;
                 }
                 Attempt::Stopped => break,

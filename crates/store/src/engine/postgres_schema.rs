@@ -4,10 +4,11 @@
 use std::error::Error as _;
 
 use deadpool_postgres::{Object, PoolError};
-use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config};
 
 use super::EngineKind;
+use super::tls::Tls;
 use crate::config::{OpenError, PostgresConfig};
 use crate::migrate::{self, Applied, Migration};
 
@@ -20,10 +21,9 @@ pub(crate) fn target(config: &PostgresConfig) -> Result<Config, OpenError> {
     };
     let mut target: Config = config.url.parse().map_err(bad)?;
     check_name(&config.schema)?;
-    if target.get_ssl_mode() == SslMode::Require {
-        return Err(OpenError::new(
-            "this build speaks to PostgreSQL without TLS; use a private network or a local tunnel and sslmode=disable",
-        ));
+    // TLS is either asked for and checked, or left away: never tried and silently given up.
+    if target.get_ssl_mode() != SslMode::Require {
+        target.ssl_mode(SslMode::Disable);
     }
     let milliseconds = config.statement_timeout.as_millis();
     let idle = config.transaction_timeout.as_millis();
@@ -37,6 +37,19 @@ pub(crate) fn target(config: &PostgresConfig) -> Result<Config, OpenError> {
     }
     target.connect_timeout(config.connect_timeout);
     Ok(target)
+}
+
+/// A connection outside of the pool, for work that takes long.
+pub(crate) async fn connect_alone(config: &PostgresConfig) -> Result<Client, OpenError> {
+    let target = target(config)?;
+    let tls = Tls::new(config.authority.as_deref())?;
+    let (client, connection) = target.connect(tls).await.map_err(|error| failed(&error))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a connection to PostgreSQL ended");
+        }
+    });
+    Ok(client)
 }
 
 /// The schema's name stands in statements as it is.

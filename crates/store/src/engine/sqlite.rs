@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use oa_contract::refusal::{Fault, Stop};
+use oa_contract::refusal::{Fault, Refusal, Stop};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, PrepFlags};
 use self_cell::self_cell;
 use tokio::sync::mpsc;
 
-use super::{Engine, EngineKind, Health, Message, OnCommit, sqlite_file};
+use super::{Engine, EngineKind, Health, Message, OnCommit, give_wakes, sqlite_file};
 use crate::config::{OpenError, SqliteConfig};
 use crate::job::{Ended, Job};
 use crate::measure::CommitMetrics;
@@ -262,9 +262,7 @@ struct Batch {
 
 impl Batch {
     fn deliver(self, on_commit: &OnCommit) {
-        if !self.wakes.is_empty() {
-            on_commit(&self.wakes);
-        }
+        give_wakes(on_commit, &self.wakes);
         self.jobs.into_iter().for_each(|job| job.send());
     }
 }
@@ -312,24 +310,44 @@ impl Writer {
     }
 
     /// One commit for everything that waits, and for what arrives while it is run.
-    fn batch(&mut self, first: Box<dyn Job>) {
+    fn batch(&mut self, mut first: Box<dyn Job>) {
+        if let Err(stop) = self.begin() {
+            first.stop(stop);
+            return self.answer(vec![first]);
+        }
         let mut jobs = Vec::with_capacity(32);
         let kept = self.collect(first, &mut jobs).and_then(|()| self.commit(jobs.len()));
         if let Err(fault) = kept {
             self.lose(&mut jobs, &fault);
         }
+        self.answer(jobs);
+        self.tend_log();
+    }
+
+    fn answer(&mut self, jobs: Vec<Box<dyn Job>>) {
         let wakes = std::mem::take(&mut self.tx.wakes);
         if let Err(refused) = self.answers.send(Batch { jobs, wakes }) {
             // The runtime that answered is gone: answer from here, wake nobody.
             refused.0.jobs.into_iter().for_each(|job| job.send());
         }
-        self.tend_log();
+    }
+
+    /// Nothing is lost when a transaction cannot begin: another program may hold the file for a while.
+    fn begin(&mut self) -> Result<(), Stop> {
+        self.health.refuse_if_poisoned()?;
+        session(&mut self.tx).control(&BEGIN_WRITE).map_err(|fault| {
+            tracing::error!(%fault, "no transaction could begin");
+            if let Some(why) = session(&mut self.tx).broken.take() {
+                self.health.poison(why);
+            }
+            Refusal::unavailable("the store could not be written just now; try again").into()
+        })
     }
 
     fn collect(&mut self, first: Box<dyn Job>, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Fault> {
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
-            let ran = self.admit(jobs.is_empty()).and_then(|()| self.run_one(&mut *job));
+            let ran = self.run_one(&mut *job);
             jobs.push(job);
             ran?;
             while next.is_none() && jobs.len() < self.limit {
@@ -338,14 +356,6 @@ impl Writer {
             }
         }
         Ok(())
-    }
-
-    fn admit(&mut self, first: bool) -> Result<(), Fault> {
-        match (self.health.poisoned(), first) {
-            (Some(why), _) => Err(Fault::msg(format!("the store takes no writes any more: {why}"))),
-            (None, true) => session(&mut self.tx).control(&BEGIN_WRITE),
-            (None, false) => Ok(()),
-        }
     }
 
     /// Runs one command. An error is not the command's own: the whole batch is lost with it.
@@ -377,21 +387,15 @@ impl Writer {
 
     /// Nothing of the batch is known to be kept: everybody is told so, and no write is taken any more.
     fn lose(&mut self, jobs: &mut [Box<dyn Job>], fault: &Fault) {
-        let poisoned_before = self.health.poisoned().is_some();
         let session = session(&mut self.tx);
         session.savepoint = false;
         if session.in_transaction() {
             let _ = session.control(&ROLLBACK);
         }
         self.tx.wakes.clear();
-        if !poisoned_before {
-            self.health.poison(fault.to_string());
-        }
+        self.health.poison(fault.to_string());
         for job in jobs {
-            job.stop(match self.health.refuse_if_poisoned() {
-                Err(refusal) if poisoned_before => refusal.into(),
-                _ => Stop::Fault(Fault::msg(format!("the commit of `{}` was lost: {fault}", job.name()))),
-            });
+            job.stop(Fault::msg(format!("the commit of `{}` was lost: {fault}", job.name())).into());
         }
     }
 

@@ -54,7 +54,7 @@ pub(crate) fn open_reader(config: &SqliteConfig) -> Result<Connection, OpenError
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> rusqlite::Result<Connection> {
         let connection = Connection::open_with_flags(&config.path, flags)?;
-        connection.pragma_update(None, "busy_timeout", 5000)?;
+        connection.busy_timeout(config.busy_timeout)?;
         Ok(connection)
     };
     open().map_err(|error| unreadable(&config.path, &error))
@@ -139,7 +139,7 @@ fn connect(config: &SqliteConfig) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(&config.path, flags)?;
-    connection.pragma_update(None, "busy_timeout", 5000)?;
+    connection.busy_timeout(config.busy_timeout)?;
     Ok(connection)
 }
 

@@ -62,4 +62,6 @@ on_both_engines!(
     closing_answers_what_was_queued,
     a_closed_store_says_so,
     an_answer_nobody_waits_for_is_still_kept,
+    a_whole_check_finds_the_row_that_was_changed,
+    a_crowd_of_readers_and_writers_is_answered,
 );

@@ -1,5 +1,6 @@
 //! Decides what holds on PostgreSQL alone: several processes on one store, and a server that goes away.
 
+use std::path::Path;
 use std::time::Duration;
 
 use oa_contract::refusal::Stop;
@@ -129,5 +130,80 @@ async fn more_writers_than_connections_wait_their_turn() {
         Err(oa_contract::refusal::Refusal::conflict("no").into())
     };
     refusal(store.write("refused", (), (), run).await.expect_err("a refusal"));
+    place.end(store).await;
+}
+
+/// Every text under `queries/`, as path and SQL.
+fn queries(directory: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            queries(&path, found);
+        } else {
+            found.push((path.display().to_string(), std::fs::read_to_string(&path).expect("a text")));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_understands_every_statement() {
+    let place = Place::postgres();
+    let store = place.open().await;
+    let (url, schema) = address(&place);
+    let client = connect(&url).await;
+    client.batch_execute(&format!("SET search_path = {schema}")).await.expect("the schema");
+    let mut all = Vec::new();
+    queries(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/queries")), &mut all);
+    assert!(!all.is_empty());
+    let mut wrong = Vec::new();
+    for (name, text) in all.iter().filter(|(name, _)| !name.ends_with(".sqlite.sql")) {
+        match client.prepare(text).await {
+            Err(error) => wrong.push(format!("{name}: {:?}", error.as_db_error())),
+            Ok(prepared) => wrong.extend(foreign_kinds(&prepared).map(|kind| format!("{name}: {kind}"))),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    place.end(store).await;
+}
+
+/// Parameters and columns of kinds that the waist does not carry.
+fn foreign_kinds(prepared: &tokio_postgres::Statement) -> impl Iterator<Item = String> {
+    use tokio_postgres::types::Type;
+    let parameters = prepared.params().iter().map(|kind| ("a parameter", kind));
+    let columns = prepared.columns().iter().map(|column| ("a column", column.type_()));
+    let known = [Type::INT8, Type::INT4, Type::TEXT, Type::BYTEA, Type::BOOL];
+    let foreign = parameters.chain(columns).filter(|(_, kind)| !known.contains(kind));
+    foreign.map(|(what, kind)| format!("{what} is {kind}; cast it")).collect::<Vec<_>>().into_iter()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_connection_checks_who_answers() {
+    let mut place = Place::postgres();
+    let (url, _) = address(&place);
+    if let Place::Postgres { config } = &mut place {
+        config.url.push_str("&sslmode=require");
+    }
+    let Err(error) = place.try_open().await else { panic!("an unknown authority was trusted") };
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    // scripts/postgres-for-tests leaves its authority beside the certificate of its server.
+    let client = connect(&url).await;
+    let shown = client.query_one("SHOW ssl_cert_file", &[]).await.expect("a setting");
+    let authority = Path::new(shown.get::<_, &str>(0)).with_file_name("authority.pem");
+    if let Place::Postgres { config } = &mut place {
+        config.authority = Some(authority);
+    }
+    let store = place.open().await;
+    static PRIVATE: oa_store::Statement = oa_store::Statement::new(
+        "test/private",
+        "SELECT CAST(ssl AS BIGINT) FROM (SELECT CAST(ssl AS INT) AS ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) s",
+        None,
+    );
+    let ask = async |tx: &mut Tx, (): &()| tx.one::<(i64,)>(&PRIVATE, &[]).await;
+    assert_eq!(store.read("private", (), ask).await.expect("an answer"), Some((1,)));
+    assert!(store.verify(|_| {}).await.expect("a check").findings.is_empty());
+    store.close().await;
+    let Place::Postgres { config } = &mut place else { panic!("PostgreSQL") };
+    config.url = config.url.replace("&sslmode=require", "");
+    let store = place.open().await;
     place.end(store).await;
 }

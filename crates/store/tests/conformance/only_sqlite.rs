@@ -110,3 +110,35 @@ async fn a_store_that_is_only_dropped_is_complete_when_it_opens_again() {
     assert_eq!(count(&store, "s").await, 1);
     place.end(store).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_holds_the_file_delays_writers_but_loses_nothing() {
+    let mut place = Place::sqlite();
+    let Place::Sqlite { config, .. } = &mut place else { panic!("a file") };
+    config.busy_timeout = std::time::Duration::from_millis(50);
+    let path = config.path.clone();
+    let store = place.open().await;
+    let other = rusqlite::Connection::open(path).expect("the file");
+    other.execute_batch("BEGIN IMMEDIATE").expect("holding");
+    let stop = store.write("append", (), "s", append).await.expect_err("a refusal");
+    assert!(refusal(stop).starts_with("service_unavailable"));
+    other.execute_batch("ROLLBACK").expect("letting go");
+    drop(other);
+    assert_eq!(store.health(), Health::Ready);
+    assert_eq!(store.write("append", (), "s", append).await.expect("an append"), 1);
+    place.end(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hook_that_panics_owes_nobody_an_answer() {
+    let place = Place::sqlite();
+    let store = place.open_with(Arc::new(|_: &[Wake]| panic!("on purpose"))).await;
+    for _ in 0..3 {
+        let run = async |tx: &mut Tx, (): &()| {
+            tx.wake(Wake::Outbox);
+            append(tx, &"s").await
+        };
+        store.write("append", (), (), run).await.expect("an append");
+    }
+    place.end(store).await;
+}

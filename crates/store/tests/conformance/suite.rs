@@ -261,7 +261,7 @@ pub async fn a_wrong_number_of_parameters_is_a_fault(place: Place) {
 }
 
 /// The usual shape of an idempotent command.
-async fn once(tx: &mut Tx, print: &Vec<u8>) -> Result<(bool, String), Stop> {
+async fn once(tx: &mut Tx, print: &[u8; 1]) -> Result<(bool, String), Stop> {
     match idempotency::find(tx, "workers", "key", print).await? {
         idempotency::Known::Replay { reply, .. } => Ok((false, reply)),
         idempotency::Known::Mismatch => Err(Refusal::conflict("another request under this key").into()),
@@ -283,7 +283,7 @@ pub async fn thirty_two_duplicates_have_one_effect(place: Place) {
     for _ in 0..32 {
         let store = store.clone();
         // No key to lock: on PostgreSQL they collide in the table, and run again.
-        tasks.spawn(async move { store.write("once", (), vec![1], once).await.expect("an answer") });
+        tasks.spawn(async move { store.write("once", (), [1], once).await.expect("an answer") });
     }
     let answers = tasks.join_all().await;
     assert_eq!(answers.iter().filter(|(fresh, _)| *fresh).count(), 1);
@@ -294,8 +294,8 @@ pub async fn thirty_two_duplicates_have_one_effect(place: Place) {
 
 pub async fn another_request_under_a_used_key_is_a_mismatch(place: Place) {
     let store = place.open().await;
-    store.write("once", (), vec![1], once).await.expect("the first");
-    let stop = store.write("once", (), vec![2], once).await.expect_err("a refusal");
+    store.write("once", (), [1], once).await.expect("the first");
+    let stop = store.write("once", (), [2], once).await.expect_err("a refusal");
     assert!(refusal(stop).starts_with("conflict"));
     assert_eq!(depth(&store).await.waiting, 1);
     place.end(store).await;
@@ -460,9 +460,9 @@ pub async fn wakes_come_after_the_commit_and_only_for_what_is_kept(place: Place)
 
 pub async fn a_changed_column_breaks_its_seal(place: Place) {
     let store = place.open().await;
-    store.write("once", (), vec![1], once).await.expect("the first");
+    store.write("once", (), [1], once).await.expect("the first");
     place.meddle("UPDATE idempotency_records SET reply = reply || '!'").await;
-    let said = fault(store.write("once", (), vec![1], once).await.expect_err("a fault"));
+    let said = fault(store.write("once", (), [1], once).await.expect_err("a fault"));
     assert!(
         said.contains("idempotency/find: the stored row does not match its seal: run `oa verify-store`"),
         "{said}"
@@ -482,11 +482,11 @@ pub async fn a_restart_keeps_everything(place: Place) {
     for _ in 0..20 {
         store.write("append", (), "r", append).await.expect("an append");
     }
-    store.write("once", (), vec![1], once).await.expect("the first");
+    store.write("once", (), [1], once).await.expect("the first");
     store.close().await;
     let store = place.open().await;
     assert_eq!(count(&store, "r").await, 20);
-    assert!(!store.write("once", (), vec![1], once).await.expect("a replay").0);
+    assert!(!store.write("once", (), [1], once).await.expect("a replay").0);
     place.end(store).await;
 }
 
@@ -590,4 +590,40 @@ async fn futures_poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Opti
         std::task::Poll::Pending => std::task::Poll::Ready(None),
     })
     .await
+}
+
+pub async fn a_whole_check_finds_the_row_that_was_changed(place: Place) {
+    let store = place.open().await;
+    store.write("once", (), [1], once).await.expect("the first");
+    enqueue(&store, "a", "{}").await;
+    let parts = Arc::new(Mutex::new(Vec::new()));
+    let seen = parts.clone();
+    let verified = store.verify(move |progress| seen.lock().expect("a lock").push(progress)).await;
+    let verified = verified.expect("a check");
+    assert_eq!(verified.findings, Vec::<String>::new());
+    assert!(verified.tables.contains(&("outbox".into(), 2)), "{:?}", verified.tables);
+    assert!(parts.lock().expect("a lock").iter().any(|progress| progress.part == "outbox_dead"));
+    place.meddle("UPDATE outbox SET topic = 'b' WHERE topic = 'a'").await;
+    let verified = store.verify(|_| {}).await.expect("a check");
+    assert_eq!(verified.findings.len(), 1);
+    assert!(verified.findings[0].contains("table `outbox`, row 2 (b)"), "{:?}", verified.findings);
+    place.end(store).await;
+}
+
+pub async fn a_crowd_of_readers_and_writers_is_answered(place: Place) {
+    let store = place.open().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..200_i64 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let run = async |tx: &mut Tx, number: &i64| put(tx, "s", &format!("{number}"), *number).await;
+            store
+                .write("put", Key::text("n", format!("{}", number % 7)), number, run)
+                .await
+                .expect("a write");
+            count(&store, "s").await
+        });
+    }
+    assert_eq!(tasks.join_all().await.into_iter().max(), Some(200));
+    place.end(store).await;
 }

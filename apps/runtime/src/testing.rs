@@ -9,9 +9,7 @@ use std::{
     },
 };
 
-use oa_contract::{
-    Ask, Caller, Clock, Handle, Ids, Meta, Operation, Owner, Refusal, Reply, Stop, Timestamp,
-};
+use oa_contract::{Ask, Caller, Clock, Handle, Ids, Meta, Operation, Owner, Refusal, Reply, Stop, Timestamp};
 use oa_store::{EngineKind, PostgresConfig, SqliteConfig, Store, StoreConfig};
 use uuid::Uuid;
 

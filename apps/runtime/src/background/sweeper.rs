@@ -37,7 +37,9 @@ pub async fn run(runtime: &Arc<Runtime>) {
         match sweep_once(runtime).await {
             Ok(0) => {}
             Ok(lost) => tracing::warn!(lost, "workers were not heard of any more and are failed now"),
-            Err(stop) => tracing::warn!(error = %stop, "the sweeper could not look at the workers; it tries again"),
+            Err(stop) => {
+                tracing::warn!(error = %stop, "the sweeper could not look at the workers; it tries again")
+            }
         }
     }
 }
@@ -71,7 +73,12 @@ async fn look(tx: &mut Tx, (status, before): &(WorkerStatus, Timestamp)) -> Resu
     workers::lost(tx, *status, *before, BATCH).await
 }
 
-async fn fail_all(runtime: &Arc<Runtime>, silent: Vec<String>, before: Timestamp, moment: Moment) -> Result<usize, Stop> {
+async fn fail_all(
+    runtime: &Arc<Runtime>,
+    silent: Vec<String>,
+    before: Timestamp,
+    moment: Moment,
+) -> Result<usize, Stop> {
     let fail = |worker_id: String| {
         let key = key(&worker_id);
         runtime.store.write("sweeper.fail", key, Suspect { worker_id, before, moment }, fail)
@@ -144,7 +151,10 @@ mod tests {
             assert_eq!(events[1].event_type, "worker.failed");
             assert_eq!(events[1].payload.get(), r#"{"status":"failed","reason":"heartbeat_timeout"}"#);
             assert_eq!((row.projected.seq, row.projected.status.as_str()), (2, "failed"));
-            assert_eq!(topics(&world).await["runtime.worker.w.lifecycle"], ["worker.running", "worker.failed"]);
+            assert_eq!(
+                topics(&world).await["runtime.worker.w.lifecycle"],
+                ["worker.running", "worker.failed"]
+            );
             assert_eq!(stored(&world, "alive").await.0.status, WorkerStatus::Running);
             assert_eq!(stored(&world, "stopped").await.0.status, WorkerStatus::Stopped);
         })
@@ -158,7 +168,12 @@ mod tests {
             world.clock.advance_ms(LOST_AFTER + 1);
             let moment = Moment::of(&world.runtime);
             let before = moment.now.plus_millis(-LOST_AFTER);
-            let seen = world.runtime.store.read("test.look", (WorkerStatus::Running, before), look).await.expect("read");
+            let seen = world
+                .runtime
+                .store
+                .read("test.look", (WorkerStatus::Running, before), look)
+                .await
+                .expect("read");
             assert_eq!(seen, ["w"]);
             heartbeat(&world, "w", 42, "{}").await.expect("beaten");
             assert_eq!(fail_all(&world.runtime, seen, before, moment).await.expect("swept"), 0);
@@ -195,7 +210,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_only_instance_fails_nobody_but_still_beats() {
-        let world = World::with(oa_store::EngineKind::Sqlite, crate::Config { write_mode: WriteMode::ShadowOnly, ..config() }).await;
+        let world = World::with(
+            oa_store::EngineKind::Sqlite,
+            crate::Config { write_mode: WriteMode::ShadowOnly, ..config() },
+        )
+        .await;
         registered(&world, &["w"]).await;
         world.clock.advance_ms(LOST_AFTER + 1);
         assert_eq!(swept(&world).await, 0);

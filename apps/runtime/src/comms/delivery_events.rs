@@ -134,7 +134,10 @@ mod tests {
             let (status, receipt) = post(&world, event(example())).await.expect("accepted");
             let told = serde_json::to_string(&receipt).expect("JSON");
             assert_eq!(status, 202);
-            assert_eq!(told, r#"{"event_id":"evt_9f2","status":"accepted","idempotentReplay":false,"eventId":"evt_9f2"}"#);
+            assert_eq!(
+                told,
+                r#"{"event_id":"evt_9f2","status":"accepted","idempotentReplay":false,"eventId":"evt_9f2"}"#
+            );
             let world = world.restart().await;
             let mut again = example();
             again["payload"] = json!({"n": 1, "rawType": "email.delivered"});
@@ -144,8 +147,12 @@ mod tests {
             other_provider["provider"] = "postmark".into();
             assert_eq!(post(&world, event(other_provider)).await.expect("accepted").0, 202);
             let read = async |tx: &mut Tx, (): &()| comms::get(tx, "resend", "evt_9f2").await;
-            let kept = world.runtime.store.read("test.get", (), read).await.expect("read").expect("the event");
-            assert_eq!((kept.delivery_state.as_str(), kept.recipient.as_deref()), ("delivered", Some("a@example.com")));
+            let kept =
+                world.runtime.store.read("test.get", (), read).await.expect("read").expect("the event");
+            assert_eq!(
+                (kept.delivery_state.as_str(), kept.recipient.as_deref()),
+                ("delivered", Some("a@example.com"))
+            );
             assert_eq!(kept.payload.get(), r#"{"rawType":"email.delivered","n":1}"#);
         })
         .await;
@@ -219,7 +226,11 @@ mod tests {
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         body.payload = Some(RawValue::from_string(deep).expect("JSON"));
         let refusal = read(body, Timestamp::EPOCH).expect_err("refused");
-        assert!(refusal.message.starts_with("payload cannot be read: recursion limit"), "{}", refusal.message);
+        assert!(
+            refusal.message.starts_with("payload cannot be read: recursion limit"),
+            "{}",
+            refusal.message
+        );
     }
 
     #[tokio::test]

@@ -21,7 +21,8 @@ const LARGEST_PAGE: u64 = 200;
 impl Handle<FraudIncidents> for Runtime {
     async fn handle(&self, ask: Ask<FraudIncidents>) -> Result<Answer<IncidentList>, Stop> {
         if let Some(owner) = ask.caller.owner() {
-            let message = format!("fraud incidents are for operators, and this credential speaks for {owner}");
+            let message =
+                format!("fraud incidents are for operators, and this credential speaks for {owner}");
             return Err(Refusal::forbidden(message).into());
         }
         let page = ask.query.limit.unwrap_or(USUAL_PAGE).clamp(1, LARGEST_PAGE) as usize;
@@ -39,7 +40,11 @@ fn listed(mut found: Vec<IncidentRow>, page: usize) -> IncidentList {
     let more = found.len() > page;
     found.truncate(page);
     let next = found.last().filter(|_| more).map(|row| row.position);
-    IncidentList { schema: SCHEMA.into(), incidents: found.into_iter().map(|row| row.incident).collect(), next }
+    IncidentList {
+        schema: SCHEMA.into(),
+        incidents: found.into_iter().map(|row| row.incident).collect(),
+        next,
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +110,8 @@ mod tests {
             let rest = ask(&world, ListIncidents { before: usual.next, ..ListIncidents::default() }).await;
             assert_eq!((jobs(&rest), rest.next), (vec!["j02", "j01", "j00"], None));
             let limited = async |limit| {
-                let list = ask(&world, ListIncidents { limit: Some(limit), ..ListIncidents::default() }).await;
+                let list =
+                    ask(&world, ListIncidents { limit: Some(limit), ..ListIncidents::default() }).await;
                 (list.incidents.len(), list.next.is_some())
             };
             assert_eq!(limited(0).await, (1, true));
@@ -150,7 +156,11 @@ mod tests {
                 ..all()
             };
             assert_eq!(narrowed(several).await, "fec");
-            let typed = ListIncidents { incident_type: Some("provider_quarantined".into()), run_id: Some(run_id), ..all() };
+            let typed = ListIncidents {
+                incident_type: Some("provider_quarantined".into()),
+                run_id: Some(run_id),
+                ..all()
+            };
             assert_eq!(narrowed(typed).await, "e");
         })
         .await;
@@ -159,8 +169,9 @@ mod tests {
     #[tokio::test]
     async fn a_credential_bound_to_an_owner_sees_none() {
         let world = World::sqlite().await;
-        let ended =
-            world.call::<FraudIncidents>(&bound_to(7), Nothing {}, ListIncidents::default(), Nothing {}).await;
+        let ended = world
+            .call::<FraudIncidents>(&bound_to(7), Nothing {}, ListIncidents::default(), Nothing {})
+            .await;
         assert_eq!(refused(ended).code.name(), "forbidden");
     }
 }

@@ -73,7 +73,8 @@ pub async fn record(tx: &mut Tx, found: &NewIncident, now: Timestamp) -> Result<
             return Ok(Recorded { incident, first: false });
         }
     }
-    Err(Fault::msg(format!("the incident {incident_id} was counted by others {ATTEMPTS} times in a row")).into())
+    Err(Fault::msg(format!("the incident {incident_id} was counted by others {ATTEMPTS} times in a row"))
+        .into())
 }
 
 fn begun(incident_id: String, found: &NewIncident, now: Timestamp) -> Result<Incident, Fault> {
@@ -130,8 +131,14 @@ pub(crate) mod tests {
     }
 
     pub(crate) async fn recorded(world: &World, found: NewIncident) -> Recorded {
-        let write = async |tx: &mut Tx, (found, now): &(NewIncident, Timestamp)| record(tx, found, *now).await;
-        world.runtime.store.write("test.record", (), (found, world.clock_now()), write).await.expect("recorded")
+        let write =
+            async |tx: &mut Tx, (found, now): &(NewIncident, Timestamp)| record(tx, found, *now).await;
+        world
+            .runtime
+            .store
+            .write("test.record", (), (found, world.clock_now()), write)
+            .await
+            .expect("recorded")
     }
 
     #[test]

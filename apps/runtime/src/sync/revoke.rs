@@ -41,10 +41,12 @@ async fn commit(tx: &mut Tx, wanted: &Wanted) -> Result<RevokedSessions, Stop> {
     let mut revoked = RevokedSessions { revoked_sessions: 0, revoked_devices: 0 };
     let reason = wanted.reason.as_deref();
     for id in &wanted.sessions {
-        revoked.revoked_sessions += u64::from(revocations::revoke(tx, Kind::Session, id, reason, wanted.now).await?);
+        revoked.revoked_sessions +=
+            u64::from(revocations::revoke(tx, Kind::Session, id, reason, wanted.now).await?);
     }
     for id in &wanted.devices {
-        revoked.revoked_devices += u64::from(revocations::revoke(tx, Kind::Device, id, reason, wanted.now).await?);
+        revoked.revoked_devices +=
+            u64::from(revocations::revoke(tx, Kind::Device, id, reason, wanted.now).await?);
     }
     Ok(revoked)
 }
@@ -79,7 +81,11 @@ mod tests {
 
     fn body(session_ids: &[&str], device_ids: &[&str]) -> RevokeSessions {
         let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        RevokeSessions { session_ids: owned(session_ids), device_ids: owned(device_ids), reason: Some("why".into()) }
+        RevokeSessions {
+            session_ids: owned(session_ids),
+            device_ids: owned(device_ids),
+            reason: Some("why".into()),
+        }
     }
 
     async fn revoke(world: &World, body: RevokeSessions) -> (u64, u64) {

@@ -9,13 +9,13 @@ use oa_contract::{
 };
 use oa_store::tables::workers::WorkerRow;
 
-use super::{get::find, unknown};
+use super::{find, unknown};
 use crate::Runtime;
 
 impl Handle<WorkersCheckpoint> for Runtime {
     async fn handle(&self, ask: Ask<WorkersCheckpoint>) -> Result<Answer<CheckpointReply>, Stop> {
         let worker_id = ask.path.worker_id;
-        let found = self.store.read("workers.checkpoint", worker_id.clone(), find).await?;
+        let found = find(&self.store, "workers.checkpoint", &worker_id).await?;
         let row = found.filter(|row| ask.caller.may_see(Some(&row.owner)));
         let row = row.ok_or_else(|| unknown(&worker_id))?;
         Ok(CheckpointReply { checkpoint: checkpoint(row) }.into())
@@ -52,8 +52,10 @@ mod tests {
             world.clock.advance_ms(1);
             heartbeat(&world, "desktop:w", 1, "{}").await.expect("beaten");
             let path = WorkerPath { worker_id: "desktop:w".into() };
-            let (_, reply) =
-                world.call::<WorkersCheckpoint>(&operator(), path, Nothing {}, Nothing {}).await.expect("found");
+            let (_, reply) = world
+                .call::<WorkersCheckpoint>(&operator(), path, Nothing {}, Nothing {})
+                .await
+                .expect("found");
             let want = Checkpoint {
                 topic: "worker:desktop:w:lifecycle".into(),
                 last_seq: 2,

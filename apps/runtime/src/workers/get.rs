@@ -1,13 +1,9 @@
 //! `GET /internal/v1/workers/:worker_id`: one worker of the owner that is named, and how alive it is.
 
 use oa_contract::{Answer, Ask, Handle, Stop, matrix::WorkersGet, wire::workers::WorkerReply};
-use oa_store::{
-    Tx,
-    tables::workers::{self, WorkerRow},
-};
 
 use super::{
-    owned, owner,
+    find, owned, owner,
     snapshot::{self, Moment},
 };
 use crate::Runtime;
@@ -16,15 +12,10 @@ impl Handle<WorkersGet> for Runtime {
     async fn handle(&self, ask: Ask<WorkersGet>) -> Result<Answer<WorkerReply>, Stop> {
         let owner = owner(&ask.caller, ask.query.owner_user_id, ask.query.owner_guest_scope.as_deref())?;
         let worker_id = ask.path.worker_id;
-        let found = self.store.read("workers.get", worker_id.clone(), find).await?;
+        let found = find(&self.store, "workers.get", &worker_id).await?;
         let row = owned(found.as_ref(), &worker_id, &owner)?;
         Ok(snapshot::reply(row, Moment::of(self))?.into())
     }
-}
-
-/// Reads a worker by its id, whoever owns it.
-pub async fn find(tx: &mut Tx, worker_id: &String) -> Result<Option<WorkerRow>, Stop> {
-    workers::get(tx, worker_id).await
 }
 
 #[cfg(test)]
@@ -63,7 +54,10 @@ mod tests {
             assert_eq!(reply.worker.liveness.heartbeat_state, HeartbeatState::Stale);
             assert_eq!(reply.worker.worker.owner.guest_scope.as_deref(), Some("lab"));
             assert_eq!(refused(ask("nobody", None, Some("lab")).await).code.name(), "not_found");
-            assert_eq!(refused(ask("a/b:c d", Some(1), None).await).message, "owner mismatch for worker a/b:c d");
+            assert_eq!(
+                refused(ask("a/b:c d", Some(1), None).await).message,
+                "owner mismatch for worker a/b:c d"
+            );
             assert_eq!(refused(ask("a/b:c d", None, None).await).code.name(), "invalid_request");
         })
         .await;

@@ -1,9 +1,7 @@
 //! `POST /internal/v1/workers/:worker_id/heartbeat`: a worker lives, in whatever status, and may say what has
 //! changed about it (§14.5).
 
-use oa_contract::{
-    Answer, Ask, Handle, Owner, Stop, matrix::WorkersHeartbeat, wire::workers::WorkerReply,
-};
+use oa_contract::{Answer, Ask, Handle, Owner, Stop, matrix::WorkersHeartbeat, wire::workers::WorkerReply};
 use oa_store::{
     Tx,
     tables::workers::{self, WorkerRow},
@@ -74,16 +72,23 @@ mod tests {
     async fn a_heartbeat_refreshes_merges_and_is_logged() {
         on_each_engine(async |world: World| {
             registered(&world, r#"{"b":1,"load":0.1}"#).await;
-            world.clock.advance_ms(130_000);
-            let (status, reply) = heartbeat(&world, "w", 42, r#"{"load":0.4,"n":1e2}"#).await.expect("beaten");
+            world.clock.set(crate::testing::BEGIN.plus_millis(130_000));
+            let (status, reply) =
+                heartbeat(&world, "w", 42, r#"{"load":0.4,"n":1e2}"#).await.expect("beaten");
             assert_eq!((status, reply.worker.worker.latest_seq), (200, 2));
             assert_eq!(reply.worker.worker.metadata.get(), r#"{"b":1,"load":0.4,"n":100.0}"#);
             assert_eq!(reply.worker.liveness.heartbeat_state, HeartbeatState::Fresh);
             assert_eq!(reply.worker.worker.last_heartbeat_at, Some(world.clock_now()));
             let (row, events) = stored(&world, "w").await;
-            assert_eq!((events[1].event_type.as_str(), events[1].payload.get()), ("worker.heartbeat", r#"{"status":"running"}"#));
+            assert_eq!(
+                (events[1].event_type.as_str(), events[1].payload.get()),
+                ("worker.heartbeat", r#"{"status":"running"}"#)
+            );
             assert_eq!((row.projected.seq, row.projected.event_type.as_str()), (2, "worker.heartbeat"));
-            assert_eq!(topics(&world).await["runtime.fleet.user.42.workers"], ["worker.running", "worker.running"]);
+            assert_eq!(
+                topics(&world).await["runtime.fleet.user.42.workers"],
+                ["worker.running", "worker.running"]
+            );
         })
         .await;
     }
@@ -104,7 +109,10 @@ mod tests {
         registered(&world, "{}").await;
         assert_eq!(refused(heartbeat(&world, "nobody", 7, "{}").await).code.name(), "not_found");
         let refusal = refused(heartbeat(&world, "w", 7, "{}").await);
-        assert_eq!((refusal.code.name(), refusal.message.as_str()), ("forbidden", "owner mismatch for worker w"));
+        assert_eq!(
+            (refusal.code.name(), refusal.message.as_str()),
+            ("forbidden", "owner mismatch for worker w")
+        );
         assert_eq!(stored(&world, "w").await.0.latest_seq, 1);
     }
 
@@ -131,7 +139,10 @@ mod tests {
         let world = World::sqlite().await;
         registered(&world, "null").await;
         let refusal = refused(heartbeat(&world, "w", 42, r#"{"pricing_stage":"fixed"}"#).await);
-        assert_eq!((refusal.code.name(), refusal.message.as_str()), ("internal", "worker metadata must be a JSON object"));
+        assert_eq!(
+            (refusal.code.name(), refusal.message.as_str()),
+            ("internal", "worker metadata must be a JSON object")
+        );
     }
 
     #[tokio::test]
@@ -173,7 +184,12 @@ mod tests {
                 }
                 Ok(())
             };
-            world.runtime.store.write("test.beats", key("w"), Moment::of(&world.runtime), many).await.expect("beaten");
+            world
+                .runtime
+                .store
+                .write("test.beats", key("w"), Moment::of(&world.runtime), many)
+                .await
+                .expect("beaten");
             let (row, events) = stored(&world, "w").await;
             let seqs: Vec<u64> = events.iter().map(|event| event.seq).collect();
             assert_eq!((row.latest_seq, row.projected.count), (1_251, 1_251));

@@ -142,7 +142,10 @@ mod tests {
         assert!(sized(&Value::String("x".repeat(LIMIT_BYTES - 1))).is_err());
         let deep = raw(&format!("{}{}", "[".repeat(200), "]".repeat(200)));
         assert!(
-            written("metadata", Some(&deep)).expect_err("refused").message.starts_with("metadata cannot be read")
+            written("metadata", Some(&deep))
+                .expect_err("refused")
+                .message
+                .starts_with("metadata cannot be read")
         );
     }
 }

@@ -15,17 +15,26 @@ pub mod status;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
-use oa_contract::{Caller, Owner, Refusal};
-use oa_store::{Key, tables::workers::WorkerRow};
+use oa_contract::{Caller, Owner, Refusal, Stop};
+use oa_store::{
+    Key, Store, Tx,
+    tables::workers::{self as table, WorkerRow},
+};
 
-/// The longest id, scope or reference that is kept.
+/// The longest id, scope or adapter that is kept.
 const LONGEST_NAME: usize = 255;
-/// The longest reason of a status change.
-const LONGEST_REASON: usize = 4_096;
+/// The longest reference (a path, as a rule) or reason that is kept.
+const LONGEST_TEXT: usize = 4_096;
 
 /// What writes to a worker, one after the other, hold.
 pub fn key(worker_id: &str) -> Key {
     Key::text("worker", worker_id)
+}
+
+/// Reads a worker by its id, whoever owns it.
+async fn find(store: &Store, name: &'static str, worker_id: &str) -> Result<Option<WorkerRow>, Stop> {
+    let get = async |tx: &mut Tx, worker_id: &String| table::get(tx, worker_id).await;
+    store.read(name, worker_id.to_owned(), get).await
 }
 
 /// The owner that a request names, if the credential may speak for it (§14.2).

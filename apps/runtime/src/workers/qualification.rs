@@ -41,7 +41,9 @@ fn decide(metadata: &Value) -> Result<String, Refusal> {
 
 async fn probe(fetcher: &Fetcher, url: &str) -> Result<(), Refusal> {
     let answer = fetcher.get(url).await;
-    let status = answer.map_err(|error| Refusal::invalid(format!("provider health check failed ({url}): {error}")))?.status;
+    let status = answer
+        .map_err(|error| Refusal::invalid(format!("provider health check failed ({url}): {error}")))?
+        .status;
     match StatusCode::from_u16(status) {
         Ok(status) if status.is_success() => Ok(()),
         Ok(status) => Err(Refusal::invalid(format!("provider health check returned {status} ({url})"))),
@@ -100,8 +102,8 @@ fn check_pricing(metadata: &Value) -> Result<(), Refusal> {
         Stage::Banded => {}
     }
     let said = metadata.get("pricing_bands").and_then(Value::as_array).filter(|bands| !bands.is_empty());
-    let said = said
-        .ok_or_else(|| Refusal::invalid("pricing_bands[] is required when pricing_stage=banded"))?;
+    let said =
+        said.ok_or_else(|| Refusal::invalid("pricing_bands[] is required when pricing_stage=banded"))?;
     let bands: Result<Vec<Band>, _> = said.iter().map(Band::deserialize).collect();
     let bands = bands.map_err(|error| Refusal::invalid(format!("invalid pricing_bands: {error}")))?;
     bands.iter().enumerate().try_for_each(|(at, band)| check_band(metadata, at, band))
@@ -205,11 +207,14 @@ mod tests {
 
     #[tokio::test]
     async fn only_a_healthy_provider_qualifies_and_nobody_else_is_asked() {
-        let fetcher = Fetcher::new(Policy { allow_private_networks: true, ..Policy::default() }).expect("a client");
+        let fetcher =
+            Fetcher::new(Policy { allow_private_networks: true, ..Policy::default() }).expect("a client");
         let well = HealthRoute::answering(204).await;
         assert_eq!(qualify(&fetcher, &provider(json!({"provider_base_url": well.base()}))).await, Ok(true));
         let ill = HealthRoute::answering(503).await;
-        let refused = qualify(&fetcher, &provider(json!({"provider_base_url": ill.base()}))).await.expect_err("refused");
+        let refused = qualify(&fetcher, &provider(json!({"provider_base_url": ill.base()})))
+            .await
+            .expect_err("refused");
         assert_eq!(
             refused.message,
             format!("provider health check returned 503 Service Unavailable ({}/healthz)", ill.base())
@@ -223,8 +228,13 @@ mod tests {
     async fn a_private_address_is_not_asked_unless_the_configuration_allows_it() {
         let fetcher = Fetcher::new(Policy::default()).expect("a client");
         let well = HealthRoute::answering(200).await;
-        let refused = qualify(&fetcher, &provider(json!({"provider_base_url": well.base()}))).await.expect_err("refused");
-        let said = format!("provider health check failed ({}/healthz): 127.0.0.1 is not a public address", well.base());
+        let refused = qualify(&fetcher, &provider(json!({"provider_base_url": well.base()})))
+            .await
+            .expect_err("refused");
+        let said = format!(
+            "provider health check failed ({}/healthz): 127.0.0.1 is not a public address",
+            well.base()
+        );
         assert!(refused.message.starts_with(&said), "{}", refused.message);
         assert_eq!(well.asked(), 0);
     }

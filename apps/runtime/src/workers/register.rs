@@ -19,7 +19,7 @@ use oa_store::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    LONGEST_NAME, at_most, key, metadata, must_own, owner, plain, qualification,
+    LONGEST_NAME, LONGEST_TEXT, at_most, key, metadata, must_own, owner, plain, qualification,
     ruling::{Ruling, enter},
     snapshot::{self, Moment},
 };
@@ -59,13 +59,14 @@ fn read(
     owner: Owner,
     fresh_id: impl FnOnce() -> String,
 ) -> Result<Registration, Refusal> {
-    let trimmed = |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    let trimmed =
+        |text: Option<String>| text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     let worker_id = trimmed(body.worker_id).unwrap_or_else(fresh_id);
     plain("worker_id", &worker_id)?;
     let adapter = trimmed(body.adapter).unwrap_or_else(|| "in_memory".into());
     at_most("adapter", &adapter, LONGEST_NAME)?;
     for (field, text) in [("workspace_ref", &body.workspace_ref), ("codex_home_ref", &body.codex_home_ref)] {
-        at_most(field, text.as_deref().unwrap_or_default(), LONGEST_NAME)?;
+        at_most(field, text.as_deref().unwrap_or_default(), LONGEST_TEXT)?;
     }
     let metadata = metadata::written("metadata", body.metadata.as_deref())?;
     metadata::sized(&metadata)?;
@@ -197,9 +198,22 @@ mod tests {
         let world = World::sqlite().await;
         let long = "x".repeat(256);
         for (body, said) in [
-            (RegisterWorker { worker_id: Some(long.clone()), ..user(1) }, "worker_id must be at most 255 characters"),
-            (RegisterWorker { worker_id: Some("a\u{7}b".into()), ..user(1) }, "worker_id must not contain control characters"),
-            (RegisterWorker { workspace_ref: Some(long.clone()), ..user(1) }, "workspace_ref must be at most 255 characters"),
+            (
+                RegisterWorker { worker_id: Some(long.clone()), ..user(1) },
+                "worker_id must be at most 255 characters",
+            ),
+            (
+                RegisterWorker { worker_id: Some("a\u{7}b".into()), ..user(1) },
+                "worker_id must not contain control characters",
+            ),
+            (
+                RegisterWorker { adapter: Some(long.clone()), ..user(1) },
+                "adapter must be at most 255 characters",
+            ),
+            (
+                RegisterWorker { workspace_ref: Some("x".repeat(4_097)), ..user(1) },
+                "workspace_ref must be at most 4096 characters",
+            ),
             (
                 RegisterWorker { owner_guest_scope: Some(long), ..RegisterWorker::default() },
                 "owner_guest_scope must be at most 255 characters",
@@ -225,7 +239,10 @@ mod tests {
         register(&world, &bound_to(1), body()).await.expect("registered");
         let theirs = RegisterWorker { worker_id: Some("w".into()), ..user(2) };
         let refusal = refused(register(&world, &operator(), theirs).await);
-        assert_eq!((refusal.code.name(), refusal.message.as_str()), ("forbidden", "owner mismatch for worker w"));
+        assert_eq!(
+            (refusal.code.name(), refusal.message.as_str()),
+            ("forbidden", "owner mismatch for worker w")
+        );
         assert_eq!(stored(&world, "w").await.0.owner, Owner::User(1));
     }
 
@@ -340,9 +357,13 @@ mod tests {
         );
         let body = RegisterWorker { worker_id: Some("p".into()), metadata: Some(raw(&metadata)), ..user(1) };
         let refusal = refused(register(&world, &operator(), body).await);
-        let said = format!("provider health check returned 500 Internal Server Error ({}/healthz)", route.base());
+        let said =
+            format!("provider health check returned 500 Internal Server Error ({}/healthz)", route.base());
         assert_eq!((refusal.code.name(), refusal.message), ("invalid_request", said));
-        let none = world.runtime.store.read("test.get", (), async |tx: &mut Tx, (): &()| workers::get(tx, "p").await);
+        let none = world
+            .runtime
+            .store
+            .read("test.get", (), async |tx: &mut Tx, (): &()| workers::get(tx, "p").await);
         assert!(none.await.expect("read").is_none());
     }
 

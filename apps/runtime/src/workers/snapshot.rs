@@ -3,7 +3,9 @@
 
 use oa_contract::{
     Fault, Owner, Timestamp,
-    wire::workers::{HeartbeatState, Liveness, Worker, WorkerOwner, WorkerReply, WorkerSnapshot, WorkerStatus},
+    wire::workers::{
+        HeartbeatState, Liveness, Worker, WorkerOwner, WorkerReply, WorkerSnapshot, WorkerStatus,
+    },
 };
 use oa_store::tables::workers::WorkerRow;
 use serde_json::{Value, json, value::RawValue};

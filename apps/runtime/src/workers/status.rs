@@ -12,7 +12,7 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    LONGEST_REASON, at_most, key, owned, owner,
+    LONGEST_TEXT, at_most, key, owned, owner,
     ruling::{Ruling, enter},
     snapshot::{self, Moment},
 };
@@ -30,7 +30,7 @@ impl Handle<WorkersStatus> for Runtime {
     async fn handle(&self, ask: Ask<WorkersStatus>) -> Result<Answer<WorkerReply>, Stop> {
         let owner = owner(&ask.caller, ask.body.owner_user_id, ask.body.owner_guest_scope.as_deref())?;
         let reason = ask.body.reason.unwrap_or_else(|| "status_transition".into());
-        at_most("reason", &reason, LONGEST_REASON)?;
+        at_most("reason", &reason, LONGEST_TEXT)?;
         let moment = Moment::of(self);
         let change = Change { worker_id: ask.path.worker_id, owner, to: ask.body.status, reason, moment };
         let row = self.store.write("workers.status", key(&change.worker_id), change, commit).await?;
@@ -72,9 +72,13 @@ mod tests {
             let body = RegisterWorker { worker_id: Some("w".into()), ..user(7) };
             register(&world, &operator(), body).await.expect("registered");
             world.clock.advance_ms(1_000);
-            let (status, reply) = change(&world, "w", 7, WorkerStatus::Stopping, Some("drain")).await.expect("changed");
+            let (status, reply) =
+                change(&world, "w", 7, WorkerStatus::Stopping, Some("drain")).await.expect("changed");
             assert_eq!((status, reply.worker.worker.status), (200, WorkerStatus::Stopping));
-            assert_eq!((reply.worker.worker.stopped_at, reply.worker.liveness.heartbeat_age_ms), (None, Some(1_000)));
+            assert_eq!(
+                (reply.worker.worker.stopped_at, reply.worker.liveness.heartbeat_age_ms),
+                (None, Some(1_000))
+            );
             let (_, reply) = change(&world, "w", 7, WorkerStatus::Stopped, None).await.expect("changed");
             assert_eq!(reply.worker.worker.stopped_at, Some(world.clock_now()));
             assert_eq!(reply.worker.worker.last_heartbeat_at, Some(world.clock_now()));
@@ -82,7 +86,8 @@ mod tests {
             let (_, reply) = change(&world, "w", 7, WorkerStatus::Starting, None).await.expect("changed");
             assert_eq!((reply.worker.worker.stopped_at, reply.worker.worker.latest_seq), (None, 4));
             let (row, events) = stored(&world, "w").await;
-            let said: Vec<_> = events.iter().map(|event| (event.event_type.as_str(), event.payload.get())).collect();
+            let said: Vec<_> =
+                events.iter().map(|event| (event.event_type.as_str(), event.payload.get())).collect();
             assert_eq!(said[1], ("worker.stopping", r#"{"status":"stopping","reason":"drain"}"#));
             assert_eq!(said[2], ("worker.stopped", r#"{"status":"stopped","reason":"status_transition"}"#));
             assert_eq!(row.projected.status, "starting");
@@ -122,7 +127,10 @@ mod tests {
         let world = World::sqlite().await;
         let body = RegisterWorker { worker_id: Some("w".into()), ..user(7) };
         register(&world, &bound_to(7), body).await.expect("registered");
-        assert_eq!(refused(change(&world, "x", 7, WorkerStatus::Failed, None).await).code.name(), "not_found");
+        assert_eq!(
+            refused(change(&world, "x", 7, WorkerStatus::Failed, None).await).code.name(),
+            "not_found"
+        );
         let refusal = refused(change(&world, "w", 8, WorkerStatus::Failed, None).await);
         assert_eq!(refusal.message, "owner mismatch for worker w");
     }

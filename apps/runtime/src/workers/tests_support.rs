@@ -77,7 +77,9 @@ pub(crate) async fn stored(world: &World, worker_id: &str) -> (WorkerRow, Vec<Wo
 pub(crate) async fn topics(world: &World) -> BTreeMap<String, Vec<String>> {
     while publisher::drain(&world.runtime).await.expect("published") > 0 {}
     let mut found = BTreeMap::new();
-    for topic in ["worker:w:lifecycle", "worker:desktop:gpu-7:lifecycle", "fleet:user:42:workers", "fraud:incidents"] {
+    for topic in
+        ["worker:w:lifecycle", "worker:desktop:gpu-7:lifecycle", "fleet:user:42:workers", "fraud:incidents"]
+    {
         let read = async |tx: &mut Tx, stream: &String| streams::after(tx, stream, 0, 10_000).await;
         let stream = stream_of_topic(topic);
         let events = world.runtime.store.read("test.stream", stream.clone(), read).await.expect("read");

@@ -270,7 +270,7 @@ async fn open_control(
     variables.extend(options.control.iter().cloned());
     let lookup = move |name: &str| variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
     let config = oa_control::Config::read(&lookup).expect("a configuration");
-    let runtime = oa_control::runtime_client(&config, clock.clone(), ids.clone()).expect("a client");
+    let runtime = oa_control::runtime_client(&config.runtime, clock.clone(), ids.clone()).expect("a client");
     let parts = oa_control::Parts {
         store: Store::open(store_config(options.engine, place, "control")).await.expect("the store opens"),
         config,

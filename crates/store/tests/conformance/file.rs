@@ -133,7 +133,9 @@ async fn a_directory_that_may_not_be_written_is_named() {
     config.readers = 1;
     let Err(error) = oa_store::Store::open(config).await else { panic!("opened below a file") };
     assert!(error.to_string().contains("choose another directory"), "{error}");
-    let Err(error) = oa_store::Store::open(oa_store::SqliteConfig::new(directory)).await else {
+    let taken = directory.join("taken");
+    fs::create_dir(&taken).expect("a directory");
+    let Err(error) = oa_store::Store::open(oa_store::SqliteConfig::new(taken)).await else {
         panic!("opened")
     };
     assert!(error.to_string().contains("is not a file"), "{error}");

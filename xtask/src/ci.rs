@@ -29,8 +29,14 @@ impl Ci {
         if !self.tests_only {
             step("format", &mut cargo(["fmt", "--all", "--check"]))?;
             step("derived files", &mut cargo(["xtask", "sync", "--check"]))?;
-            step("lints", &mut cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
-            step("what must not compile", &mut cargo(["test", "--doc", "--quiet", "--package", "oa-contract"]))?;
+            step(
+                "lints",
+                &mut cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+            )?;
+            step(
+                "what must not compile",
+                &mut cargo(["test", "--doc", "--quiet", "--package", "oa-contract"]),
+            )?;
         }
         let database = Database::start()?;
         let counts = tests(&database, self.filter.as_deref())?;
@@ -74,7 +80,12 @@ fn install() -> anyhow::Result<()> {
     if !packages.is_empty() {
         step("package lists", Command::new("apt-get").args(["update", "-qq"]))?;
         let mut apt = Command::new("apt-get");
-        step("packages", apt.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]).args(packages))?;
+        step(
+            "packages",
+            apt.env("DEBIAN_FRONTEND", "noninteractive")
+                .args(["install", "-y", "-qq", "--no-install-recommends"])
+                .args(packages),
+        )?;
     }
     if !exists("cargo-nextest") {
         step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
@@ -106,7 +117,9 @@ impl Database {
         ensure!(output.status.success(), "PostgreSQL could not be started");
         let text = String::from_utf8(output.stdout)?;
         let value = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix("export ")?.strip_prefix(name)?.strip_prefix('='));
             line.map(str::to_owned).with_context(|| format!("PostgreSQL started without saying {name}"))
         };
         Ok(Database { url: value("OA_TEST_POSTGRES_URL")?, directory: value("OA_TEST_POSTGRES_DIR")? })
@@ -115,7 +128,10 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let stopped = Command::new("scripts/postgres-for-tests").arg("stop").env("OA_TEST_POSTGRES_DIR", &self.directory).status();
+        let stopped = Command::new("scripts/postgres-for-tests")
+            .arg("stop")
+            .env("OA_TEST_POSTGRES_DIR", &self.directory)
+            .status();
         if !stopped.is_ok_and(|status| status.success()) {
             eprintln!("PostgreSQL in {} could not be stopped", self.directory);
         }
@@ -132,8 +148,13 @@ struct Counts {
 /// Runs every test of the workspace on both engines, and reads the counts off the runner's last line.
 fn tests(database: &Database, filter: Option<&str>) -> anyhow::Result<Counts> {
     println!("== tests");
-    let mut command = cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
-    command.args(filter).env("OA_TEST_POSTGRES_URL", &database.url).env("NEXTEST_STATUS_LEVEL", "slow").env("NEXTEST_FINAL_STATUS_LEVEL", "fail");
+    let mut command =
+        cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
+    command
+        .args(filter)
+        .env("OA_TEST_POSTGRES_URL", &database.url)
+        .env("NEXTEST_STATUS_LEVEL", "slow")
+        .env("NEXTEST_FINAL_STATUS_LEVEL", "fail");
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
     let lines = BufReader::new(child.stderr.take().context("the test runner has no output")?).lines();
     let mut counts = None;
@@ -174,7 +195,10 @@ mod tests {
     fn counts_are_read_off_the_runners_last_line() {
         let line = "     Summary [   0.153s] 14/15 tests run: 11 passed (1 slow, 1 flaky), 2 failed, 1 timed out, 3 skipped";
         assert_eq!(summary(line), Some(Counts { passed: 11, failed: 3, skipped: 3 }));
-        assert_eq!(summary("     Summary [   0.062s] 14 tests run: 14 passed, 0 skipped"), Some(Counts { passed: 14, failed: 0, skipped: 0 }));
+        assert_eq!(
+            summary("     Summary [   0.062s] 14 tests run: 14 passed, 0 skipped"),
+            Some(Counts { passed: 14, failed: 0, skipped: 0 })
+        );
         assert_eq!(summary("PASS something"), None);
     }
 }

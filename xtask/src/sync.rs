@@ -29,13 +29,16 @@ pub fn run(check: bool) -> anyhow::Result<()> {
     match (check, stale.is_empty()) {
         (_, true) => println!("everything derived is as the table says"),
         (false, false) => println!("written: {}", stale.join(", ")),
-        (true, false) => bail!("not as the table says: {}; run `cargo xtask sync` and commit the result", stale.join(", ")),
+        (true, false) => {
+            bail!("not as the table says: {}; run `cargo xtask sync` and commit the result", stale.join(", "))
+        }
     }
     Ok(())
 }
 
 fn derived() -> anyhow::Result<Vec<(&'static str, String)>> {
-    let document = |service| serde_json::to_string_pretty(&openapi::document(service)).map(|text| text + "\n");
+    let document =
+        |service| serde_json::to_string_pretty(&openapi::document(service)).map(|text| text + "\n");
     Ok(vec![
         ("docs/routes.md", routes()),
         ("docs/refusals.md", refusals()),
@@ -58,7 +61,10 @@ fn routes() -> String {
 
 /// The columns and words of the route-ownership document.
 fn ownership(out: &mut String, title: &str, rows: &[&Row]) {
-    let _ = writeln!(out, "\n## {title}\n\n| Method | Path | Owner | Delivery | Migration Status |\n|---|---|---|---|---|");
+    let _ = writeln!(
+        out,
+        "\n## {title}\n\n| Method | Path | Owner | Delivery | Migration Status |\n|---|---|---|---|---|"
+    );
     for row in rows {
         let lane = row.lane;
         let _ = writeln!(
@@ -74,9 +80,18 @@ fn ownership(out: &mut String, title: &str, rows: &[&Row]) {
 }
 
 fn asides(out: &mut String, title: &str, rows: &[&Row]) {
-    let _ = writeln!(out, "\n## {title}\n\n| Method | Path | Name | Who may call | Why |\n|---|---|---|---|---|");
+    let _ =
+        writeln!(out, "\n## {title}\n\n| Method | Path | Name | Who may call | Why |\n|---|---|---|---|---|");
     for row in rows {
-        let _ = writeln!(out, "| {} | `{}` | `{}` | {} | {} |", row.method.name(), row.path, row.name, caller(row.class), row.rationale.trim());
+        let _ = writeln!(
+            out,
+            "| {} | `{}` | `{}` | {} | {} |",
+            row.method.name(),
+            row.path,
+            row.name,
+            caller(row.class),
+            row.rationale.trim()
+        );
     }
 }
 
@@ -85,7 +100,10 @@ fn names(out: &mut String) {
     let rows = || CONTROL.iter().chain(AUTHORITY);
     let built = rows().filter(|row| row.built).count();
     let total = rows().count();
-    let _ = writeln!(out, "\n## Names and state\n\n{built} of {total} owned rows are built; the others answer `501 not_built`.\n");
+    let _ = writeln!(
+        out,
+        "\n## Names and state\n\n{built} of {total} owned rows are built; the others answer `501 not_built`.\n"
+    );
     let _ = writeln!(out, "| Name | Row | State | Who may call | Why |\n|---|---|---|---|---|");
     for row in rows() {
         let state = match (row.built, row.lane) {

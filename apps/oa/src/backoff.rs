@@ -25,7 +25,9 @@ impl Backoff {
 
     fn step(&mut self, error: &CallError) -> Duration {
         let asked = match error {
-            CallError::Refused { retry_after_seconds: Some(seconds), .. } => Duration::from_secs(*seconds).min(LONGEST * 5),
+            CallError::Refused { retry_after_seconds: Some(seconds), .. } => {
+                Duration::from_secs(*seconds).min(LONGEST * 5)
+            }
             _ => Duration::ZERO,
         };
         let wait = self.next.max(asked);
@@ -63,6 +65,10 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_asked_again() {
         assert!(may_pass(&refused(503, None)) && may_pass(&refused(429, None)));
-        assert!(!may_pass(&refused(409, None)) && !may_pass(&refused(401, None)) && !may_pass(&refused(501, None)));
+        assert!(
+            !may_pass(&refused(409, None))
+                && !may_pass(&refused(401, None))
+                && !may_pass(&refused(501, None))
+        );
     }
 }

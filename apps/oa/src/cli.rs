@@ -64,8 +64,10 @@ pub enum Command {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Keys, oa.conf and the embedded store are made in the data directory on the first start. \
---help lists every setting; each is also an environment variable and a line of oa.conf.")]
+#[command(
+    after_help = "Keys, oa.conf and the embedded store are made in the data directory on the first start. \
+--help lists every setting; each is also an environment variable and a line of oa.conf."
+)]
 pub struct Server {
     /// Where to listen [default: 127.0.0.1:4100]
     #[arg(long, value_name = "ADDR")]
@@ -75,8 +77,10 @@ pub struct Server {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Everything lies in the data directory: stores, keys, oa.conf. A second start continues where the first ended.\n\n\
-Examples:\n  oa up\n  oa --data /var/lib/oa up --runtime-addr 127.0.0.1:4100 --control-addr 127.0.0.1:8787")]
+#[command(
+    after_help = "Everything lies in the data directory: stores, keys, oa.conf. A second start continues where the first ended.\n\n\
+Examples:\n  oa up\n  oa --data /var/lib/oa up --runtime-addr 127.0.0.1:4100 --control-addr 127.0.0.1:8787"
+)]
 pub struct Up {
     /// Where the runtime listens [default: 127.0.0.1:4100]
     #[arg(long, value_name = "ADDR")]
@@ -91,7 +95,9 @@ pub struct Up {
 #[derive(Debug, Subcommand)]
 pub enum Users {
     /// Adds a user, or changes one, and prints a personal token once
-    #[command(after_help = "The control service must not be running on this data directory meanwhile.\n\nExample:\n  oa user add dev@example.com --name Dev")]
+    #[command(
+        after_help = "The control service must not be running on this data directory meanwhile.\n\nExample:\n  oa user add dev@example.com --name Dev"
+    )]
     Add {
         email: String,
         /// How the user is called
@@ -165,11 +171,11 @@ pub enum Runs {
         limit: u64,
     },
     /// Shows one run with its events
-    Show {
-        id: Uuid,
-    },
+    Show { id: Uuid },
     /// Follows a run until it has finished; reconnects by itself
-    #[command(after_help = "Recorded output is shown as it was written; other events on a line each. With -o json every event is one line.")]
+    #[command(
+        after_help = "Recorded output is shown as it was written; other events on a line each. With -o json every event is one line."
+    )]
     Tail {
         id: Uuid,
         /// Only events after this sequence number
@@ -208,7 +214,8 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn status(text: &str) -> Result<RunStatus, String> {
-    RunStatus::parse(text).ok_or_else(|| "one of created, running, canceling, canceled, succeeded, failed".to_owned())
+    RunStatus::parse(text)
+        .ok_or_else(|| "one of created, running, canceling, canceled, succeeded, failed".to_owned())
 }
 
 #[cfg(test)]
@@ -226,7 +233,8 @@ mod tests {
     fn the_form_may_stand_anywhere_but_not_inside_the_recorded_command() {
         let cli = Cli::try_parse_from(["oa", "runs", "ls", "-o", "json"]).expect("parsed");
         assert_eq!(cli.common.output, Format::Json);
-        let cli = Cli::try_parse_from(["oa", "exec", "--name", "x", "--", "sort", "-o", "json", "--help"]).expect("parsed");
+        let cli = Cli::try_parse_from(["oa", "exec", "--name", "x", "--", "sort", "-o", "json", "--help"])
+            .expect("parsed");
         assert_eq!(cli.common.output, Format::Text);
         let Command::Exec(exec) = cli.command else { panic!("another command") };
         assert_eq!(exec.command, ["sort", "-o", "json", "--help"]);

@@ -205,7 +205,8 @@ impl FromArgMatches for SettingFlags {
 impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         flagged().fold(command, |command, setting| {
-            let default = setting.default.filter(|text| !text.is_empty()).map(|text| format!(" [default: {text}]"));
+            let default =
+                setting.default.filter(|text| !text.is_empty()).map(|text| format!(" [default: {text}]"));
             let help = format!("{} [env: {}]{}", setting.help, setting.name, default.unwrap_or_default());
             command.arg(
                 Arg::new(setting.name)
@@ -322,7 +323,13 @@ pub fn sample_file() -> String {
         "# Settings of oa, one NAME=VALUE a line. A flag or an environment variable of the same name wins.\n",
     );
     for setting in all() {
-        out.push_str(&format!("\n# {} ({})\n# {}={}\n", setting.help, setting.wanted(), setting.name, setting.default.unwrap_or("")));
+        out.push_str(&format!(
+            "\n# {} ({})\n# {}={}\n",
+            setting.help,
+            setting.wanted(),
+            setting.name,
+            setting.default.unwrap_or("")
+        ));
     }
     out
 }
@@ -348,7 +355,11 @@ mod tests {
     fn a_flag_wins_over_the_environment_over_the_file_over_the_default() {
         let file = "# comment\nRUNTIME_BIND_ADDR = 127.0.0.1:3\n";
         let port = |flag, environment, file| {
-            load(flag, environment, file).expect("settings").address("RUNTIME_BIND_ADDR").expect("an address").port()
+            load(flag, environment, file)
+                .expect("settings")
+                .address("RUNTIME_BIND_ADDR")
+                .expect("an address")
+                .port()
         };
         assert_eq!(port(Some("127.0.0.1:1"), Some("127.0.0.1:2"), Some(file)), 1);
         assert_eq!(port(None, Some("127.0.0.1:2"), Some(file)), 2);
@@ -360,7 +371,10 @@ mod tests {
     fn an_unreadable_value_stops_the_start_with_its_name() {
         let failure = load(None, Some("localhost"), None).expect_err("not an address");
         assert_eq!(failure.code, crate::failure::USAGE);
-        assert!(failure.sentence.starts_with("RUNTIME_BIND_ADDR is \"localhost\" by the environment"), "{failure}");
+        assert!(
+            failure.sentence.starts_with("RUNTIME_BIND_ADDR is \"localhost\" by the environment"),
+            "{failure}"
+        );
         let failure = load(None, None, Some("RUNTIME_VERIFIER_STRICT=perhaps")).expect_err("not a switch");
         assert!(failure.sentence.contains("RUNTIME_VERIFIER_STRICT"), "{failure}");
     }
@@ -384,7 +398,8 @@ mod tests {
     fn a_service_finds_a_value_under_the_older_name_too() {
         let directory = scratch();
         let environment = |name: &str| (name == "OA_RUNTIME_SIGNATURE_SECRET").then(|| "s".to_owned());
-        let settings = Settings::load(&SettingFlags::default(), &environment, &DataDir::at(directory.path())).expect("settings");
+        let settings = Settings::load(&SettingFlags::default(), &environment, &DataDir::at(directory.path()))
+            .expect("settings");
         for name in ["RUNTIME_SIGNATURE_SECRET", "OA_RUNTIME_SIGNATURE_SECRET"] {
             assert_eq!(settings.lookup(name).as_deref(), Some("s"));
         }
@@ -393,7 +408,9 @@ mod tests {
     #[test]
     fn every_setting_has_a_flag() {
         let command = SettingFlags::augment_args(Command::new("oa"));
-        let matches = command.try_get_matches_from(["oa", "--runtime-internal-auth-mode", "permissive"]).expect("a flag");
+        let matches = command
+            .try_get_matches_from(["oa", "--runtime-internal-auth-mode", "permissive"])
+            .expect("a flag");
         let flags = SettingFlags::from_arg_matches(&matches).expect("flags");
         let directory = scratch();
         let settings = Settings::load(&flags, &|_| None, &DataDir::at(directory.path())).expect("settings");

@@ -42,7 +42,8 @@ pub fn find(wish: &Wish, settings: &Settings, data: &DataDir) -> Result<Place, F
     let announced = data.endpoints()?.and_then(|endpoints| endpoints.runtime);
     let named = wish.runtime_url.as_deref().or_else(|| settings.get("OA_RUNTIME_BASE_URL"));
     let url = named.map(str::to_owned).or_else(|| announced.clone()).unwrap_or_else(|| USUAL.to_owned());
-    let given = wish.token.as_deref().or_else(|| settings.get("RUNTIME_SERVICE_TOKEN")).map(SecretString::from);
+    let given =
+        wish.token.as_deref().or_else(|| settings.get("RUNTIME_SERVICE_TOKEN")).map(SecretString::from);
     let token = match given {
         Some(token) => Some(token),
         None if announced.as_deref() == Some(url.as_str()) || is_loopback(&url) => data.token()?,
@@ -72,12 +73,15 @@ mod tests {
     fn place(wish: Wish, environment: &[(&str, &str)], announced: Option<&str>) -> (String, Option<String>) {
         let directory = scratch();
         let data = DataDir::at(directory.path());
-        let look_up = |name: &str| environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        let look_up = |name: &str| {
+            environment.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        };
         let settings = Settings::load(&SettingFlags::default(), &look_up, &data).expect("settings");
         let nothing = Settings::load(&SettingFlags::default(), &|_| None, &data).expect("settings");
         data.prepare(&nothing).expect("keys");
         if let Some(url) = announced {
-            data.announce(&Endpoints { runtime: Some(url.to_owned()), control: None, pid: 1 }).expect("announced");
+            data.announce(&Endpoints { runtime: Some(url.to_owned()), control: None, pid: 1 })
+                .expect("announced");
         }
         let place = find(&wish, &settings, &data).expect("a place");
         (place.url, place.token.map(|token| reveal(&token).to_owned()))

@@ -71,7 +71,11 @@ const RECEIPT: Key = Key {
     file: "receipt.key",
     setting: "RUNTIME_BRIDGE_NOSTR_SECRET_KEY",
     make: receipt_key,
-    check: |text| Signer::from_secret(text).map(drop).map_err(|_| "it is neither 64 hex digits nor nsec1… of a valid key"),
+    check: |text| {
+        Signer::from_secret(text)
+            .map(drop)
+            .map_err(|_| "it is neither 64 hex digits nor nsec1… of a valid key")
+    },
 };
 const KEYS: [Key; 3] = [SIGNATURE, TOKEN, RECEIPT];
 
@@ -133,7 +137,8 @@ impl DataDir {
 
     fn key(&self, key: &Key, settings: &Settings) -> Result<SecretString, Failure> {
         if let Some(value) = settings.get(key.setting) {
-            (key.check)(value).map_err(|why| Failure::usage(format!("{} cannot be used: {why}", key.setting)))?;
+            (key.check)(value)
+                .map_err(|why| Failure::usage(format!("{} cannot be used: {why}", key.setting)))?;
             return Ok(SecretString::from(value));
         }
         let path = self.keys_path().join(key.file);
@@ -193,9 +198,12 @@ impl DataDir {
     pub fn endpoints(&self) -> Result<Option<Endpoints>, Failure> {
         let path = self.endpoints_path();
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(|error| Failure::wrong(format!("{} is damaged ({error}): remove it and start the server again", path.display()))),
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| {
+                Failure::wrong(format!(
+                    "{} is damaged ({error}): remove it and start the server again",
+                    path.display()
+                ))
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Failure::file(&path, &error)),
         }
@@ -221,7 +229,8 @@ impl DataDir {
             pid: said.pid,
         };
         match (&left.runtime, &left.control) {
-            (None, None) => fs::remove_file(self.endpoints_path()).map_err(|error| Failure::file(&self.endpoints_path(), &error)),
+            (None, None) => fs::remove_file(self.endpoints_path())
+                .map_err(|error| Failure::file(&self.endpoints_path(), &error)),
             _ => self.write_endpoints(&left),
         }
     }
@@ -286,7 +295,8 @@ fn sync_parent(path: &Path) -> io::Result<()> {
 /// Writes the whole file or leaves it as it was, durably.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let draft = draft_of(path);
-    let written = write_durably(&draft, bytes).and_then(|()| fs::rename(&draft, path)).and_then(|()| sync_parent(path));
+    let written =
+        write_durably(&draft, bytes).and_then(|()| fs::rename(&draft, path)).and_then(|()| sync_parent(path));
     written.map_err(|error| {
         let _ = fs::remove_file(&draft);
         Failure::file(path, &error)
@@ -361,14 +371,18 @@ pub mod tests {
         let directory = scratch();
         let data = DataDir::at(directory.path());
         let given = |value: &'static str| {
-            let environment = move |name: &str| (name == "RUNTIME_BRIDGE_NOSTR_SECRET_KEY").then(|| value.to_owned());
+            let environment =
+                move |name: &str| (name == "RUNTIME_BRIDGE_NOSTR_SECRET_KEY").then(|| value.to_owned());
             Settings::load(&SettingFlags::default(), &environment, &data).expect("settings")
         };
         let key = "0000000000000000000000000000000000000000000000000000000000000003";
         assert_eq!(reveal(&data.prepare(&given(key)).expect("keys").receipt), key);
         assert!(!data.keys_path().join(RECEIPT.file).exists());
         let failure = data.prepare(&given("xyz")).map(drop).expect_err("not a key");
-        assert!(failure.sentence.contains("RUNTIME_BRIDGE_NOSTR_SECRET_KEY") && !failure.sentence.contains("xyz"), "{failure}");
+        assert!(
+            failure.sentence.contains("RUNTIME_BRIDGE_NOSTR_SECRET_KEY") && !failure.sentence.contains("xyz"),
+            "{failure}"
+        );
     }
 
     #[test]

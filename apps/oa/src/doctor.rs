@@ -12,10 +12,7 @@ use oa_contract::{
     Nothing, Operation,
     matrix::{RunsList, RuntimeHealth, RuntimeReady},
     operation::Call,
-    wire::{
-        health,
-        runs::ListRuns,
-    },
+    wire::{health, runs::ListRuns},
 };
 use serde::Serialize;
 use serde_json::json;
@@ -71,11 +68,19 @@ impl Finding {
 }
 
 /// Looks at everything and prints it; gives the exit code.
-pub async fn examine(data: &DataDir, settings: &Settings, place: &Place, format: Format) -> Result<u8, Failure> {
+pub async fn examine(
+    data: &DataDir,
+    settings: &Settings,
+    place: &Place,
+    format: Format,
+) -> Result<u8, Failure> {
     let mut findings = vec![directory(data), keys(data), spools(data), space(data)];
     findings.extend(server(data, settings, place).await?);
     let sound = findings.iter().all(|finding| finding.grade != Grade::Wrong);
-    format.show(&text(&findings, sound), &json!({"sound": sound, "version": env!("CARGO_PKG_VERSION"), "findings": findings}))?;
+    format.show(
+        &text(&findings, sound),
+        &json!({"sound": sound, "version": env!("CARGO_PKG_VERSION"), "findings": findings}),
+    )?;
     Ok(if sound { OK } else { WRONG })
 }
 
@@ -102,27 +107,51 @@ fn directory(data: &DataDir) -> Finding {
     let metadata = match std::fs::metadata(data.path()) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Finding::note(WHAT, format!("{path} does not exist yet"), "the first start of a server makes it; --data or OA_DATA_DIR names another");
+            return Finding::note(
+                WHAT,
+                format!("{path} does not exist yet"),
+                "the first start of a server makes it; --data or OA_DATA_DIR names another",
+            );
         }
-        Err(error) => return Finding::wrong(WHAT, format!("{path}: {error}"), "make it readable for the user that runs oa"),
+        Err(error) => {
+            return Finding::wrong(
+                WHAT,
+                format!("{path}: {error}"),
+                "make it readable for the user that runs oa",
+            );
+        }
     };
     let mode = metadata.mode() & 0o777;
     if !metadata.is_dir() {
         return Finding::wrong(WHAT, format!("{path} is not a directory"), "name another with --data");
     }
     if metadata.uid() != nix::unistd::geteuid().as_raw() {
-        return Finding::wrong(WHAT, format!("{path} belongs to another user"), "run oa as that user, or name another directory with --data");
+        return Finding::wrong(
+            WHAT,
+            format!("{path} belongs to another user"),
+            "run oa as that user, or name another directory with --data",
+        );
     }
     if mode & 0o077 != 0 {
-        return Finding::wrong(WHAT, format!("others can look into {path} (mode {mode:03o})"), format!("chmod 700 {path}"));
+        return Finding::wrong(
+            WHAT,
+            format!("others can look into {path} (mode {mode:03o})"),
+            format!("chmod 700 {path}"),
+        );
     }
     Finding::good(WHAT, format!("{path}, for its owner only"))
 }
 
 fn keys(data: &DataDir) -> Finding {
     match data.key_findings() {
-        findings if findings.is_empty() => Finding::good("keys", "those that are there are whole and for their owner only"),
-        findings => Finding::wrong("keys", findings.join("; "), "a key that others could read is theirs too: remove the file, and the next start makes a new one"),
+        findings if findings.is_empty() => {
+            Finding::good("keys", "those that are there are whole and for their owner only")
+        }
+        findings => Finding::wrong(
+            "keys",
+            findings.join("; "),
+            "a key that others could read is theirs too: remove the file, and the next start makes a new one",
+        ),
     }
 }
 
@@ -143,12 +172,16 @@ fn spools(data: &DataDir) -> Finding {
 fn space(data: &DataDir) -> Finding {
     let nearest = data.path().ancestors().find(|path| path.exists()).unwrap_or(std::path::Path::new("."));
     match statvfs(nearest) {
-        Err(error) => Finding::wrong("disk", format!("{}: {error}", nearest.display()), "check the file system"),
+        Err(error) => {
+            Finding::wrong("disk", format!("{}: {error}", nearest.display()), "check the file system")
+        }
         Ok(stat) => {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let is = format!("{} MiB free", free / (1024 * 1024));
             match free < LITTLE_SPACE {
-                true => Finding::wrong("disk", is, "make room: a store that cannot write stops taking events"),
+                true => {
+                    Finding::wrong("disk", is, "make room: a store that cannot write stops taking events")
+                }
                 false => Finding::good("disk", is),
             }
         }
@@ -162,11 +195,20 @@ async fn server(data: &DataDir, settings: &Settings, place: &Place) -> Result<Ve
         Ok(raw) => raw,
         Err(error) => return Ok(vec![absent(data, settings, place, &error)]),
     };
-    let Some(said) = serde_json::from_slice::<health::RuntimeHealth>(&health.body).ok().filter(|_| health.status == 200) else {
+    let Some(said) =
+        serde_json::from_slice::<health::RuntimeHealth>(&health.body).ok().filter(|_| health.status == 200)
+    else {
         let is = format!("what answers at {} with {} is not an oa runtime", place.url, health.status);
-        return Ok(vec![Finding::wrong("runtime", is, "name the right address with --runtime-url, or free that port")]);
+        return Ok(vec![Finding::wrong(
+            "runtime",
+            is,
+            "name the right address with --runtime-url, or free that port",
+        )]);
     };
-    let mut findings = vec![Finding::good("runtime", format!("{} answers as {:?}, up for {} s", place.url, said.service, said.uptime_seconds))];
+    let mut findings = vec![Finding::good(
+        "runtime",
+        format!("{} answers as {:?}, up for {} s", place.url, said.service, said.uptime_seconds),
+    )];
     findings.push(clock(&health, asked));
     findings.push(version(&said));
     findings.push(writes(&said));
@@ -175,7 +217,10 @@ async fn server(data: &DataDir, settings: &Settings, place: &Place) -> Result<Ve
     Ok(findings)
 }
 
-async fn send<O: Operation<Path = Nothing, Query = Nothing, Body = Nothing>>(client: &Client, nothing: Nothing) -> Result<Raw, CallError> {
+async fn send<O: Operation<Path = Nothing, Query = Nothing, Body = Nothing>>(
+    client: &Client,
+    nothing: Nothing,
+) -> Result<Raw, CallError> {
     let manner = Manner { timeout: Some(ANSWER), ..Manner::default() };
     client.send(Call::<O> { path: nothing, query: Nothing {}, body: Nothing {} }, manner).await
 }
@@ -184,17 +229,30 @@ async fn send<O: Operation<Path = Nothing, Query = Nothing, Body = Nothing>>(cli
 fn absent(data: &DataDir, settings: &Settings, place: &Place, error: &CallError) -> Finding {
     const WHAT: &str = "runtime";
     let announced = data.endpoints().ok().flatten();
-    let expected = announced.as_ref().and_then(|endpoints| endpoints.runtime.as_deref()) == Some(place.url.as_str());
+    let expected =
+        announced.as_ref().and_then(|endpoints| endpoints.runtime.as_deref()) == Some(place.url.as_str());
     if let Some(pid) = announced.filter(|_| expected).map(|endpoints| endpoints.pid) {
         let is = format!("{} does not answer ({error}); process {pid} said that it listens there", place.url);
         return Finding::wrong(WHAT, is, "start it again with `oa up`, and read the end of its log");
     }
     match settings.address("RUNTIME_BIND_ADDR") {
         Some(address) if format!("http://{address}") == place.url => match port_is_free(address) {
-            true => Finding::note(WHAT, format!("nothing listens on {address}; the port is free"), "`oa up` starts both services"),
-            false => Finding::wrong(WHAT, format!("something that is not an oa runtime keeps {address}"), "end it, or choose another address with --runtime-bind-addr"),
+            true => Finding::note(
+                WHAT,
+                format!("nothing listens on {address}; the port is free"),
+                "`oa up` starts both services",
+            ),
+            false => Finding::wrong(
+                WHAT,
+                format!("something that is not an oa runtime keeps {address}"),
+                "end it, or choose another address with --runtime-bind-addr",
+            ),
         },
-        _ => Finding::wrong(WHAT, format!("{} does not answer: {error}", place.url), "start it, or name the right address with --runtime-url"),
+        _ => Finding::wrong(
+            WHAT,
+            format!("{} does not answer: {error}", place.url),
+            "start it, or name the right address with --runtime-url",
+        ),
     }
 }
 
@@ -207,12 +265,21 @@ fn clock(raw: &Raw, asked: SystemTime) -> Finding {
     const WHAT: &str = "clock";
     let theirs = raw.headers.get("date").and_then(|date| parse_date(date.to_str().ok()?));
     let Some(theirs) = theirs else {
-        return Finding::note(WHAT, "the server does not say what time it has", "compare the clocks by hand when credentials are refused");
+        return Finding::note(
+            WHAT,
+            "the server does not say what time it has",
+            "compare the clocks by hand when credentials are refused",
+        );
     };
-    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).map(|since| since.as_secs() as i64).unwrap_or(0);
+    let seconds =
+        |time: SystemTime| time.duration_since(UNIX_EPOCH).map(|since| since.as_secs() as i64).unwrap_or(0);
     let apart = skew(theirs, seconds(asked), seconds(SystemTime::now()));
     match apart.abs() > SKEW_SECONDS {
-        true => Finding::wrong(WHAT, format!("the server's clock is {apart} s from this one"), "set both by NTP: signed credentials are refused beyond 30 s"),
+        true => Finding::wrong(
+            WHAT,
+            format!("the server's clock is {apart} s from this one"),
+            "set both by NTP: signed credentials are refused beyond 30 s",
+        ),
         false => Finding::good(WHAT, format!("{apart} s from the server's")),
     }
 }
@@ -234,24 +301,36 @@ fn parse_date(text: &str) -> Option<i64> {
 }
 
 fn version(said: &health::RuntimeHealth) -> Finding {
-    Finding::good("version", format!("oa {} here, build {:?} there", env!("CARGO_PKG_VERSION"), said.build_sha))
+    Finding::good(
+        "version",
+        format!("oa {} here, build {:?} there", env!("CARGO_PKG_VERSION"), said.build_sha),
+    )
 }
 
 fn writes(said: &health::RuntimeHealth) -> Finding {
     match said.authority_writer_active {
         true => Finding::good("writes", "taken"),
-        false => Finding::note("writes", format!("refused, in mode {}", said.authority_write_mode), "RUNTIME_AUTHORITY_WRITE_MODE=rust_active takes them again"),
+        false => Finding::note(
+            "writes",
+            format!("refused, in mode {}", said.authority_write_mode),
+            "RUNTIME_AUTHORITY_WRITE_MODE=rust_active takes them again",
+        ),
     }
 }
 
 fn ready(answer: Result<Raw, CallError>) -> Finding {
     const WHAT: &str = "ready";
     match answer {
-        Err(error) => Finding::wrong(WHAT, format!("no answer about readiness: {error}"), "read the end of the server's log"),
+        Err(error) => Finding::wrong(
+            WHAT,
+            format!("no answer about readiness: {error}"),
+            "read the end of the server's log",
+        ),
         Ok(raw) if raw.status == 200 => Finding::good(WHAT, "the store takes writes and gives them back"),
         Ok(raw) => {
             let said: Option<health::RuntimeReadiness> = serde_json::from_slice(&raw.body).ok();
-            let why = said.and_then(|said| said.reason).unwrap_or_else(|| format!("it answers {}", raw.status));
+            let why =
+                said.and_then(|said| said.reason).unwrap_or_else(|| format!("it answers {}", raw.status));
             Finding::wrong(WHAT, format!("not ready: {why}"), "read the end of the server's log")
         }
     }
@@ -265,7 +344,11 @@ async fn credential(client: &Client) -> Finding {
     let manner = Manner { timeout: Some(ANSWER), ..Manner::default() };
     match client.send(call, manner).await.and_then(Raw::accepted) {
         Ok(_) => Finding::good(WHAT, "accepted"),
-        Err(error) => Finding::wrong(WHAT, error.to_string(), "give --token, or --data for the directory that the server uses"),
+        Err(error) => Finding::wrong(
+            WHAT,
+            error.to_string(),
+            "give --token, or --data for the directory that the server uses",
+        ),
     }
 }
 
@@ -298,7 +381,10 @@ mod tests {
     fn a_directory_that_others_can_look_into_is_wrong_and_one_to_come_is_not() {
         use std::os::unix::fs::PermissionsExt as _;
         let directory = scratch();
-        let set = |mode| std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(mode)).expect("changed");
+        let set = |mode| {
+            std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(mode))
+                .expect("changed")
+        };
         set(0o755);
         assert_eq!(super::directory(&DataDir::at(directory.path())).grade, Grade::Wrong);
         set(0o700);

@@ -64,16 +64,22 @@ impl Failure {
         match error {
             CallError::NoAnswer(why) => Failure::new(
                 NO_ANSWER,
-                format!("no answer from {base} ({why}). Is it running? `oa up` starts it, `oa doctor` looks what is wrong"),
+                format!(
+                    "no answer from {base} ({why}). Is it running? `oa up` starts it, `oa doctor` looks what is wrong"
+                ),
             ),
             CallError::Refused { status: 401, message, .. } => Failure::new(
                 REFUSED,
-                format!("{base} does not accept the credential: {message}. Give --token, or --data for the directory that the server uses"),
+                format!(
+                    "{base} does not accept the credential: {message}. Give --token, or --data for the directory that the server uses"
+                ),
             ),
             CallError::Refused { status, code, message, .. } => {
                 Failure::new(REFUSED, format!("{base} refused with {status} {code}: {message}"))
             }
-            CallError::Unreadable(why) => Failure::wrong(format!("the answer of {base} cannot be read: {why}")),
+            CallError::Unreadable(why) => {
+                Failure::wrong(format!("the answer of {base} cannot be read: {why}"))
+            }
         }
     }
 }

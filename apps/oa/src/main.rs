@@ -55,7 +55,8 @@ fn main() -> ExitCode {
 
 /// JSON lines on stderr, as much as RUST_LOG says.
 fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
 }
 
@@ -65,7 +66,11 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
         Command::Exec(exec) => record(exec, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
         Command::Up(args) => {
-            let (data, settings) = server(&common, args.settings, [("RUNTIME_BIND_ADDR", args.runtime_addr), ("OA_CONTROL_BIND_ADDR", args.control_addr)])?;
+            let (data, settings) = server(
+                &common,
+                args.settings,
+                [("RUNTIME_BIND_ADDR", args.runtime_addr), ("OA_CONTROL_BIND_ADDR", args.control_addr)],
+            )?;
             up::up(&data, settings, common.output).await.map(|()| OK)
         }
         Command::Runtime(args) => {
@@ -88,7 +93,11 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
 }
 
 /// The data directory and the settings of a service, whose log goes to stderr from here on.
-fn server<const N: usize>(common: &Common, mut flags: SettingFlags, short: [(&'static str, Option<String>); N]) -> Result<(DataDir, Settings), Failure> {
+fn server<const N: usize>(
+    common: &Common,
+    mut flags: SettingFlags,
+    short: [(&'static str, Option<String>); N],
+) -> Result<(DataDir, Settings), Failure> {
     let data = DataDir::at(&common.data);
     for (name, value) in short {
         flags.or_give(name, value);

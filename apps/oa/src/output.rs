@@ -48,7 +48,8 @@ impl Format {
 
 /// One line of JSON.
 pub fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string(value).map_err(|error| Failure::wrong(format!("the result cannot be written as JSON: {error}")))
+    serde_json::to_string(value)
+        .map_err(|error| Failure::wrong(format!("the result cannot be written as JSON: {error}")))
 }
 
 /// Prints a line on stdout. A reader that has gone away (`| head`) is a reason to stop, not a fault.
@@ -70,7 +71,9 @@ pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
 /// Columns padded to their widest cell, two spaces between them.
 pub fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
@@ -87,7 +90,9 @@ pub fn table(rows: &[Vec<String>]) -> String {
 /// Text from elsewhere on one line of a terminal: control characters are spelled out, so that a name cannot
 /// move the cursor.
 pub fn plain(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 /// At most so many characters.

@@ -13,7 +13,9 @@ use oa_contract::{
     receipt::ReceiptBuilder,
     signer::Signer,
     transition::{self, Transition},
-    wire::runs::{Actor, AppendEvent, ListRuns, Run, RunEvent, RunLine, RunList, RunReply, RunStatus, StartRun},
+    wire::runs::{
+        Actor, AppendEvent, ListRuns, Run, RunEvent, RunLine, RunList, RunReply, RunStatus, StartRun,
+    },
 };
 use serde_json::{Value, json, value::RawValue};
 use tokio::{
@@ -66,7 +68,8 @@ enum Reply {
 
 impl Simulated {
     pub async fn start() -> Self {
-        let mut simulated = Simulated { held: Arc::default(), address: SocketAddr::from(([127, 0, 0, 1], 0)), task: None };
+        let mut simulated =
+            Simulated { held: Arc::default(), address: SocketAddr::from(([127, 0, 0, 1], 0)), task: None };
         simulated.revive().await;
         simulated
     }
@@ -137,9 +140,14 @@ async fn converse(mut socket: TcpStream, held: Arc<Mutex<Held>>) {
 }
 
 async fn send(socket: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()> {
-    let now = time::OffsetDateTime::now_utc().format(&time::format_description::well_known::Rfc2822).expect("a date");
+    let now = time::OffsetDateTime::now_utc()
+        .format(&time::format_description::well_known::Rfc2822)
+        .expect("a date");
     let date = now.replace("+0000", "GMT");
-    let head = format!("HTTP/1.1 {status} X\r\ndate: {date}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\ndate: {date}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     socket.write_all((head + body).as_bytes()).await
 }
 
@@ -156,8 +164,10 @@ async fn read(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     let mut lines = text.lines();
     let mut first = lines.next()?.split(' ');
     let (method, target) = (first.next()?.to_owned(), first.next()?.to_owned());
-    let headers: HashMap<String, String> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let headers: HashMap<String, String> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
     let length: usize = headers.get("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
     while buffer.len() < head + length {
         if socket.read_buf(buffer).await.ok()? == 0 {
@@ -167,7 +177,11 @@ async fn read(socket: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Request> {
     let body = buffer[head..head + length].to_vec();
     buffer.drain(..head + length);
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let query = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+    let query = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .collect();
     Some(Request { method, path: path.to_owned(), query, headers, body })
 }
 
@@ -198,7 +212,9 @@ fn answer(request: &Request, held: &mut Held) -> Reply {
             let id = stream.trim_start_matches("runtime.run.").trim_end_matches(".events");
             with_run(held, id, |held, at| follow(held, at, request))
         }
-        ("POST", ["internal", "v1", "runs", id, "events"]) => with_run(held, id, |held, at| append(held, at, &request.body)),
+        ("POST", ["internal", "v1", "runs", id, "events"]) => {
+            with_run(held, id, |held, at| append(held, at, &request.body))
+        }
         ("GET", ["internal", "v1", "runs", id]) => with_run(held, id, |held, at| {
             Reply::Raw(200, serde_json::to_string(&RunReply { run: held.runs[at].clone() }).expect("JSON"))
         }),
@@ -243,7 +259,12 @@ fn start(held: &mut Held, body: &[u8]) -> Reply {
                 updated_at: at,
             });
             let last = held.runs.len() - 1;
-            push(&mut held.runs[last], "run.started", RawValue::from_string(r#"{"source":"runtime"}"#.into()).expect("JSON"), None);
+            push(
+                &mut held.runs[last],
+                "run.started",
+                RawValue::from_string(r#"{"source":"runtime"}"#.into()).expect("JSON"),
+                None,
+            );
             held.runs[last].status = RunStatus::Running;
             last
         }
@@ -252,7 +273,10 @@ fn start(held: &mut Held, body: &[u8]) -> Reply {
 }
 
 fn push(run: &mut Run, event_type: &str, payload: Box<RawValue>, key: Option<String>) {
-    let before = run.events.last().map_or_else(|| ChainHash::genesis(run.id), |event| ChainHash::parse(&event.hash).expect("a hash"));
+    let before = run
+        .events
+        .last()
+        .map_or_else(|| ChainHash::genesis(run.id), |event| ChainHash::parse(&event.hash).expect("a hash"));
     let mut event = RunEvent {
         seq: run.events.len() as u64 + 1,
         event_type: event_type.to_owned(),
@@ -275,7 +299,10 @@ fn append(held: &mut Held, at: usize, body: &[u8]) -> Reply {
     let ask: AppendEvent = serde_json::from_slice(body).expect("an event");
     let run = &mut held.runs[at];
     let payload = ask.payload.unwrap_or_else(|| RawValue::NULL.to_owned());
-    let known = run.events.iter().find(|event| event.idempotency_key.is_some() && event.idempotency_key == ask.idempotency_key);
+    let known = run
+        .events
+        .iter()
+        .find(|event| event.idempotency_key.is_some() && event.idempotency_key == ask.idempotency_key);
     if let Some(known) = known {
         if known.payload.get() != payload.get() {
             return refusal(409, "another content under this key");
@@ -307,9 +334,14 @@ fn receipt(run: &Run) -> String {
 fn list(held: &mut Held, request: &Request) -> Reply {
     let limit: usize = request.query.get("limit").and_then(|text| text.parse().ok()).unwrap_or(50);
     let before = request.query.get("before").and_then(|text| text.parse().ok());
-    let asked = ListRuns { limit: Some(limit as u64), status: request.query.get("status").and_then(|name| RunStatus::parse(name)), before };
+    let asked = ListRuns {
+        limit: Some(limit as u64),
+        status: request.query.get("status").and_then(|name| RunStatus::parse(name)),
+        before,
+    };
     let fitting = held.runs.iter().rev().filter(|run| {
-        asked.before.is_none_or(|before| run.id < before) && asked.status.is_none_or(|status| run.status == status)
+        asked.before.is_none_or(|before| run.id < before)
+            && asked.status.is_none_or(|status| run.status == status)
     });
     let mut lines: Vec<RunLine> = fitting
         .take(limit + 1)
@@ -333,7 +365,8 @@ fn follow(held: &mut Held, at: usize, request: &Request) -> Reply {
     let last = request.headers.get("last-event-id").or_else(|| request.query.get("after"));
     let after: u64 = last.and_then(|text| text.parse().ok()).unwrap_or(0);
     let run = &held.runs[at];
-    let events = run.events.iter().filter(|event| event.seq > after).take(held.cut_stream_after.unwrap_or(usize::MAX));
+    let events =
+        run.events.iter().filter(|event| event.seq > after).take(held.cut_stream_after.unwrap_or(usize::MAX));
     let parts = events.map(|event| {
         let envelope = format!(
             r#"{{"topic":"run:{}:events","sequence":{},"kind":"{}","published_at":"{}","payload":{}}}"#,

@@ -1,10 +1,6 @@
 //! Decides how services are started and ended: keys and stores first, then the port, then the announcement; at the end every request that was begun is finished and the stores are closed.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use oa_contract::{Clock, Ids, Stop, matrix, signer::Signer};
@@ -111,7 +107,10 @@ pub async fn up(data: &DataDir, settings: Settings, format: Format) -> Result<()
     let control = open_control(&common, data, &mut opened).await?;
     let store = opened.control_store.clone().ok_or_else(|| Failure::wrong("control has no store"))?;
     let personal = personal_token(&common, data, &store).await?;
-    serve(data, &common, opened, signals, || greet_both(data, &common, (&runtime, &control), &personal, format)).await
+    serve(data, &common, opened, signals, || {
+        greet_both(data, &common, (&runtime, &control), &personal, format)
+    })
+    .await
 }
 
 fn signals() -> Result<Signals, Failure> {
@@ -133,7 +132,9 @@ async fn serve(
     };
     if let Some(store) = opened.control_store.clone() {
         let (stop, clock) = (stop.clone(), common.clock.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default() });
+        tasks.spawn(async move {
+            stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default()
+        });
     }
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
@@ -163,7 +164,8 @@ async fn serve(
 
 /// Opens the runtime and says where it will answer.
 async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
-    let config = oa_runtime::Config::read(&|name| common.settings.lookup(name)).map_err(|error| Failure::usage(error.to_string()))?;
+    let config = oa_runtime::Config::read(&|name| common.settings.lookup(name))
+        .map_err(|error| Failure::usage(error.to_string()))?;
     // The port first: a second server must not touch the store of the first.
     let (listener, address) = listen(config.bind_addr).await?;
     let hub = Arc::new(Hub::default());
@@ -174,7 +176,8 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     let store = Store::open_with(common.store(data, "runtime"), on_commit)
         .await
         .map_err(|error| Failure::wrong(format!("the runtime's store cannot be opened: {error}")))?;
-    let signer = Signer::from_secret(reveal(&common.keys.receipt)).map_err(|error| Failure::usage(format!("the receipt key: {error}")))?;
+    let signer = Signer::from_secret(reveal(&common.keys.receipt))
+        .map_err(|error| Failure::usage(format!("the receipt key: {error}")))?;
     let parts = oa_runtime::Parts {
         config,
         store: store.clone(),
@@ -187,7 +190,10 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         metrics: common.metrics.clone(),
         draining: common.draining(),
     };
-    let runtime = Arc::new(Runtime::new(parts).map_err(|error| Failure::wrong(format!("the runtime cannot be made: {error}")))?);
+    let runtime = Arc::new(
+        Runtime::new(parts)
+            .map_err(|error| Failure::wrong(format!("the runtime cannot be made: {error}")))?,
+    );
     let router = oa_edge::router(runtime.clone(), Limits::default(), |rows| {
         matrix::mount_authority::<Runtime>(rows);
         matrix::mount_runtime_asides::<Runtime>(rows);
@@ -215,7 +221,8 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     let store = Store::open(common.store(data, "control"))
         .await
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
-    let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone()).map_err(Failure::usage)?;
+    let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone())
+        .map_err(Failure::usage)?;
     let parts = oa_control::Parts {
         config,
         store: store.clone(),
@@ -263,13 +270,20 @@ async fn personal_token(common: &Common, data: &DataDir, store: &Store) -> Resul
     let (clock, ids) = (common.clock.as_ref(), common.ids.as_ref());
     let new = NewUser { email: "operator@localhost".into(), name: Some("Operator".into()), admin: true };
     let (user, _) = identity::add_user(store, clock, ids, new).await.map_err(wrong)?;
-    let issued = identity::issue_token(store, clock, ids, &user.user_id, NewToken::named("oa up")).await.map_err(wrong)?;
+    let issued = identity::issue_token(store, clock, ids, &user.user_id, NewToken::named("oa up"))
+        .await
+        .map_err(wrong)?;
     data.keep_personal_token(issued.secret.reveal())?;
     Ok(issued.secret.reveal().to_owned())
 }
 
 /// `oa user add`: makes a user and a personal token in control's store, which no server may hold meanwhile.
-pub async fn add_user(data: &DataDir, settings: Settings, new: NewUser, format: Format) -> Result<(), Failure> {
+pub async fn add_user(
+    data: &DataDir,
+    settings: Settings,
+    new: NewUser,
+    format: Format,
+) -> Result<(), Failure> {
     let common = Common::new(data, settings)?;
     let store = Store::open(common.store(data, "control"))
         .await
@@ -277,11 +291,16 @@ pub async fn add_user(data: &DataDir, settings: Settings, new: NewUser, format: 
     let wrong = |stop: Stop| Failure::wrong(stop.to_string());
     let (clock, ids) = (common.clock.as_ref(), common.ids.as_ref());
     let (user, fresh) = identity::add_user(&store, clock, ids, new).await.map_err(wrong)?;
-    let issued = identity::issue_token(&store, clock, ids, &user.user_id, NewToken::named("oa user add")).await.map_err(wrong)?;
+    let issued = identity::issue_token(&store, clock, ids, &user.user_id, NewToken::named("oa user add"))
+        .await
+        .map_err(wrong)?;
     store.close().await;
     let token = issued.secret.reveal();
     match format {
-        Format::Json => print_line(&serde_json::json!({"user_id": user.user_id, "email": user.email, "new": fresh, "token": token}).to_string()),
+        Format::Json => print_line(
+            &serde_json::json!({"user_id": user.user_id, "email": user.email, "new": fresh, "token": token})
+                .to_string(),
+        ),
         Format::Text => print_line(&format!(
             "{} {} as {}\ntoken    {token}\n         (shown this once; it may do everything the user may)",
             if fresh { "added" } else { "kept" },
@@ -292,7 +311,9 @@ pub async fn add_user(data: &DataDir, settings: Settings, new: NewUser, format: 
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let taken = |error| Failure::wrong(format!("{address} cannot be listened on: {error}. `oa doctor` looks what is there"));
+    let taken = |error| {
+        Failure::wrong(format!("{address} cannot be listened on: {error}. `oa doctor` looks what is there"))
+    };
     let listener = TcpListener::bind(address).await.map_err(taken)?;
     let address = listener.local_addr().map_err(taken)?;
     Ok((listener, address))
@@ -314,13 +335,24 @@ fn greet_runtime(data: &DataDir, common: &Common, url: &str, format: Format) -> 
 
 fn greet_control(data: &DataDir, url: &str, format: Format) -> Result<(), Failure> {
     match format {
-        Format::Json => print_line(&serde_json::json!({"control": url, "data": data.path(), "pid": std::process::id()}).to_string()),
-        Format::Text => print_line(&format!("control  {url}\ndata     {}\n\ntry      curl -s {url}/readyz\n", data.path().display())),
+        Format::Json => print_line(
+            &serde_json::json!({"control": url, "data": data.path(), "pid": std::process::id()}).to_string(),
+        ),
+        Format::Text => print_line(&format!(
+            "control  {url}\ndata     {}\n\ntry      curl -s {url}/readyz\n",
+            data.path().display()
+        )),
     }
 }
 
 /// Says where both services are and how to get in.
-fn greet_both(data: &DataDir, common: &Common, (runtime, control): (&str, &str), personal: &str, format: Format) -> Result<(), Failure> {
+fn greet_both(
+    data: &DataDir,
+    common: &Common,
+    (runtime, control): (&str, &str),
+    personal: &str,
+    format: Format,
+) -> Result<(), Failure> {
     let (path, token) = (data.path().display(), reveal(&common.keys.token));
     match format {
         Format::Json => print_line(

@@ -1,10 +1,7 @@
 //! Decides who may call the authority: a bearer service token, or a signed header that binds the request and
 //! is good once (architecture §7).
 
-use std::{
-    collections::HashMap,
-    sync::Mutex,
-};
+use std::{collections::HashMap, sync::Mutex};
 
 use oa_contract::{
     Caller, Class, Code, Presented, Refusal, Timestamp,
@@ -50,18 +47,23 @@ impl Gate {
             (None, Some(header)) => self.bearer(header)?,
             (None, None) if self.mode == AuthMode::Permissive => Caller::Anyone,
             (None, None) => {
-                return Err(unauthorized("this route asks for a service credential: send `Authorization: Bearer <service token>`, or a signed header"));
+                return Err(unauthorized(
+                    "this route asks for a service credential: send `Authorization: Bearer <service token>`, or a signed header",
+                ));
             }
         };
         match (class, caller.owner()) {
-            (Class::Operator, Some(_)) => Err(Refusal::forbidden("this route is for operators: a credential bound to one owner does not open it")),
+            (Class::Operator, Some(_)) => Err(Refusal::forbidden(
+                "this route is for operators: a credential bound to one owner does not open it",
+            )),
             _ => Ok(caller),
         }
     }
 
     fn bearer(&self, header: &str) -> Result<Caller, Refusal> {
         let token = header.strip_prefix("Bearer ").map(str::trim).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| unauthorized("the authorization header is not of the form `Bearer <token>`"))?;
+        let token = token
+            .ok_or_else(|| unauthorized("the authorization header is not of the form `Bearer <token>`"))?;
         let given: [u8; 32] = Sha256::digest(token).into();
         match self.token_hash.is_some_and(|known| bool::from(known.ct_eq(&given))) {
             true => Ok(Caller::Service { name: "token".into(), owner: None }),
@@ -87,7 +89,9 @@ impl Gate {
             nonces.swept_at = Some(now);
         }
         if nonces.seen.len() >= NONCE_LIMIT {
-            let mut refusal = Refusal::unavailable("too many signed requests in a short time; use a bearer service token, or wait");
+            let mut refusal = Refusal::unavailable(
+                "too many signed requests in a short time; use a bearer service token, or wait",
+            );
             refusal.retry_after_ms = Some(10_000);
             return Err(refusal);
         }
@@ -115,7 +119,15 @@ mod tests {
     }
 
     fn presented<'a>(authorization: Option<&'a str>, signature: Option<&'a str>) -> Presented<'a> {
-        Presented { method: "POST", path: "/internal/v1/runs", authorization, signature, cookie: None, body: b"{}", peer: "127.0.0.1" }
+        Presented {
+            method: "POST",
+            path: "/internal/v1/runs",
+            authorization,
+            signature,
+            cookie: None,
+            body: b"{}",
+            peer: "127.0.0.1",
+        }
     }
 
     fn signature(nonce: &str, owner: Option<&Owner>) -> String {
@@ -125,20 +137,32 @@ mod tests {
 
     #[test]
     fn without_a_credential_required_refuses_and_permissive_and_off_admit() {
-        assert_eq!(gate(AuthMode::Required).admit(Class::Service, presented(None, None), NOW).expect_err("refused").code, Code::Unauthorized);
-        assert_eq!(gate(AuthMode::Permissive).admit(Class::Service, presented(None, None), NOW), Ok(Caller::Anyone));
+        assert_eq!(
+            gate(AuthMode::Required)
+                .admit(Class::Service, presented(None, None), NOW)
+                .expect_err("refused")
+                .code,
+            Code::Unauthorized
+        );
+        assert_eq!(
+            gate(AuthMode::Permissive).admit(Class::Service, presented(None, None), NOW),
+            Ok(Caller::Anyone)
+        );
         assert_eq!(gate(AuthMode::Off).admit(Class::Service, presented(None, None), NOW), Ok(Caller::Anyone));
     }
 
     #[test]
     fn a_wrong_credential_is_refused_even_where_none_is_needed() {
-        let refused = gate(AuthMode::Permissive).admit(Class::Service, presented(Some("Bearer nope"), None), NOW);
+        let refused =
+            gate(AuthMode::Permissive).admit(Class::Service, presented(Some("Bearer nope"), None), NOW);
         assert_eq!(refused.expect_err("refused").code, Code::Unauthorized);
     }
 
     #[test]
     fn the_service_token_opens_every_row() {
-        let caller = gate(AuthMode::Required).admit(Class::Operator, presented(Some("Bearer oa_st_1"), None), NOW).expect("admitted");
+        let caller = gate(AuthMode::Required)
+            .admit(Class::Operator, presented(Some("Bearer oa_st_1"), None), NOW)
+            .expect("admitted");
         assert_eq!(caller.owner(), None);
     }
 
@@ -150,7 +174,10 @@ mod tests {
         assert_eq!(caller.owner(), Some(Owner::User(7)));
         assert!(gate.admit(Class::Service, presented(None, Some(&header)), NOW).is_err());
         let header = signature("n2", Some(&Owner::User(7)));
-        assert_eq!(gate.admit(Class::Operator, presented(None, Some(&header)), NOW).expect_err("refused").code, Code::Forbidden);
+        assert_eq!(
+            gate.admit(Class::Operator, presented(None, Some(&header)), NOW).expect_err("refused").code,
+            Code::Forbidden
+        );
     }
 
     #[test]

@@ -108,7 +108,9 @@ impl Config {
     /// Reads every variable that the runtime knows.
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let defaults = Config::default();
-        let stale = parsed(lookup, "RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", defaults.heartbeat_stale_after_ms)?.max(1);
+        let stale =
+            parsed(lookup, "RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", defaults.heartbeat_stale_after_ms)?
+                .max(1);
         let config = Config {
             bind_addr: parsed(lookup, "RUNTIME_BIND_ADDR", defaults.bind_addr)?,
             service_name: lookup("RUNTIME_SERVICE_NAME").unwrap_or(defaults.service_name),
@@ -119,10 +121,23 @@ impl Config {
             verifier_strict: boolean(lookup, "RUNTIME_VERIFIER_STRICT", false)?,
             allowed_signers: signers(lookup)?,
             heartbeat_stale_after_ms: stale,
-            heartbeat_lost_after_ms: parsed(lookup, "RUNTIME_WORKER_HEARTBEAT_LOST_AFTER_MS", stale.saturating_mul(3))?.max(stale),
+            heartbeat_lost_after_ms: parsed(
+                lookup,
+                "RUNTIME_WORKER_HEARTBEAT_LOST_AFTER_MS",
+                stale.saturating_mul(3),
+            )?
+            .max(stale),
             db_configured: true,
-            lifecycle_retention: at_least_one(lookup, "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS", defaults.lifecycle_retention)?,
-            fallback_retention: at_least_one(lookup, "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", defaults.fallback_retention)?,
+            lifecycle_retention: at_least_one(
+                lookup,
+                "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS",
+                defaults.lifecycle_retention,
+            )?,
+            fallback_retention: at_least_one(
+                lookup,
+                "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS",
+                defaults.fallback_retention,
+            )?,
             run_event_limit: at_least_one(lookup, "RUNTIME_RUN_EVENT_LIMIT", defaults.run_event_limit)?,
         };
         config.off_only_on_loopback()
@@ -132,7 +147,10 @@ impl Config {
         match self.auth_mode == AuthMode::Off && !self.bind_addr.ip().is_loopback() {
             true => Err(ConfigError {
                 variable: "RUNTIME_INTERNAL_AUTH_MODE",
-                problem: format!("`off` is for loopback binds only, and RUNTIME_BIND_ADDR is {}", self.bind_addr),
+                problem: format!(
+                    "`off` is for loopback binds only, and RUNTIME_BIND_ADDR is {}",
+                    self.bind_addr
+                ),
             }),
             false => Ok(self),
         }
@@ -157,7 +175,10 @@ where
 {
     match lookup(variable) {
         None => Ok(default),
-        Some(text) => text.trim().parse().map_err(|error| ConfigError { variable, problem: format!("{text:?}: {error}") }),
+        Some(text) => text
+            .trim()
+            .parse()
+            .map_err(|error| ConfigError { variable, problem: format!("{text:?}: {error}") }),
     }
 }
 
@@ -184,7 +205,10 @@ fn write_mode(lookup: Lookup<'_>) -> Result<WriteMode, ConfigError> {
     [WriteMode::RustActive, WriteMode::ShadowOnly, WriteMode::ReadOnly]
         .into_iter()
         .find(|mode| mode.name() == named)
-        .ok_or_else(|| ConfigError { variable: VARIABLE, problem: format!("{text:?} is none of rust_active, shadow_only, read_only") })
+        .ok_or_else(|| ConfigError {
+            variable: VARIABLE,
+            problem: format!("{text:?} is none of rust_active, shadow_only, read_only"),
+        })
 }
 
 fn auth_mode(lookup: Lookup<'_>) -> Result<AuthMode, ConfigError> {
@@ -194,16 +218,22 @@ fn auth_mode(lookup: Lookup<'_>) -> Result<AuthMode, ConfigError> {
         "required" => Ok(AuthMode::Required),
         "permissive" => Ok(AuthMode::Permissive),
         "off" => Ok(AuthMode::Off),
-        _ => Err(ConfigError { variable: VARIABLE, problem: format!("{text:?} is none of required, permissive, off") }),
+        _ => Err(ConfigError {
+            variable: VARIABLE,
+            problem: format!("{text:?} is none of required, permissive, off"),
+        }),
     }
 }
 
 fn signers(lookup: Lookup<'_>) -> Result<Vec<String>, ConfigError> {
     const VARIABLE: &str = "RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS";
     let text = lookup(VARIABLE).unwrap_or_default();
-    let keys: Vec<String> = text.split(',').map(|key| key.trim().to_ascii_lowercase()).filter(|key| !key.is_empty()).collect();
+    let keys: Vec<String> =
+        text.split(',').map(|key| key.trim().to_ascii_lowercase()).filter(|key| !key.is_empty()).collect();
     match keys.iter().find(|key| key.len() != 64 || !key.bytes().all(|byte| byte.is_ascii_hexdigit())) {
-        Some(key) => Err(ConfigError { variable: VARIABLE, problem: format!("{key:?} is not 64 hex digits") }),
+        Some(key) => {
+            Err(ConfigError { variable: VARIABLE, problem: format!("{key:?} is not 64 hex digits") })
+        }
         None => Ok(keys),
     }
 }
@@ -213,7 +243,9 @@ mod tests {
     use super::*;
 
     fn read(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        Config::read(&|name| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+        Config::read(&|name| {
+            pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
     }
 
     #[test]
@@ -240,7 +272,8 @@ mod tests {
 
     #[test]
     fn authentication_cannot_be_switched_off_beyond_loopback() {
-        let refused = read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")]).expect_err("refused");
+        let refused = read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")])
+            .expect_err("refused");
         assert_eq!(refused.variable, "RUNTIME_INTERNAL_AUTH_MODE");
         assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).is_ok());
     }

@@ -63,7 +63,9 @@ pub fn stream_of_topic(topic: &str) -> String {
     let parts: Vec<&str> = topic.splitn(2, ':').collect();
     match parts.as_slice() {
         ["run", rest] => rest.strip_suffix(":events").map(|id| format!("runtime.run.{id}.events")),
-        ["worker", rest] => rest.strip_suffix(":lifecycle").map(|id| format!("runtime.worker.{id}.lifecycle")),
+        ["worker", rest] => {
+            rest.strip_suffix(":lifecycle").map(|id| format!("runtime.worker.{id}.lifecycle"))
+        }
         ["fleet", rest] => rest
             .strip_suffix(":workers")
             .and_then(|rest| rest.split_once(':'))
@@ -176,7 +178,10 @@ mod tests {
         let mut follower = hub.follow("a");
         hub.wake(&[Wake::Stream { stream_id: "b".into(), seq: 9 }]);
         assert!(!follower.head.has_changed().expect("open"));
-        hub.wake(&[Wake::Stream { stream_id: "a".into(), seq: 3 }, Wake::Stream { stream_id: "a".into(), seq: 2 }]);
+        hub.wake(&[
+            Wake::Stream { stream_id: "a".into(), seq: 3 },
+            Wake::Stream { stream_id: "a".into(), seq: 2 },
+        ]);
         follower.head.changed().await.expect("open");
         assert_eq!(*follower.head.borrow_and_update(), 3);
         drop(follower);

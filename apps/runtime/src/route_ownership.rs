@@ -10,7 +10,8 @@ use crate::Runtime;
 
 /// The row that owns a method and a path template of the runtime (runtime-core §7).
 pub fn owner_of(method: &str, path: &str) -> Option<&'static Row> {
-    matrix::owner_of(Service::Runtime, method, path).filter(|row| AUTHORITY.iter().any(|known| known.name == row.name))
+    matrix::owner_of(Service::Runtime, method, path)
+        .filter(|row| AUTHORITY.iter().any(|known| known.name == row.name))
 }
 
 /// The rows as the router gets them.
@@ -41,14 +42,25 @@ mod tests {
             .lines()
             .filter(|line| line.contains("`/internal/v1/") && line.starts_with('|'))
             .map(|line| {
-                let cells: Vec<String> = line.split('|').map(|cell| cell.trim().trim_matches('`').to_owned()).filter(|cell| !cell.is_empty()).collect();
+                let cells: Vec<String> = line
+                    .split('|')
+                    .map(|cell| cell.trim().trim_matches('`').to_owned())
+                    .filter(|cell| !cell.is_empty())
+                    .collect();
                 cells.try_into().expect("five columns")
             })
             .collect()
     }
 
     fn columns(row: &Row) -> [String; 5] {
-        [row.method.name(), row.path, row.lane.owner().label(), row.lane.delivery(), row.lane.migration_status()].map(str::to_owned)
+        [
+            row.method.name(),
+            row.path,
+            row.lane.owner().label(),
+            row.lane.delivery(),
+            row.lane.migration_status(),
+        ]
+        .map(str::to_owned)
     }
 
     #[test]
@@ -58,7 +70,10 @@ mod tests {
             assert!(seen.insert((row.method, row.path)), "{} {} stands twice", row.method.name(), row.path);
             assert!(row.path.starts_with("/internal/v1/"), "{}", row.path);
             assert!(!row.rationale.trim().is_empty(), "{} says not why", row.name);
-            assert_eq!(owner_of(&row.method.name().to_lowercase(), row.path).map(|row| row.name), Some(row.name));
+            assert_eq!(
+                owner_of(&row.method.name().to_lowercase(), row.path).map(|row| row.name),
+                Some(row.name)
+            );
         }
     }
 

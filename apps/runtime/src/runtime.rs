@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
     Caller, Class, Clock, Code, Ids, Port, Presented, Refusal, Service, Stop, Timestamp,
-    receipt::VerifierPolicy,
-    signer::Signer,
+    receipt::VerifierPolicy, signer::Signer,
 };
 use oa_fetch::{FetchError, Fetcher, Policy};
 use oa_store::Store;
@@ -53,10 +52,17 @@ pub struct Runtime {
 impl Runtime {
     pub fn new(parts: Parts) -> Result<Self, FetchError> {
         let config = parts.config;
-        let policy = Policy { allow_private_networks: config.allow_private_networks, timeout: Duration::from_secs(2), ..Policy::default() };
+        let policy = Policy {
+            allow_private_networks: config.allow_private_networks,
+            timeout: Duration::from_secs(2),
+            ..Policy::default()
+        };
         Ok(Runtime {
             gate: Gate::new(config.auth_mode, parts.secrets, parts.service_token.as_deref()),
-            verifier: VerifierPolicy { strict: config.verifier_strict, active_signers: config.allowed_signers.clone() },
+            verifier: VerifierPolicy {
+                strict: config.verifier_strict,
+                active_signers: config.allowed_signers.clone(),
+            },
             fetcher: Fetcher::new(policy)?,
             heartbeats: Heartbeats::default(),
             started_at: parts.clock.now(),

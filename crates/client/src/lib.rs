@@ -64,7 +64,9 @@ pub enum CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CallError::Refused { status, code, message, .. } => write!(f, "refused with {status} {code}: {message}"),
+            CallError::Refused { status, code, message, .. } => {
+                write!(f, "refused with {status} {code}: {message}")
+            }
             CallError::NoAnswer(why) => write!(f, "no answer: {why}"),
             CallError::Unreadable(why) => write!(f, "the answer cannot be read: {why}"),
         }
@@ -131,12 +133,17 @@ impl Client {
     }
 
     /// Calls an operation in a certain manner and reads its reply.
-    pub async fn call_with<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<O::Reply, CallError>
+    pub async fn call_with<O: Operation>(
+        &self,
+        call: Call<O>,
+        manner: Manner<'_>,
+    ) -> Result<O::Reply, CallError>
     where
         O::Reply: DeserializeOwned,
     {
         let raw = self.send(call, manner).await?.accepted()?;
-        serde_json::from_slice(&raw.body).map_err(|error| CallError::Unreadable(format!("{}: {error}", O::ROW.name)))
+        serde_json::from_slice(&raw.body)
+            .map_err(|error| CallError::Unreadable(format!("{}: {error}", O::ROW.name)))
     }
 
     /// Calls an operation and gives the whole answer as it came, whatever its status.
@@ -146,7 +153,11 @@ impl Client {
     }
 
     /// Calls an operation whose answer is a stream, and gives the response once its head has come.
-    pub async fn open<O: Operation>(&self, call: Call<O>, manner: Manner<'_>) -> Result<reqwest::Response, CallError> {
+    pub async fn open<O: Operation>(
+        &self,
+        call: Call<O>,
+        manner: Manner<'_>,
+    ) -> Result<reqwest::Response, CallError> {
         let prepared = self.prepare(&call)?;
         self.open_prepared(&prepared, manner).await
     }
@@ -155,7 +166,9 @@ impl Client {
     pub fn prepare<O: Operation>(&self, call: &Call<O>) -> Result<Prepared, CallError> {
         let body = match O::Body::NONE {
             true => None,
-            false => Some(serde_json::to_vec(&call.body).map_err(|error| CallError::Unreadable(error.to_string()))?),
+            false => Some(
+                serde_json::to_vec(&call.body).map_err(|error| CallError::Unreadable(error.to_string()))?,
+            ),
         };
         Ok(Prepared { method: O::ROW.method, url: self.url::<O>(call)?, body: body.map(bytes::Bytes::from) })
     }
@@ -168,7 +181,11 @@ impl Client {
         Ok(Raw { status, headers, body })
     }
 
-    async fn open_prepared(&self, prepared: &Prepared, manner: Manner<'_>) -> Result<reqwest::Response, CallError> {
+    async fn open_prepared(
+        &self,
+        prepared: &Prepared,
+        manner: Manner<'_>,
+    ) -> Result<reqwest::Response, CallError> {
         let method = match prepared.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
@@ -178,7 +195,9 @@ impl Client {
         request = match &self.identity {
             Identity::Nobody => request,
             Identity::Bearer(token) => request.bearer_auth(token),
-            Identity::Signed(signing) => request.header(SIGNATURE_HEADER, signature(signing, prepared, manner.owner.as_ref())),
+            Identity::Signed(signing) => {
+                request.header(SIGNATURE_HEADER, signature(signing, prepared, manner.owner.as_ref()))
+            }
         };
         for (name, value) in manner.headers {
             request = request.header(*name, *value);
@@ -197,7 +216,9 @@ impl Client {
         let mut url = self.base.clone();
         let mut values = call.path.values().into_iter();
         {
-            let mut segments = url.path_segments_mut().map_err(|()| CallError::Unreadable("the base is not an address".into()))?;
+            let mut segments = url
+                .path_segments_mut()
+                .map_err(|()| CallError::Unreadable("the base is not an address".into()))?;
             segments.pop_if_empty();
             for pattern in O::ROW.path.split('/').skip(1) {
                 match pattern.starts_with(':') {
@@ -208,7 +229,8 @@ impl Client {
         }
         debug_assert_eq!(<O::Path as PathParams>::NAMES.len(), call.path.values().len());
         if !O::Query::NONE {
-            let query = serde_json::to_value(&call.query).map_err(|error| CallError::Unreadable(error.to_string()))?;
+            let query = serde_json::to_value(&call.query)
+                .map_err(|error| CallError::Unreadable(error.to_string()))?;
             append_query(&mut url, &query);
         }
         Ok(url)
@@ -218,7 +240,10 @@ impl Client {
 impl Raw {
     /// The usual words for the status, e.g. `Not Found`.
     pub fn reason(&self) -> &'static str {
-        reqwest::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason()).unwrap_or("")
+        reqwest::StatusCode::from_u16(self.status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("")
     }
 
     /// This answer if it is one of success, otherwise the refusal that it carries.
@@ -246,7 +271,11 @@ fn signature(signing: &Signing, prepared: &Prepared, owner: Option<&Owner>) -> S
         Some(query) => format!("{}?{query}", prepared.url.path()),
         None => prepared.url.path().to_owned(),
     };
-    let bound = Bound { method: prepared.method.name(), path: &path, body: prepared.body.as_deref().unwrap_or_default() };
+    let bound = Bound {
+        method: prepared.method.name(),
+        path: &path,
+        body: prepared.body.as_deref().unwrap_or_default(),
+    };
     let nonce = format!("nonce-{}", signing.ids.uuid32());
     credential::sign(&signing.secret, bound, owner, nonce, signing.clock.now(), signing.ttl_seconds)
 }
@@ -256,8 +285,14 @@ fn refusal(raw: &Raw) -> CallError {
     let body: Value = serde_json::from_slice(&raw.body).unwrap_or(Value::Null);
     let code = body["error"].as_str().or_else(|| body["error"]["code"].as_str()).unwrap_or("unknown");
     let message = body["message"].as_str().or_else(|| body["detail"].as_str()).unwrap_or("no message");
-    let retry_after_seconds = raw.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-    CallError::Refused { status: raw.status, code: code.to_owned(), message: message.to_owned(), retry_after_seconds }
+    let retry_after_seconds =
+        raw.headers.get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+    CallError::Refused {
+        status: raw.status,
+        code: code.to_owned(),
+        message: message.to_owned(),
+        retry_after_seconds,
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
@@ -287,7 +322,11 @@ mod tests {
     fn a_path_parameter_stays_one_segment_whatever_it_holds() {
         let client = Client::new("http://127.0.0.1:4100/", Identity::Nobody).expect("a client");
         for id in ["../credit/health?z=", "a/b c", "%2e%2e", "x#y", "ü"] {
-            let call = Call::<WorkersGet> { path: WorkerPath { worker_id: id.into() }, query: NameOwner::default(), body: Nothing {} };
+            let call = Call::<WorkersGet> {
+                path: WorkerPath { worker_id: id.into() },
+                query: NameOwner::default(),
+                body: Nothing {},
+            };
             let url = client.url(&call).expect("a url");
             assert_eq!(url.path_segments().expect("segments").count(), 4, "{url}");
             assert!(url.path().starts_with("/internal/v1/workers/"), "{url}");
@@ -298,7 +337,8 @@ mod tests {
     fn a_query_carries_large_integers_exactly_and_leaves_out_what_is_absent() {
         let client = Client::new("http://127.0.0.1:4100", Identity::Nobody).expect("a client");
         let query = ListWorkers { owner_user_id: Some(u64::MAX), ..ListWorkers::default() };
-        let url = client.url(&Call::<WorkersList> { path: Nothing {}, query, body: Nothing {} }).expect("a url");
+        let url =
+            client.url(&Call::<WorkersList> { path: Nothing {}, query, body: Nothing {} }).expect("a url");
         assert_eq!(url.query(), Some("owner_user_id=18446744073709551615"));
     }
 }

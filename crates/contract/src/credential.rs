@@ -54,7 +54,14 @@ pub struct Verified {
 }
 
 /// Makes the header's value: `v1.<claims>.<signature>`.
-pub fn sign(secret: &[u8], request: Bound<'_>, owner: Option<&Owner>, nonce: String, now: Timestamp, ttl_seconds: i64) -> String {
+pub fn sign(
+    secret: &[u8],
+    request: Bound<'_>,
+    owner: Option<&Owner>,
+    nonce: String,
+    now: Timestamp,
+    ttl_seconds: i64,
+) -> String {
     let iat = now.unix_seconds();
     let claims = Claims {
         iat,
@@ -72,7 +79,12 @@ pub fn sign(secret: &[u8], request: Bound<'_>, owner: Option<&Owner>, nonce: Str
 
 /// Checks a header against the request it came with. Any of the secrets may have made it, so that keys can be
 /// rotated with an overlap. The error says what is wrong, without saying what would be right.
-pub fn verify(secrets: &[impl AsRef<[u8]>], header: &str, request: Bound<'_>, now: Timestamp) -> Result<Verified, &'static str> {
+pub fn verify(
+    secrets: &[impl AsRef<[u8]>],
+    header: &str,
+    request: Bound<'_>,
+    now: Timestamp,
+) -> Result<Verified, &'static str> {
     let mut parts = header.splitn(3, '.');
     let (Some("v1"), Some(payload), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
         return Err("the signature is not of the form v1.<claims>.<signature>");
@@ -82,7 +94,8 @@ pub fn verify(secrets: &[impl AsRef<[u8]>], header: &str, request: Bound<'_>, no
         return Err("the signature was made with another key");
     }
     let claims = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "the claims are not base64url")?;
-    let claims: Claims = serde_json::from_slice(&claims).map_err(|_| "the claims are not the expected JSON")?;
+    let claims: Claims =
+        serde_json::from_slice(&claims).map_err(|_| "the claims are not the expected JSON")?;
     check_moment(&claims, now.unix_seconds())?;
     Ok(Verified {
         bound: check_binding(&claims, request)?,
@@ -130,7 +143,8 @@ fn check_binding(claims: &Claims, request: Bound<'_>) -> Result<bool, &'static s
 
 fn mac(secret: &[u8], payload: &str) -> Hmac<Sha256> {
     // An HMAC key may have any length, so this cannot fail; an empty fallback would verify nothing anyway.
-    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret).unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"));
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(secret)
+        .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"));
     mac.update(payload.as_bytes());
     mac
 }
@@ -159,7 +173,9 @@ mod tests {
     #[test]
     fn a_credential_verifies_for_its_own_request_and_names_its_owner() {
         let header = sign(b"secret", request(b"{}"), Some(&Owner::User(7)), "n1".into(), NOW, 60);
-        let verified = verify(&[b"other".as_slice(), b"secret"], &header, request(b"{}"), NOW.plus_seconds(59)).expect("verified");
+        let verified =
+            verify(&[b"other".as_slice(), b"secret"], &header, request(b"{}"), NOW.plus_seconds(59))
+                .expect("verified");
         assert_eq!(verified.owner, Some(Owner::User(7)));
         assert!(verified.bound);
         assert_eq!(verified.nonce, "n1");
@@ -191,9 +207,12 @@ mod tests {
 
     #[test]
     fn an_older_credential_that_binds_nothing_says_so() {
-        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"iat":{0},"exp":{0},"nonce":"nonce-1"}}"#, NOW.unix_seconds()));
+        let claims = URL_SAFE_NO_PAD
+            .encode(format!(r#"{{"iat":{0},"exp":{0},"nonce":"nonce-1"}}"#, NOW.unix_seconds()));
         let signature = URL_SAFE_NO_PAD.encode(mac(b"secret", &claims).finalize().into_bytes());
-        let verified = verify(&[b"secret".as_slice()], &format!("v1.{claims}.{signature}"), request(b"{}"), NOW).expect("verified");
+        let verified =
+            verify(&[b"secret".as_slice()], &format!("v1.{claims}.{signature}"), request(b"{}"), NOW)
+                .expect("verified");
         assert!(!verified.bound);
     }
 }

@@ -111,7 +111,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Timestamp::parse(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not an RFC 3339 timestamp")))
+        Timestamp::parse(&text)
+            .ok_or_else(|| D::Error::custom(format!("{text:?} is not an RFC 3339 timestamp")))
     }
 }
 

@@ -15,15 +15,17 @@ pub mod wire;
 pub mod canonical;
 pub mod chain;
 pub mod export;
+#[cfg(test)]
+mod golden;
 pub mod projection;
 pub mod replay;
 pub mod signer;
 pub mod transition;
-#[cfg(test)]
-mod golden;
 
 pub use caller::{Caller, Credential, Owner, User};
 pub use instant::{Clock, Ids, Timestamp};
-pub use operation::{Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed};
+pub use operation::{
+    Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed,
+};
 pub use port::{Port, Presented};
 pub use refusal::{Code, Fault, Refusal, Retry, Service, Stop};

@@ -9,41 +9,75 @@
 
 use crate::{
     operation::{
-        Answer, Ask, Authority, Body, Cacheable, Class, Enveloped, EventStream, Forward, Handle, Lane, Method, Mount, Ndjson,
-        Nothing, Operation, PathParams, Prometheus, Reply, Row, Shape, Streamed, body_schema, query_schema,
-        sealed::Sealed,
+        Answer, Ask, Authority, Body, Cacheable, Class, Enveloped, EventStream, Forward, Handle, Lane,
+        Method, Mount, Ndjson, Nothing, Operation, PathParams, Prometheus, Reply, Row, Shape, Streamed,
+        body_schema, query_schema, sealed::Sealed,
     },
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
-    wire::{admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime, workers},
+    wire::{
+        admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime, workers,
+    },
 };
 
 macro_rules! lane {
-    (native) => { Lane::Native };
-    (proxied) => { Lane::Proxied };
-    (authority) => { Lane::Authority };
-    (control) => { Lane::Aside(Service::Control) };
-    (runtime) => { Lane::Aside(Service::Runtime) };
+    (native) => {
+        Lane::Native
+    };
+    (proxied) => {
+        Lane::Proxied
+    };
+    (authority) => {
+        Lane::Authority
+    };
+    (control) => {
+        Lane::Aside(Service::Control)
+    };
+    (runtime) => {
+        Lane::Aside(Service::Runtime)
+    };
 }
 
 macro_rules! method {
-    (GET) => { Method::Get };
-    (POST) => { Method::Post };
-    (DELETE) => { Method::Delete };
+    (GET) => {
+        Method::Get
+    };
+    (POST) => {
+        Method::Post
+    };
+    (DELETE) => {
+        Method::Delete
+    };
 }
 
 macro_rules! class {
-    (anyone) => { Class::Anyone };
-    (service) => { Class::Service };
-    (operator) => { Class::Operator };
-    ((user $ability:literal)) => { Class::User($ability) };
-    (native) => { Class::User("*") };
-    (authority) => { Class::Service };
+    (anyone) => {
+        Class::Anyone
+    };
+    (service) => {
+        Class::Service
+    };
+    (operator) => {
+        Class::Operator
+    };
+    ((user $ability:literal)) => {
+        Class::User($ability)
+    };
+    (native) => {
+        Class::User("*")
+    };
+    (authority) => {
+        Class::Service
+    };
 }
 
 macro_rules! gate {
-    (gated) => { true };
-    (open) => { false };
+    (gated) => {
+        true
+    };
+    (open) => {
+        false
+    };
 }
 
 /// What a lane adds to an operation: authority rows may be proxied, proxied rows need no handler.
@@ -500,7 +534,10 @@ const _: () = {
 const fn all_start_with(rows: &[&Row], prefix: &str) {
     let mut i = 0;
     while i < rows.len() {
-        assert!(starts_with(rows[i].path.as_bytes(), prefix.as_bytes()), "a row stands outside the prefix of its section");
+        assert!(
+            starts_with(rows[i].path.as_bytes(), prefix.as_bytes()),
+            "a row stands outside the prefix of its section"
+        );
         i += 1;
     }
 }

@@ -26,7 +26,9 @@ pub fn document(service: Service) -> Value {
             Some(relative) if !base.is_empty() => (relative.to_owned(), false),
             _ => (braced.clone(), !base.is_empty()),
         };
-        let entry = paths.entry(path).or_insert_with(|| if outside { json!({"servers": [{"url": "/"}]}) } else { json!({}) });
+        let entry = paths
+            .entry(path)
+            .or_insert_with(|| if outside { json!({"servers": [{"url": "/"}]}) } else { json!({}) });
         if let Value::Object(methods) = entry {
             methods.insert(row.method.name().to_lowercase(), operation(row, service, &mut generator));
         }
@@ -91,7 +93,11 @@ fn parameters(row: &Row, generator: &mut SchemaGenerator) -> Vec<Value> {
             out.push(json!({"name": name, "in": "query", "required": required.contains(&json!(name)), "schema": schema}));
         }
     }
-    out.extend(row.headers.iter().map(|name| json!({"name": name, "in": "header", "required": false, "schema": {"type": "string"}})));
+    out.extend(
+        row.headers.iter().map(
+            |name| json!({"name": name, "in": "header", "required": false, "schema": {"type": "string"}}),
+        ),
+    );
     out
 }
 
@@ -204,7 +210,12 @@ mod tests {
         for service in [Service::Control, Service::Runtime] {
             let document = document(service);
             let paths = document["paths"].as_object().expect("paths");
-            let described: usize = paths.values().map(|entry| entry.as_object().expect("object").keys().filter(|key| *key != "servers").count()).sum();
+            let described: usize = paths
+                .values()
+                .map(|entry| {
+                    entry.as_object().expect("object").keys().filter(|key| *key != "servers").count()
+                })
+                .sum();
             assert_eq!(described, matrix::rows_of(service).count());
         }
     }

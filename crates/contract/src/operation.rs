@@ -178,7 +178,12 @@ pub trait Proxied: Operation {
     /// What `data` is when the member is missing.
     const ABSENT: &'static str;
     /// Validates the public shape and turns it into the authority's, for this owner.
-    fn translate(path: Self::Path, query: Self::Query, body: Self::Body, owner_user_id: u64) -> Result<Call<Self::Target>, Refusal>;
+    fn translate(
+        path: Self::Path,
+        query: Self::Query,
+        body: Self::Body,
+        owner_user_id: u64,
+    ) -> Result<Call<Self::Target>, Refusal>;
 }
 
 /// The arguments of a call, ready to be sent.
@@ -198,7 +203,10 @@ pub trait Handle<O: Operation>: Send + Sync + 'static {
 
 /// Whoever serves proxied rows: the rows themselves need no code.
 pub trait Forward: Send + Sync + 'static {
-    fn forward<O: Proxied<Reply = Enveloped>>(&self, ask: Ask<O>) -> impl Future<Output = Result<Answer<Enveloped>, Stop>> + Send;
+    fn forward<O: Proxied<Reply = Enveloped>>(
+        &self,
+        ask: Ask<O>,
+    ) -> impl Future<Output = Result<Answer<Enveloped>, Stop>> + Send;
 }
 
 /// Takes the rows of a service, one by one; a router is one, a list of names another.
@@ -236,7 +244,9 @@ impl Meta {
 
     /// `Prefer: return=minimal` (RFC 7240).
     pub fn wants_minimal(&self) -> bool {
-        self.header("prefer").is_some_and(|prefer| prefer.split(',').any(|one| one.trim().eq_ignore_ascii_case("return=minimal")))
+        self.header("prefer").is_some_and(|prefer| {
+            prefer.split(',').any(|one| one.trim().eq_ignore_ascii_case("return=minimal"))
+        })
     }
 }
 
@@ -334,7 +344,8 @@ impl<T: Serialize + JsonSchema + Send + 'static> Reply for T {
     }
 
     fn content(self) -> Result<Content, Fault> {
-        let bytes = serde_json::to_vec(&self).map_err(|error| Fault::new("writing an answer as JSON", error))?;
+        let bytes =
+            serde_json::to_vec(&self).map_err(|error| Fault::new("writing an answer as JSON", error))?;
         Ok(Content::Whole(bytes))
     }
 }

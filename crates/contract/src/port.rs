@@ -28,7 +28,11 @@ pub trait Port: Send + Sync + 'static {
     const SERVICE: Service;
 
     /// Who is calling a row of this class, or why nobody may.
-    fn authenticate(&self, class: Class, presented: Presented<'_>) -> impl Future<Output = Result<Caller, Stop>> + Send;
+    fn authenticate(
+        &self,
+        class: Class,
+        presented: Presented<'_>,
+    ) -> impl Future<Output = Result<Caller, Stop>> + Send;
 
     /// Whether gated rows may run now.
     fn admits_writes(&self) -> Result<(), Refusal>;

@@ -192,7 +192,10 @@ pub struct Fault {
 
 impl Fault {
     /// `doing` completes the sentence "failed while …".
-    pub fn new(doing: impl Into<String>, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn new(
+        doing: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         Fault { doing: doing.into(), source: Some(source.into()) }
     }
 
@@ -262,7 +265,14 @@ mod tests {
 
     #[test]
     fn a_fault_prints_its_whole_chain_for_the_log() {
-        let fault = Fault::new("reading a run", Fault::new("opening the file", std::io::Error::other("disk on fire")));
-        assert_eq!(fault.to_string(), "reading a run: opening the file: disk on fire: disk on fire".replace(": disk on fire: disk on fire", ": disk on fire"));
+        let fault = Fault::new(
+            "reading a run",
+            Fault::new("opening the file", std::io::Error::other("disk on fire")),
+        );
+        assert_eq!(
+            fault.to_string(),
+            "reading a run: opening the file: disk on fire: disk on fire"
+                .replace(": disk on fire: disk on fire", ": disk on fire")
+        );
     }
 }

@@ -29,10 +29,12 @@ pub fn path<P: PathParams>(template: &str, path: &str) -> Result<P, Refusal> {
 
 fn decoded<'a>(pattern: &str, segment: &'a str) -> Result<Cow<'a, str>, Refusal> {
     let text = percent_decode_str(segment).decode_utf8().map_err(|_| {
-        Refusal::invalid(format!("Invalid URL: `{}` is not valid UTF-8 after decoding", &pattern[1..])).with_status(400)
+        Refusal::invalid(format!("Invalid URL: `{}` is not valid UTF-8 after decoding", &pattern[1..]))
+            .with_status(400)
     })?;
     match text.contains('\0') {
-        true => Err(Refusal::invalid(format!("Invalid URL: `{}` holds a NUL character", &pattern[1..])).with_status(400)),
+        true => Err(Refusal::invalid(format!("Invalid URL: `{}` holds a NUL character", &pattern[1..]))
+            .with_status(400)),
         false => Ok(text),
     }
 }
@@ -60,23 +62,41 @@ pub async fn bytes(body: HttpBody, limit: usize, patience: Duration) -> Result<B
 
 /// Refuses what does not say that it is JSON.
 pub fn json_content_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let declared = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let declared =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let json = media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"));
     match json {
         true => Ok(()),
-        false => Err(Refusal::invalid("Expected request with `Content-Type: application/json`").with_status(415)),
+        false => {
+            Err(Refusal::invalid("Expected request with `Content-Type: application/json`").with_status(415))
+        }
     }
 }
 
-/// The typed body: 400 for what is not JSON, 422 for JSON of another shape.
+/// The typed body: 400 for what is not JSON, 422 for JSON of another shape. Every body is an object; a list that
+/// happens to hold the members in order is none.
 pub fn json<B: Body>(bytes: &[u8]) -> Result<B, Refusal> {
+    let begins = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
+    if begins.is_some_and(|byte| *byte != b'{') {
+        return Err(match typed::<serde::de::IgnoredAny>(bytes) {
+            Ok(_) => shape("expected an object"),
+            Err(error) => syntax(&error),
+        });
+    }
     typed(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => {
-            Refusal::invalid(format!("Failed to deserialize the JSON body into the target type: {error}")).with_status(422)
-        }
-        _ => Refusal::invalid(format!("Failed to parse the request body as JSON: {error}")).with_status(400),
+        serde_json::error::Category::Data => shape(error),
+        _ => syntax(&error),
     })
+}
+
+fn shape(detail: impl std::fmt::Display) -> Refusal {
+    Refusal::invalid(format!("Failed to deserialize the JSON body into the target type: {detail}"))
+        .with_status(422)
+}
+
+fn syntax(error: &serde_json::Error) -> Refusal {
+    Refusal::invalid(format!("Failed to parse the request body as JSON: {error}")).with_status(400)
 }
 
 fn typed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
@@ -105,14 +125,18 @@ mod tests {
 
     #[test]
     fn a_path_parameter_is_decoded_once() {
-        let path: WorkerPath = path("/internal/v1/workers/:worker_id/status", "/internal/v1/workers/a%2Fb:c%20d/status").expect("path");
+        let path: WorkerPath =
+            path("/internal/v1/workers/:worker_id/status", "/internal/v1/workers/a%2Fb:c%20d/status")
+                .expect("path");
         assert_eq!(path.worker_id, "a/b:c d");
     }
 
     #[test]
     fn a_malformed_path_is_400() {
         for segment in ["%ff", "x", "%00"] {
-            let refused = path::<RunPath>("/internal/v1/runs/:run_id", &format!("/internal/v1/runs/{segment}")).expect_err(segment);
+            let refused =
+                path::<RunPath>("/internal/v1/runs/:run_id", &format!("/internal/v1/runs/{segment}"))
+                    .expect_err(segment);
             assert_eq!(refused.status(Service::Control), 400);
         }
     }
@@ -127,11 +151,14 @@ mod tests {
 
     #[test]
     fn syntax_is_400_and_shape_is_422() {
-        let status = |text: &str| json::<AppendEvent>(text.as_bytes()).expect_err(text).status(Service::Runtime);
+        let status =
+            |text: &str| json::<AppendEvent>(text.as_bytes()).expect_err(text).status(Service::Runtime);
         assert_eq!(status(""), 400);
         assert_eq!(status("{"), 400);
         assert_eq!(status(r#"{"event_type":"a"} x"#), 400);
         assert_eq!(status("{}"), 422);
+        assert_eq!(status(r#" ["a"]"#), 422);
+        assert_eq!(status("[1,"), 400);
         assert_eq!(status(r#"{"event_type":1}"#), 422);
         assert_eq!(status(r#"{"event_type":"a","event_type":"b"}"#), 422);
         assert_eq!(status(r#"{"event_type":"a","expected_previous_seq":-1}"#), 422);

@@ -44,8 +44,10 @@ pub fn install_meters() -> Meters {
 }
 
 /// The statuses that are counted by number; others count as `other`.
-const STATUSES: [u16; 23] =
-    [200, 201, 202, 204, 304, 307, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422, 426, 429, 500, 501, 502, 503];
+const STATUSES: [u16; 23] = [
+    200, 201, 202, 204, 304, 307, 400, 401, 403, 404, 405, 408, 409, 410, 413, 415, 422, 426, 429, 500, 501,
+    502, 503,
+];
 
 /// Handles of one row, so that a request hashes no labels.
 pub struct RowMeters {
@@ -89,7 +91,11 @@ pub struct InFlight {
 
 impl InFlight {
     pub fn new(service: &'static str, limit: u64) -> Self {
-        InFlight { now: Arc::new(AtomicU64::new(0)), gauge: gauge!("oa_http_requests_in_flight", "service" => service), limit }
+        InFlight {
+            now: Arc::new(AtomicU64::new(0)),
+            gauge: gauge!("oa_http_requests_in_flight", "service" => service),
+            limit,
+        }
     }
 
     /// A place among the requests being answered, given back when dropped.

@@ -19,10 +19,8 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, header, request::Parts};
 use oa_contract::{
-    Answer, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port, Presented, Refusal, Reply,
-    Row, Service, Stop,
-    credential::SIGNATURE_HEADER,
-    operation::Body as _,
+    Answer, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
+    Presented, Refusal, Reply, Row, Service, Stop, credential::SIGNATURE_HEADER, operation::Body as _,
 };
 
 use crate::{
@@ -66,10 +64,19 @@ struct Edge<S> {
 /// Builds the router of a service from its rows: `rows` is called with the mount, e.g. `matrix::mount_authority`.
 pub fn router<S: Port>(service: Arc<S>, limits: Limits, rows: impl FnOnce(&mut Rows<S>)) -> Router {
     let label = S::SERVICE.label();
-    let edge = Edge { service, limits, in_flight: InFlight::new(label, limits.requests_in_flight), unmatched: RowMeters::new(label, "unmatched") };
+    let edge = Edge {
+        service,
+        limits,
+        in_flight: InFlight::new(label, limits.requests_in_flight),
+        unmatched: RowMeters::new(label, "unmatched"),
+    };
     let mut mount = Rows(Router::new());
     rows(&mut mount);
-    mount.0.method_not_allowed_fallback(wrong_method::<S>).fallback(unknown_path::<S>).with_state(Arc::new(edge))
+    mount
+        .0
+        .method_not_allowed_fallback(wrong_method::<S>)
+        .fallback(unknown_path::<S>)
+        .with_state(Arc::new(edge))
 }
 
 /// Takes the rows of a service and becomes its router.
@@ -123,23 +130,35 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 }
 
 /// One request of one row, from its head to its answer.
-async fn life<S: Port + Handle<O>, O: Operation>(edge: &Edge<S>, meters: &RowMeters, request: Request) -> Response {
+async fn life<S: Port + Handle<O>, O: Operation>(
+    edge: &Edge<S>,
+    meters: &RowMeters,
+    request: Request,
+) -> Response {
     let (parts, body) = request.into_parts();
     let arrival = Arrival::new(edge, parts);
     let Some(_place) = edge.in_flight.enter() else {
-        let refusal = Refusal { retry_after_ms: Some(1_000), ..Refusal::unavailable("too many requests are being answered; try again in a second") };
+        let refusal = Refusal {
+            retry_after_ms: Some(1_000),
+            ..Refusal::unavailable("too many requests are being answered; try again in a second")
+        };
         return leave(edge, meters, &arrival, problem::refused(S::SERVICE, &refusal, &arrival.request_id));
     };
     let response = match attempt::<S, O>(edge, &arrival, body).await {
         Ok(answer) => answered::<O>(answer),
         Err(stop) => Err(stop),
     };
-    let response = response.unwrap_or_else(|stop| problem::stopped(S::SERVICE, stop, &arrival.request_id, O::ROW.name));
+    let response =
+        response.unwrap_or_else(|stop| problem::stopped(S::SERVICE, stop, &arrival.request_id, O::ROW.name));
     leave(edge, meters, &arrival, response)
 }
 
 /// Authenticate, then path, query and body, then the write gate, then the handler (runtime-core §1).
-async fn attempt<S: Port + Handle<O>, O: Operation>(edge: &Edge<S>, arrival: &Arrival, body: Body) -> Result<Answer<O::Reply>, Stop> {
+async fn attempt<S: Port + Handle<O>, O: Operation>(
+    edge: &Edge<S>,
+    arrival: &Arrival,
+    body: Body,
+) -> Result<Answer<O::Reply>, Stop> {
     let parts = &arrival.parts;
     let signed = parts.headers.contains_key(SIGNATURE_HEADER);
     let mut unread = Some(body);
@@ -166,7 +185,10 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(edge: &Edge<S>, arrival: &Ar
 }
 
 /// Runs the handler within its time; a panic in it is a fault of this request only.
-async fn handled<S: Port + Handle<O>, O: Operation>(edge: &Edge<S>, ask: Ask<O>) -> Result<Answer<O::Reply>, Stop> {
+async fn handled<S: Port + Handle<O>, O: Operation>(
+    edge: &Edge<S>,
+    ask: Ask<O>,
+) -> Result<Answer<O::Reply>, Stop> {
     let work = AssertUnwindSafe(Handle::<O>::handle(&*edge.service, ask)).catch_unwind();
     match tokio::time::timeout(edge.limits.handler_time, work).await {
         Ok(Ok(result)) => result,
@@ -179,7 +201,11 @@ async fn handled<S: Port + Handle<O>, O: Operation>(edge: &Edge<S>, ask: Ask<O>)
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 async fn read(limits: Limits, body: Option<Body>) -> Result<Bytes, Stop> {
@@ -189,7 +215,12 @@ async fn read(limits: Limits, body: Option<Body>) -> Result<Bytes, Stop> {
     }
 }
 
-async fn authenticate<S: Port>(edge: &Edge<S>, arrival: &Arrival, class: Class, body: &[u8]) -> Result<Caller, Stop> {
+async fn authenticate<S: Port>(
+    edge: &Edge<S>,
+    arrival: &Arrival,
+    class: Class,
+    body: &[u8],
+) -> Result<Caller, Stop> {
     if class == Class::Anyone {
         return Ok(Caller::Anyone);
     }
@@ -208,8 +239,17 @@ async fn authenticate<S: Port>(edge: &Edge<S>, arrival: &Arrival, class: Class, 
 }
 
 fn meta<O: Operation>(arrival: &Arrival) -> Meta {
-    let headers = O::ROW.headers.iter().filter_map(|name| Some((*name, text(&arrival.parts.headers, name)?.to_owned()))).collect();
-    Meta { request_id: arrival.request_id.clone(), traceparent: arrival.traceparent.clone(), headers, peer: arrival.peer() }
+    let headers = O::ROW
+        .headers
+        .iter()
+        .filter_map(|name| Some((*name, text(&arrival.parts.headers, name)?.to_owned())))
+        .collect();
+    Meta {
+        request_id: arrival.request_id.clone(),
+        traceparent: arrival.traceparent.clone(),
+        headers,
+        peer: arrival.peer(),
+    }
 }
 
 /// Puts an answer on the wire.
@@ -238,12 +278,15 @@ fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
 /// Dresses the answer and counts it.
 fn leave<S: Port>(edge: &Edge<S>, meters: &RowMeters, arrival: &Arrival, mut response: Response) -> Response {
     let preflight = arrival.parts.method == HttpMethod::OPTIONS;
-    let dress = edge.service.dress(arrival.parts.uri.path(), text(&arrival.parts.headers, "origin"), preflight);
+    let dress =
+        edge.service.dress(arrival.parts.uri.path(), text(&arrival.parts.headers, "origin"), preflight);
     let headers = response.headers_mut();
     for (name, value) in dress {
         let name = HeaderName::from_static(name);
         // A handler's own word on caching or variation is closer than the general one.
-        if let (false, Ok(value)) = (name == header::CACHE_CONTROL && headers.contains_key(&name), HeaderValue::from_str(&value)) {
+        if let (false, Ok(value)) =
+            (name == header::CACHE_CONTROL && headers.contains_key(&name), HeaderValue::from_str(&value))
+        {
             headers.insert(name, value);
         }
     }
@@ -292,17 +335,22 @@ async fn wrong_method<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Reques
 
 async fn refuse_method<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Response {
     let path = arrival.parts.uri.path();
-    let rows: Vec<&Row> = oa_contract::matrix::rows_of(S::SERVICE).filter(|row| matches_path(row.path, path)).collect();
+    let rows: Vec<&Row> =
+        oa_contract::matrix::rows_of(S::SERVICE).filter(|row| matches_path(row.path, path)).collect();
     if S::SERVICE == Service::Control
         && let Some(row) = rows.first()
         && let Err(stop) = authenticate(edge, arrival, row.class, &[]).await
     {
         return problem::stopped(S::SERVICE, stop, &arrival.request_id, "unmatched");
     }
-    let allow: Vec<&str> = rows.iter().flat_map(|row| if row.method == Method::Get { vec!["GET", "HEAD"] } else { vec![row.method.name()] }).collect();
+    let allow: Vec<&str> = rows
+        .iter()
+        .flat_map(|row| if row.method == Method::Get { vec!["GET", "HEAD"] } else { vec![row.method.name()] })
+        .collect();
     let allow = allow.join(",");
     let message = format!("{} is not served here; {allow} is", arrival.parts.method);
-    let mut response = problem::refused(S::SERVICE, &Refusal::new(Code::MethodNotAllowed, message), &arrival.request_id);
+    let mut response =
+        problem::refused(S::SERVICE, &Refusal::new(Code::MethodNotAllowed, message), &arrival.request_id);
     if let Ok(value) = HeaderValue::from_str(&allow) {
         response.headers_mut().insert(header::ALLOW, value);
     }
@@ -310,7 +358,9 @@ async fn refuse_method<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Response {
 }
 
 fn preflight<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
-    if arrival.parts.method != HttpMethod::OPTIONS || !edge.service.answers_preflight(arrival.parts.uri.path()) {
+    if arrival.parts.method != HttpMethod::OPTIONS
+        || !edge.service.answers_preflight(arrival.parts.uri.path())
+    {
         return None;
     }
     let mut response = Response::new(Body::empty());

@@ -32,7 +32,8 @@ pub fn refused(service: Service, refusal: &Refusal, request_id: &str) -> Respons
         Service::Runtime => flat(refusal),
         Service::Control => envelope(refusal),
     };
-    let mut response = Response::new(Body::from(with_problem_members(body, refusal, status, request_id).to_string()));
+    let mut response =
+        Response::new(Body::from(with_problem_members(body, refusal, status, request_id).to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if let Some(millis) = refusal.retry_after_ms {

@@ -16,9 +16,17 @@ pub fn context(inbound: Option<&str>) -> String {
 fn trace_id(header: &str) -> Option<(&str, &str)> {
     let mut parts = header.split('-');
     let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let hex = |text: &str, len: usize| {
+        text.len() == len && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    };
     let nonzero = |text: &str| text.bytes().any(|b| b != b'0');
-    let valid = parts.next().is_none() && version == "00" && hex(trace, 32) && nonzero(trace) && hex(parent, 16) && nonzero(parent) && hex(flags, 2);
+    let valid = parts.next().is_none()
+        && version == "00"
+        && hex(trace, 32)
+        && nonzero(trace)
+        && hex(parent, 16)
+        && nonzero(parent)
+        && hex(flags, 2);
     valid.then_some((trace, flags))
 }
 
@@ -32,7 +40,12 @@ mod tests {
         let ours = context(Some(inbound));
         assert!(ours.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && ours.ends_with("-01"));
         assert_ne!(ours, inbound);
-        for broken in ["", "00-x", "00-00000000000000000000000000000000-00f067aa0ba902b7-01", "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"] {
+        for broken in [
+            "",
+            "00-x",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
             assert!(!context(Some(broken)).contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{broken}");
             assert_eq!(context(Some(broken)).len(), 55);
         }

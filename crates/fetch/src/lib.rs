@@ -25,7 +25,12 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Policy { allow_private_networks: false, timeout: Duration::from_secs(2), max_bytes: 1024 * 1024, concurrency: 32 }
+        Policy {
+            allow_private_networks: false,
+            timeout: Duration::from_secs(2),
+            max_bytes: 1024 * 1024,
+            concurrency: 32,
+        }
     }
 }
 
@@ -80,13 +85,17 @@ impl Fetcher {
     /// `GET url`.
     pub async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
         let url = self.admit(url)?;
-        let _place = self.places.acquire().await.map_err(|_| FetchError::Failed("the client is closed".into()))?;
+        let _place =
+            self.places.acquire().await.map_err(|_| FetchError::Failed("the client is closed".into()))?;
         let mut response = self.http.get(url).send().await.map_err(failed)?;
         let status = response.status().as_u16();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > self.policy.max_bytes {
-                return Err(FetchError::Failed(format!("the answer is longer than {} bytes", self.policy.max_bytes)));
+                return Err(FetchError::Failed(format!(
+                    "the answer is longer than {} bytes",
+                    self.policy.max_bytes
+                )));
             }
             body.extend_from_slice(&chunk);
         }
@@ -97,7 +106,10 @@ impl Fetcher {
     fn admit(&self, text: &str) -> Result<Url, FetchError> {
         let url = Url::parse(text).map_err(|error| FetchError::Forbidden(format!("not a URL: {error}")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(FetchError::Forbidden(format!("only http and https are fetched, not {}", url.scheme())));
+            return Err(FetchError::Forbidden(format!(
+                "only http and https are fetched, not {}",
+                url.scheme()
+            )));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(FetchError::Forbidden("a URL with credentials in it is not fetched".into()));
@@ -109,14 +121,18 @@ impl Fetcher {
             None => return Err(FetchError::Forbidden("the URL names no host".into())),
         };
         match literal {
-            Some(address) if !self.policy.allow_private_networks && !is_public(address) => Err(FetchError::Forbidden(private(address))),
+            Some(address) if !self.policy.allow_private_networks && !is_public(address) => {
+                Err(FetchError::Forbidden(private(address)))
+            }
             _ => Ok(url),
         }
     }
 }
 
 fn private(address: IpAddr) -> String {
-    format!("{address} is not a public address; private networks are refused unless they are allowed by configuration")
+    format!(
+        "{address} is not a public address; private networks are refused unless they are allowed by configuration"
+    )
 }
 
 fn failed(error: reqwest::Error) -> FetchError {
@@ -155,9 +171,12 @@ impl Resolve for GuardedResolver {
         Box::pin(async move {
             let host = name.as_str().to_owned();
             let resolved: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let (open, closed): (Vec<_>, Vec<_>) = resolved.into_iter().partition(|address| allow_private || is_public(address.ip()));
+            let (open, closed): (Vec<_>, Vec<_>) =
+                resolved.into_iter().partition(|address| allow_private || is_public(address.ip()));
             match (open.is_empty(), closed.first()) {
-                (true, Some(address)) => Err(Box::new(Refused(private(address.ip()))) as Box<dyn std::error::Error + Send + Sync>),
+                (true, Some(address)) => {
+                    Err(Box::new(Refused(private(address.ip()))) as Box<dyn std::error::Error + Send + Sync>)
+                }
                 _ => Ok(Box::new(open.into_iter()) as Addrs),
             }
         })
@@ -199,7 +218,13 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let link_local = segments[0] & 0xffc0 == 0xfe80;
     let site_local = segments[0] & 0xffc0 == 0xfec0;
     let documentation = segments[0] == 0x2001 && segments[1] == 0x0db8;
-    !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || unique_local || link_local || site_local || documentation)
+    !(address.is_loopback()
+        || address.is_unspecified()
+        || address.is_multicast()
+        || unique_local
+        || link_local
+        || site_local
+        || documentation)
 }
 
 /// The IPv4 address inside mapped, compatible, NAT64 and 6to4 addresses.
@@ -225,9 +250,28 @@ mod tests {
     #[test]
     fn private_addresses_are_told_from_public_ones_in_every_disguise() {
         for text in [
-            "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255",
-            "192.0.0.8", "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::a00:1",
-            "2002:7f00:1::", "2001:db8::1",
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "192.0.0.8",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "2001:db8::1",
         ] {
             assert!(!is_public(text.parse().expect("an address")), "{text} passed for public");
         }
@@ -239,7 +283,14 @@ mod tests {
     #[tokio::test]
     async fn loopback_is_refused_by_literal_by_name_and_by_odd_notation() {
         let fetcher = Fetcher::new(Policy::default()).expect("a fetcher");
-        for url in ["http://127.0.0.1:9/", "http://localhost:9/", "http://2130706433:9/", "http://0x7f.1:9/", "http://[::1]:9/", "http://[::ffff:127.0.0.1]:9/"] {
+        for url in [
+            "http://127.0.0.1:9/",
+            "http://localhost:9/",
+            "http://2130706433:9/",
+            "http://0x7f.1:9/",
+            "http://[::1]:9/",
+            "http://[::ffff:127.0.0.1]:9/",
+        ] {
             let error = fetcher.get(url).await.expect_err(url);
             assert!(matches!(error, FetchError::Forbidden(_)), "{url}: {error}");
         }

@@ -133,6 +133,16 @@ fn check_file(config: &SqliteConfig, mut seen: Seen) -> Result<Verified, Stop> {
     Ok(seen.verified)
 }
 
+/// The first row of a file whose seal is broken, if there is one: what is looked for when a small file is opened,
+/// because a changed key would otherwise look like a row that never was.
+pub(crate) fn broken_seal(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let mut seen = Seen { verified: Verified::default(), progress: Box::new(|_| {}) };
+    for sealed in sealed_tables(connection)? {
+        check_table(connection, &sealed, &mut seen)?;
+    }
+    Ok(seen.verified.findings.into_iter().next())
+}
+
 fn pragma(connection: &Connection, check: &str, seen: &mut Seen) -> rusqlite::Result<()> {
     let mut prepared = connection.prepare(&format!("PRAGMA {check}"))?;
     let mut rows = prepared.query([])?;

@@ -34,11 +34,26 @@ impl Answered {
     }
 }
 
+/// A client that follows no redirects and uses no proxy.
+fn plain_client() -> reqwest::Client {
+    // Making one of ours chooses the TLS provider of the process.
+    let _ = oa_client::Client::new("http://127.0.0.1:1", oa_client::Identity::Nobody);
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .expect("a client")
+}
+
 impl Http {
     pub fn new(base: impl Into<String>, bearer: Option<String>) -> Self {
-        let _ = oa_client::Client::new("http://127.0.0.1:1", oa_client::Identity::Nobody);
-        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
-        Http { base: base.into(), bearer, client }
+        Http { base: base.into(), bearer, client: plain_client() }
+    }
+
+    /// Whether the service answers this path with 200, if it answers at all.
+    pub async fn is_ok(&self, path: &str) -> bool {
+        let sent = self.client.get(format!("{}{path}", self.base)).send().await;
+        sent.is_ok_and(|response| response.status() == 200)
     }
 
     /// The same caller without its credential.
@@ -51,7 +66,13 @@ impl Http {
     }
 
     /// Sends exactly this.
-    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Answered {
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Answered {
         let method = Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if let Some(token) = &self.bearer {

@@ -138,7 +138,8 @@ impl World {
         let runtime = Arc::new(open_runtime(&options, &place, &clock, &ids, &metrics, &draining).await);
         let (runtime_listener, runtime_url) = listen().await;
         let (control_listener, control_url) = listen().await;
-        let control = Arc::new(open_control(&options, &place, &clock, &ids, &metrics, &draining, &runtime_url).await);
+        let control =
+            Arc::new(open_control(&options, &place, &clock, &ids, &metrics, &draining, &runtime_url).await);
         let mut servers = vec![
             serve(runtime_listener, runtime_router(&runtime), &drain),
             serve(control_listener, control_router(&control), &drain),
@@ -147,7 +148,17 @@ impl World {
         servers.push(tokio::spawn(async move { while tasks.join_next().await.is_some() {} }));
         let http = Http::new(runtime_url, Some(TOKEN.into()));
         let control_http = Http::new(control_url, None);
-        World { runtime, control, clock, ids, http, control_http, options, place, serving: Serving { drain, stop, servers } }
+        World {
+            runtime,
+            control,
+            clock,
+            ids,
+            http,
+            control_http,
+            options,
+            place,
+            serving: Serving { drain, stop, servers },
+        }
     }
 
     /// A typed client of the runtime with the service token.
@@ -157,7 +168,12 @@ impl World {
 
     /// A typed client of the runtime that signs its requests.
     pub fn signing_client(&self) -> Client {
-        let signing = Signing { secret: SECRET.to_vec(), ttl_seconds: 60, clock: self.clock.clone(), ids: self.ids.clone() };
+        let signing = Signing {
+            secret: SECRET.to_vec(),
+            ttl_seconds: 60,
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+        };
         Client::new(&self.http.base, Identity::Signed(signing)).expect("a client")
     }
 
@@ -213,7 +229,8 @@ fn store_config(engine: Engine, place: &Place, name: &str) -> StoreConfig {
     match engine {
         Engine::Sqlite => SqliteConfig::new(place.directory.path().join(format!("{name}.db"))).into(),
         Engine::Postgres => {
-            let url = std::env::var("OA_TEST_POSTGRES_URL").expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
+            let url = std::env::var("OA_TEST_POSTGRES_URL")
+                .expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
             let mut config = PostgresConfig::new(url);
             config.schema = format!("{}_{name}", place.schema);
             config.pool_size = 6;
@@ -235,8 +252,14 @@ async fn open_runtime(
         let hub = hub.clone();
         Arc::new(move |wakes: &[oa_store::Wake]| hub.wake(wakes))
     };
-    let store = Store::open_with(store_config(options.engine, place, "runtime"), on_commit).await.expect("the store opens");
-    let mut config = oa_runtime::Config { auth_mode: options.auth_mode, allow_private_networks: true, ..oa_runtime::Config::default() };
+    let store = Store::open_with(store_config(options.engine, place, "runtime"), on_commit)
+        .await
+        .expect("the store opens");
+    let mut config = oa_runtime::Config {
+        auth_mode: options.auth_mode,
+        allow_private_networks: true,
+        ..oa_runtime::Config::default()
+    };
     (options.runtime)(&mut config);
     let parts = oa_runtime::Parts {
         config,
@@ -268,7 +291,9 @@ async fn open_control(
         variables.push(("OA_RUNTIME_SIGNATURE_SECRET", String::from_utf8_lossy(SECRET).into_owned()));
     }
     variables.extend(options.control.iter().cloned());
-    let lookup = move |name: &str| variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone());
+    let lookup = move |name: &str| {
+        variables.iter().rev().find(|(known, _)| *known == name).map(|(_, value)| value.clone())
+    };
     let config = oa_control::Config::read(&lookup).expect("a configuration");
     let runtime = oa_control::runtime_client(&config.runtime, clock.clone(), ids.clone()).expect("a client");
     let parts = oa_control::Parts {

@@ -89,7 +89,8 @@ where
     let target = Target::open(&order, &command, &client).await?;
     let finish = order.run.is_none() || order.finish;
     let spool = Arc::new(make_spool(&around, &target, finish)?);
-    let mut signals = Signals::catch().map_err(|error| not_started(format!("signals cannot be caught: {error}")))?;
+    let mut signals =
+        Signals::catch().map_err(|error| not_started(format!("signals cannot be caught: {error}")))?;
     let delivery = Delivery::begin(client, spool.clone(), target.run_id, target.start);
     let recorder = Arc::new(Mutex::new(Recorder::new(spool.clone(), target.prefix, command)));
     let end = process::run(&order.argv, &recorder, &mut signals, out, err)
@@ -115,7 +116,9 @@ where
 pub async fn resume(path: &Path, patience: Duration, around: Around<'_>) -> Result<u8, Failure> {
     let (spool, header) = Spool::open(path).map_err(|error| Failure::file(path, &error))?;
     if header.runtime != around.place.url {
-        around.format.note(&format!("this was recorded for {}, and is sent to {}", header.runtime, around.place.url));
+        around
+            .format
+            .note(&format!("this was recorded for {}, and is sent to {}", header.runtime, around.place.url));
     }
     let mut signals = Signals::catch().map_err(|error| Failure::wrong(error.to_string()))?;
     let spool = Arc::new(spool);
@@ -149,7 +152,9 @@ impl Target {
         let recording = Uuid::now_v7().simple().to_string();
         if let Some(run_id) = order.run {
             if order.name.is_some() || order.metadata.is_some() {
-                return Err(Failure::usage("--name and --metadata belong to a new run; the run of --run has its own"));
+                return Err(Failure::usage(
+                    "--name and --metadata belong to a new run; the run of --run has its own",
+                ));
             }
             check_open(client, run_id).await?;
             // Several commands may be recorded in one run, so each has keys and a spool of its own.
@@ -163,10 +168,15 @@ impl Target {
         };
         let prefix = "exec:".to_owned();
         match open_soon(client, &start).await {
-            Ok(run_id) => Ok(Target { run_id: Some(run_id), start: None, prefix, file: format!("exec-{run_id}.jsonl") }),
-            Err(error) if order.offline_ok && may_pass(&error) => {
-                Ok(Target { run_id: None, start: Some(start), prefix, file: format!("exec-{recording}.jsonl") })
+            Ok(run_id) => {
+                Ok(Target { run_id: Some(run_id), start: None, prefix, file: format!("exec-{run_id}.jsonl") })
             }
+            Err(error) if order.offline_ok && may_pass(&error) => Ok(Target {
+                run_id: None,
+                start: Some(start),
+                prefix,
+                file: format!("exec-{recording}.jsonl"),
+            }),
             Err(error) => Err(not_started(Failure::call(client.base(), error))),
         }
     }
@@ -186,7 +196,8 @@ async fn open_soon(client: &Client, start: &StartRun) -> Result<Uuid, CallError>
 async fn check_open(client: &Client, run_id: Uuid) -> Result<(), Failure> {
     let window = EventWindow { after: None, limit: Some(1) };
     let call = Call::<RunsGet> { path: RunPath { run_id }, query: window, body: Nothing {} };
-    let reply: RunReply = client.call(call).await.map_err(|error| not_started(Failure::call(client.base(), error)))?;
+    let reply: RunReply =
+        client.call(call).await.map_err(|error| not_started(Failure::call(client.base(), error)))?;
     match reply.run.status.is_terminal() {
         true => Err(not_started(format!("run {run_id} has already ended as {}", reply.run.status.name()))),
         false => Ok(()),
@@ -195,7 +206,8 @@ async fn check_open(client: &Client, run_id: Uuid) -> Result<(), Failure> {
 
 /// `{argv, cwd}`. An argument that is not text is given in base64 beside its nearest text.
 fn command_of(argv: &[OsString]) -> Result<Value, Failure> {
-    let cwd = std::env::current_dir().map_err(|error| not_started(format!("the working directory is gone: {error}")))?;
+    let cwd = std::env::current_dir()
+        .map_err(|error| not_started(format!("the working directory is gone: {error}")))?;
     let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let mut command = json!({"argv": words, "cwd": cwd.to_string_lossy()});
     if argv.iter().any(|word| word.to_str().is_none()) {
@@ -210,7 +222,8 @@ fn command_of(argv: &[OsString]) -> Result<Value, Failure> {
         }
         let digest = format!("sha256:{}", hex(&hash.finalize()));
         let first = words.first().map(|word| crate::output::shortened(word, 4096));
-        command = json!({"argv": [first], "argv_bytes": bytes, "argv_hash": digest, "cwd": cwd.to_string_lossy()});
+        command =
+            json!({"argv": [first], "argv_bytes": bytes, "argv_hash": digest, "cwd": cwd.to_string_lossy()});
     }
     Ok(command)
 }
@@ -301,7 +314,13 @@ impl Delivery {
             let _ = (&mut self.task).await;
         }
         let progress = self.progress.borrow().clone();
-        Delivered { client: self.client, run_id: progress.run_id, events: progress.events, finished: progress.finished, outcome }
+        Delivered {
+            client: self.client,
+            run_id: progress.run_id,
+            events: progress.events,
+            finished: progress.finished,
+            outcome,
+        }
     }
 }
 
@@ -315,7 +334,13 @@ fn outcome_of(verdict: Result<Verdict, tokio::task::JoinError>) -> Outcome {
 }
 
 /// Clears up, and says on stderr what was recorded.
-async fn report(around: &Around<'_>, spool: &Spool, delivered: &Delivered, ran: Option<(&End, Seen)>, finished: bool) {
+async fn report(
+    around: &Around<'_>,
+    spool: &Spool,
+    delivered: &Delivered,
+    ran: Option<(&End, Seen)>,
+    finished: bool,
+) {
     let left = match &delivered.outcome {
         Outcome::All | Outcome::AllButTheEnd(_) => clear(spool),
         Outcome::Stopped(_) | Outcome::Waits(_) => keep(spool),
@@ -345,7 +370,8 @@ fn keep(spool: &Spool) -> Option<PathBuf> {
 async fn receipt_digest(client: &Client, run_id: Uuid) -> Result<String, String> {
     let call = Call::<RunsReceipt> { path: RunPath { run_id }, query: Nothing {}, body: Nothing {} };
     let manner = Manner { timeout: Some(Duration::from_secs(30)), ..Manner::default() };
-    let raw = client.send(call, manner).await.and_then(|raw| raw.accepted()).map_err(|error| error.to_string())?;
+    let raw =
+        client.send(call, manner).await.and_then(|raw| raw.accepted()).map_err(|error| error.to_string())?;
     let receipt: Value = serde_json::from_slice(&raw.body).map_err(|error| error.to_string())?;
     receipt["canonical_json_sha256"].as_str().map(str::to_owned).ok_or_else(|| "it has no digest".to_owned())
 }
@@ -383,7 +409,12 @@ fn report_text(
     text
 }
 
-fn report_json(delivered: &Delivered, ran: Option<(&End, Seen)>, left: &Option<PathBuf>, receipt: &Result<String, String>) -> Value {
+fn report_json(
+    delivered: &Delivered,
+    ran: Option<(&End, Seen)>,
+    left: &Option<PathBuf>,
+    receipt: &Result<String, String>,
+) -> Value {
     let why = match &delivered.outcome {
         Outcome::All => None,
         Outcome::AllButTheEnd(why) | Outcome::Stopped(why) | Outcome::Waits(why) => Some(why),

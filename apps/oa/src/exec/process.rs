@@ -38,7 +38,6 @@ pub struct Signals {
     terminate: tokio::signal::unix::Signal,
 }
 
-
 impl Signals {
     /// From now on these signals do not end this process by themselves.
     pub fn catch() -> io::Result<Self> {
@@ -59,7 +58,13 @@ impl Signals {
 }
 
 /// Runs the command to its end and records it. `out` and `err` are where its output goes on to.
-pub async fn run<O, E>(argv: &[std::ffi::OsString], recorder: &Shared, signals: &mut Signals, out: O, err: E) -> io::Result<End>
+pub async fn run<O, E>(
+    argv: &[std::ffi::OsString],
+    recorder: &Shared,
+    signals: &mut Signals,
+    out: O,
+    err: E,
+) -> io::Result<End>
 where
     O: AsyncWrite + Unpin + Send + 'static,
     E: AsyncWrite + Unpin + Send + 'static,
@@ -67,8 +72,12 @@ where
     let Some((program, arguments)) = argv.split_first() else {
         return Ok(not_started(&io::Error::from(io::ErrorKind::NotFound)));
     };
-    let spawned =
-        Command::new(program).args(arguments).stdin(Stdio::inherit()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let spawned = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::inherit())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => return Ok(not_started(&error)),
@@ -130,7 +139,12 @@ fn forward(child: &Child, signal: Signal) {
 
 /// Passes a stream on, byte for byte and at once, and shows it to the recorder. When nobody reads our output
 /// any more, the pipe is closed, so that the process learns of it as it would without us.
-async fn pump(stream: Stream, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, recorder: Shared) {
+async fn pump(
+    stream: Stream,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    recorder: Shared,
+) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let length = match from.read(&mut buffer).await {

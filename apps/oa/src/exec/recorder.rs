@@ -290,7 +290,10 @@ mod tests {
         assert_eq!(events[1].2["params"], json!({"stream": "stdout", "offset": 0, "length": 3}));
         assert_eq!(events[2].2["base64"], "/wA=");
         assert_eq!(events[3].2["output_hash"], digest_of(b"out\xff\0"));
-        assert_eq!((events[3].2["exit_code"].as_i64(), events[3].2["stdout_bytes"].as_u64()), (Some(3), Some(3)));
+        assert_eq!(
+            (events[3].2["exit_code"].as_i64(), events[3].2["stdout_bytes"].as_u64()),
+            (Some(3), Some(3))
+        );
         assert_eq!(events[4].2, json!({"status": "failed"}));
     }
 
@@ -307,8 +310,10 @@ mod tests {
         recorder.tick(Instant::now() + GATHER);
         recorder.wrote(Stream::Stdout, &"ö".as_bytes()[1..]);
         recorder.ended(&End::default(), false).expect("recorded");
-        let pieces: Vec<String> =
-            events(&spool).iter().filter_map(|(_, _, payload)| Some(payload["text"].as_str()?.to_owned())).collect();
+        let pieces: Vec<String> = events(&spool)
+            .iter()
+            .filter_map(|(_, _, payload)| Some(payload["text"].as_str()?.to_owned()))
+            .collect();
         assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
         assert_eq!(pieces.concat(), format!("{text}!ö"));
     }

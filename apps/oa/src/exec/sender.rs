@@ -83,7 +83,10 @@ impl Sender {
         if let Some(run_id) = self.run_id {
             return Ok(run_id);
         }
-        let start = self.start.as_ref().ok_or("the spool says neither which run it belongs to nor how to open one")?;
+        let start = self
+            .start
+            .as_ref()
+            .ok_or("the spool says neither which run it belongs to nor how to open one")?;
         let mut backoff = Backoff::new();
         loop {
             match start_run(&self.client, start).await {
@@ -100,7 +103,12 @@ impl Sender {
         }
     }
 
-    async fn deliver(&self, run_id: Uuid, waiting: &Waiting, progress: &watch::Sender<Progress>) -> Result<(), Verdict> {
+    async fn deliver(
+        &self,
+        run_id: Uuid,
+        waiting: &Waiting,
+        progress: &watch::Sender<Progress>,
+    ) -> Result<(), Verdict> {
         let mut backoff = Backoff::new();
         loop {
             match append(&self.client, run_id, &waiting.event).await {
@@ -165,7 +173,8 @@ pub async fn start_run(client: &Client, start: &StartRun) -> Result<Uuid, CallEr
 
 async fn append(client: &Client, run_id: Uuid, event: &AppendEvent) -> Result<(), CallError> {
     let call = Call::<RunsAppend> { path: RunPath { run_id }, query: Nothing {}, body: event.clone() };
-    let manner = Manner { headers: &[("prefer", "return=minimal")], timeout: Some(ANSWER), ..Manner::default() };
+    let manner =
+        Manner { headers: &[("prefer", "return=minimal")], timeout: Some(ANSWER), ..Manner::default() };
     // Which event it became does not matter here: an answer of success is the acknowledgement.
     client.send(call, manner).await?.accepted().map(drop)
 }

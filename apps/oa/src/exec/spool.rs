@@ -83,18 +83,22 @@ impl Spool {
         file.try_lock().map_err(|error| {
             let error = io::Error::from(error);
             match error.kind() {
-                ErrorKind::WouldBlock => io::Error::new(ErrorKind::WouldBlock, "an `oa exec` that still runs is sending it"),
+                ErrorKind::WouldBlock => {
+                    io::Error::new(ErrorKind::WouldBlock, "an `oa exec` that still runs is sending it")
+                }
                 _ => error,
             }
         })?;
         let end = file.metadata()?.len();
         let text = line_at(&file, 0, end)?.ok_or_else(|| damaged("it has no first line"))?;
-        let header: Header = serde_json::from_slice(&text).map_err(|error| damaged(&format!("its first line: {error}")))?;
+        let header: Header =
+            serde_json::from_slice(&text).map_err(|error| damaged(&format!("its first line: {error}")))?;
         if header.schema != SCHEMA {
             return Err(damaged("it is not a spool of `oa exec`"));
         }
         let head = text.len() as u64;
-        let inner = Inner { written: last_line_end(&file, head, end)?, file, head, acknowledged: head, closed: true };
+        let inner =
+            Inner { written: last_line_end(&file, head, end)?, file, head, acknowledged: head, closed: true };
         Ok((Spool::over(path, inner), header))
     }
 
@@ -137,7 +141,8 @@ impl Spool {
         if inner.acknowledged == inner.written {
             return Ok(None);
         }
-        let line = line_at(&inner.file, inner.acknowledged, inner.written)?.ok_or_else(|| damaged("a line does not end"))?;
+        let line = line_at(&inner.file, inner.acknowledged, inner.written)?
+            .ok_or_else(|| damaged("a line does not end"))?;
         let event = serde_json::from_slice(&line).map_err(|error| damaged(&format!("an event: {error}")))?;
         Ok(Some(Waiting { event, length: line.len() as u64 }))
     }

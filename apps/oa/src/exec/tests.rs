@@ -59,7 +59,9 @@ struct Done {
 impl Done {
     fn spools(&self) -> Vec<PathBuf> {
         let spool = self.directory.path().join("spool");
-        std::fs::read_dir(spool).map(|entries| entries.flatten().map(|entry| entry.path()).collect()).unwrap_or_default()
+        std::fs::read_dir(spool)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default()
     }
 }
 
@@ -85,7 +87,11 @@ fn recorded(run: &oa_contract::wire::runs::Run, stream: &str) -> Vec<u8> {
     let pieces = payloads(run).into_iter().filter(|payload| payload["params"]["stream"] == stream);
     let mut out = Vec::new();
     for piece in pieces {
-        assert_eq!(piece["params"]["offset"].as_u64(), Some(out.len() as u64), "no piece is missing or moved");
+        assert_eq!(
+            piece["params"]["offset"].as_u64(),
+            Some(out.len() as u64),
+            "no piece is missing or moved"
+        );
         out.extend(crate::runs::output_of("tool", &piece).expect("bytes"));
     }
     out
@@ -108,11 +114,17 @@ async fn a_command_becomes_a_run_with_its_output_and_its_end() {
     let run = simulated.run();
     assert_eq!(run.status, RunStatus::Failed);
     let metadata: Value = serde_json::from_str(run.metadata.get()).expect("JSON");
-    assert_eq!((&metadata["kind"], &metadata["repo"], &metadata["argv"][0]), (&json!("exec"), &json!("acme/api"), &json!("sh")));
+    assert_eq!(
+        (&metadata["kind"], &metadata["repo"], &metadata["argv"][0]),
+        (&json!("exec"), &json!("acme/api"), &json!("sh"))
+    );
     let payloads = payloads(&run);
     assert_eq!(payloads[1]["tool"], "exec.start");
     let end = &payloads[payloads.len() - 2];
-    assert_eq!((&end["tool"], &end["exit_code"], &end["stdout_bytes"]), (&json!("exec"), &json!(3), &json!(4)));
+    assert_eq!(
+        (&end["tool"], &end["exit_code"], &end["stdout_bytes"]),
+        (&json!("exec"), &json!(3), &json!(4))
+    );
     no_duplicates(&run);
     assert!(done.spools().is_empty(), "everything was acknowledged");
 }
@@ -146,7 +158,9 @@ async fn answers_that_get_lost_lead_to_no_duplicate_and_no_gap() {
 async fn a_server_that_dies_and_comes_back_misses_nothing() {
     let mut simulated = Simulated::start().await;
     let place = simulated.place();
-    let command = tokio::spawn(async move { exec(shell("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"), &place).await });
+    let command = tokio::spawn(async move {
+        exec(shell("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"), &place).await
+    });
     tokio::time::sleep(Duration::from_millis(300)).await;
     simulated.kill();
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -247,7 +261,10 @@ async fn two_commands_may_be_recorded_in_one_run_that_stays_open() {
     assert_eq!(exec(order, &simulated.place()).await.code, 0);
     assert_eq!(simulated.run().status, RunStatus::Succeeded);
     let order = Order { run: Some(run_id), ..shell("true") };
-    assert_eq!(try_exec(order, &simulated.place()).await.map(drop).expect_err("it has ended").code, NOT_STARTED);
+    assert_eq!(
+        try_exec(order, &simulated.place()).await.map(drop).expect_err("it has ended").code,
+        NOT_STARTED
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -297,7 +314,9 @@ async fn a_recorded_command_can_be_exported_and_proved() {
     let directory = scratch();
     let file = directory.path().join("proof.jsonl");
     let client = simulated.place().client().expect("a client");
-    crate::runs::export::export(&client, simulated.run().id, Some(&file), Format::Json).await.expect("exported");
+    crate::runs::export::export(&client, simulated.run().id, Some(&file), Format::Json)
+        .await
+        .expect("exported");
     let proof = std::fs::read(&file).expect("there");
     assert_eq!(verify_export(&proof, None).expect("proved").status, RunStatus::Succeeded);
     assert!(!String::from_utf8_lossy(&proof).contains(TOKEN));

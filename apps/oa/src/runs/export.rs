@@ -33,12 +33,21 @@ struct Covers {
 }
 
 /// Writes the proof of a run to `file`, or to stdout when that is `-`.
-pub async fn export(client: &Client, run_id: Uuid, file: Option<&Path>, format: Format) -> Result<(), Failure> {
+pub async fn export(
+    client: &Client,
+    run_id: Uuid,
+    file: Option<&Path>,
+    format: Format,
+) -> Result<(), Failure> {
     let (run, receipt) = consistent(client, run_id).await?;
     let mut proof = Vec::new();
-    write_export(&run, &receipt, &mut proof).map_err(|error| Failure::wrong(format!("the run cannot be exported: {error}")))?;
-    let verified = verify_export(&proof, None)
-        .map_err(|unfit| Failure::wrong(format!("nothing was written, because what the server gave does not fit together: {unfit}")))?;
+    write_export(&run, &receipt, &mut proof)
+        .map_err(|error| Failure::wrong(format!("the run cannot be exported: {error}")))?;
+    let verified = verify_export(&proof, None).map_err(|unfit| {
+        Failure::wrong(format!(
+            "nothing was written, because what the server gave does not fit together: {unfit}"
+        ))
+    })?;
     match file {
         Some(file) if file == Path::new("-") => print_bytes(&proof),
         Some(file) => write(file, &proof, &verified, format),
@@ -48,7 +57,8 @@ pub async fn export(client: &Client, run_id: Uuid, file: Option<&Path>, format: 
 
 fn write(file: &Path, proof: &[u8], verified: &Verified, format: Format) -> Result<(), Failure> {
     write_atomically(file, proof)?;
-    let signed = verified.signer.as_deref().map_or("unsigned".to_owned(), |signer| format!("signed by {signer}"));
+    let signed =
+        verified.signer.as_deref().map_or("unsigned".to_owned(), |signer| format!("signed by {signer}"));
     let text = format!(
         "{}: {} events, {} bytes, receipt sha256 {}, {signed}\ncheck it anywhere with: oa runs verify {}",
         file.display(),
@@ -73,13 +83,20 @@ async fn consistent(client: &Client, run_id: Uuid) -> Result<(Run, Box<RawValue>
         }
         tokio::time::sleep(BETWEEN).await;
     }
-    Err(Failure::wrong(format!("run {run_id} grows faster than it can be read: export it when it has finished")))
+    Err(Failure::wrong(format!(
+        "run {run_id} grows faster than it can be read: export it when it has finished"
+    )))
 }
 
 /// The receipt as it is served, byte for byte.
 async fn receipt(client: &Client, run_id: Uuid) -> Result<Box<RawValue>, Failure> {
     let call = Call::<RunsReceipt> { path: RunPath { run_id }, query: Nothing {}, body: Nothing {} };
     let manner = Manner { timeout: Some(super::WHOLE), ..Manner::default() };
-    let raw = client.send(call, manner).await.and_then(|raw| raw.accepted()).map_err(|error| Failure::call(client.base(), error))?;
-    serde_json::from_slice(&raw.body).map_err(|error| Failure::wrong(format!("the receipt cannot be read: {error}")))
+    let raw = client
+        .send(call, manner)
+        .await
+        .and_then(|raw| raw.accepted())
+        .map_err(|error| Failure::call(client.base(), error))?;
+    serde_json::from_slice(&raw.body)
+        .map_err(|error| Failure::wrong(format!("the receipt cannot be read: {error}")))
 }

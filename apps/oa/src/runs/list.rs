@@ -16,7 +16,12 @@ use crate::{
 /// The server gives at most so many at once.
 const PAGE: u64 = 500;
 
-pub async fn list(client: &Client, status: Option<RunStatus>, limit: u64, format: Format) -> Result<(), Failure> {
+pub async fn list(
+    client: &Client,
+    status: Option<RunStatus>,
+    limit: u64,
+    format: Format,
+) -> Result<(), Failure> {
     let mut list = RunList { runs: Vec::new(), next: None };
     loop {
         let room = limit.saturating_sub(list.runs.len() as u64);

@@ -34,7 +34,8 @@ const WHOLE: Duration = Duration::from_secs(120);
 pub async fn fetch(client: &Client, run_id: Uuid) -> Result<Run, Failure> {
     let call = Call::<RunsGet> { path: RunPath { run_id }, query: EventWindow::default(), body: Nothing {} };
     let manner = Manner { timeout: Some(WHOLE), ..Manner::default() };
-    let reply: RunReply = client.call_with(call, manner).await.map_err(|error| Failure::call(client.base(), error))?;
+    let reply: RunReply =
+        client.call_with(call, manner).await.map_err(|error| Failure::call(client.base(), error))?;
     Ok(reply.run)
 }
 

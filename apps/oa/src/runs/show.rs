@@ -27,7 +27,10 @@ fn text(run: &Run) -> String {
     if let Some(worker) = &run.worker_id {
         head.push(pair("worker", plain(worker)));
     }
-    let events = run.events.iter().map(|event| line_of(event.seq, &event.recorded_at.zulu(), &event.event_type, event.payload.get()));
+    let events = run
+        .events
+        .iter()
+        .map(|event| line_of(event.seq, &event.recorded_at.zulu(), &event.event_type, event.payload.get()));
     let mut out = table(&head);
     for line in events {
         out.push_str(&line);

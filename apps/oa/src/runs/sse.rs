@@ -61,12 +61,16 @@ mod tests {
 
     #[test]
     fn events_are_the_same_wherever_chunks_end() {
-        let text = b": hello\n\nid: 1\nevent: tool\ndata: {\"a\":1}\n\nid: 2\r\ndata: x\r\ndata: y\r\n\r\nid: 3\n\n";
+        let text =
+            b": hello\n\nid: 1\nevent: tool\ndata: {\"a\":1}\n\nid: 2\r\ndata: x\r\ndata: y\r\n\r\nid: 3\n\n";
         for size in 1..text.len() {
             let mut reader = Reader::default();
             let events: Vec<Event> = text.chunks(size).flat_map(|chunk| reader.read(chunk)).collect();
             assert_eq!(events.len(), 2, "chunks of {size}");
-            assert_eq!(events[0], Event { id: Some("1".into()), kind: Some("tool".into()), data: "{\"a\":1}".into() });
+            assert_eq!(
+                events[0],
+                Event { id: Some("1".into()), kind: Some("tool".into()), data: "{\"a\":1}".into() }
+            );
             assert_eq!((events[1].id.as_deref(), events[1].data.as_str()), (Some("2"), "x\ny"));
         }
     }

@@ -44,7 +44,13 @@ struct Envelope {
 
 /// Prints the events of a run as they come.
 pub async fn tail(client: &Client, run_id: Uuid, follow: Follow, format: Format) -> Result<(), Failure> {
-    let mut tail = Tail { stream: format!("runtime.run.{run_id}.events"), last: follow.after, follow, format, mid_line: false };
+    let mut tail = Tail {
+        stream: format!("runtime.run.{run_id}.events"),
+        last: follow.after,
+        follow,
+        format,
+        mid_line: false,
+    };
     let mut backoff = Backoff::new();
     loop {
         let before = tail.last;
@@ -81,7 +87,10 @@ struct Tail {
 impl Tail {
     async fn connect(&mut self, client: &Client) -> Result<End, Failure> {
         let path = StreamPath { stream: self.stream.clone() };
-        let query = FollowStream { after: Some(self.follow.after), until_head: self.follow.until_head.then_some(true) };
+        let query = FollowStream {
+            after: Some(self.follow.after),
+            until_head: self.follow.until_head.then_some(true),
+        };
         let call = Call::<StreamsSubscribe> { path, query, body: Nothing {} };
         let last = self.last.to_string();
         let headers = [("last-event-id", last.as_str()), ("accept", "text/event-stream")];
@@ -113,8 +122,9 @@ impl Tail {
 
     /// Prints an event unless it was printed before; says whether it was the last one.
     fn show(&mut self, event: &sse::Event) -> Result<bool, Failure> {
-        let envelope: Envelope = serde_json::from_str(&event.data)
-            .map_err(|error| Failure::wrong(format!("an event of {} cannot be read: {error}", self.stream)))?;
+        let envelope: Envelope = serde_json::from_str(&event.data).map_err(|error| {
+            Failure::wrong(format!("an event of {} cannot be read: {error}", self.stream))
+        })?;
         if envelope.sequence <= self.last {
             return Ok(false);
         }
@@ -135,7 +145,12 @@ impl Tail {
             }
             None => {
                 self.end_line()?;
-                print_line(&line_of(envelope.sequence, &envelope.published_at, &envelope.kind, envelope.payload.get()))
+                print_line(&line_of(
+                    envelope.sequence,
+                    &envelope.published_at,
+                    &envelope.kind,
+                    envelope.payload.get(),
+                ))
             }
         }
     }
@@ -157,6 +172,8 @@ async fn refusal(response: reqwest::Response) -> Result<CallError, Failure> {
     };
     match (oa_client::Raw { status, headers, body }).accepted() {
         Err(error) => Ok(error),
-        Ok(_) => Err(Failure::wrong("the server answered with something that is neither a stream nor a refusal")),
+        Ok(_) => {
+            Err(Failure::wrong("the server answered with something that is neither a stream nor a refusal"))
+        }
     }
 }

@@ -47,7 +47,10 @@ async fn an_unknown_run_is_a_refusal_and_a_dead_server_is_no_answer() {
     let mut simulated = Simulated::start().await;
     let client = simulated.place().client().expect("a client");
     let follow = Follow { after: 0, until_head: false, past_finish: false };
-    assert_eq!(tail::tail(&client, Uuid::nil(), follow, Format::Text).await.expect_err("unknown").code, REFUSED);
+    assert_eq!(
+        tail::tail(&client, Uuid::nil(), follow, Format::Text).await.expect_err("unknown").code,
+        REFUSED
+    );
     assert_eq!(show::show(&client, Uuid::nil(), Format::Text).await.expect_err("unknown").code, REFUSED);
     simulated.kill();
     assert_eq!(list::list(&client, None, 1, Format::Text).await.expect_err("dead").code, NO_ANSWER);
@@ -77,5 +80,7 @@ async fn more_runs_than_a_page_holds_are_listed_page_by_page() {
     for _ in 0..3 {
         recorded(&simulated).await;
     }
-    list::list(&client, Some(oa_contract::wire::runs::RunStatus::Succeeded), 1_000, Format::Json).await.expect("listed");
+    list::list(&client, Some(oa_contract::wire::runs::RunStatus::Succeeded), 1_000, Format::Json)
+        .await
+        .expect("listed");
 }

@@ -19,7 +19,9 @@ pub fn verify(file: &Path, signer: Option<&str>, format: Format) -> Result<u8, F
     let signer = signer.map(public_key).transpose()?;
     let text = read(file)?;
     match verify_export(&text, signer.as_deref()) {
-        Ok(verified) => format.show(&proved(file, &verified, signer.is_some()), &good(&verified)).map(|()| crate::failure::OK),
+        Ok(verified) => format
+            .show(&proved(file, &verified, signer.is_some()), &good(&verified))
+            .map(|()| crate::failure::OK),
         Err(unfit) => {
             let sentence = format!("{} proves nothing: {unfit}", file.display());
             format.show(&sentence, &bad(&unfit))?;
@@ -59,7 +61,8 @@ fn proved(file: &Path, verified: &Verified, expected: bool) -> String {
         ("receipt", format!("sha256 {}, recomputed from the events", verified.receipt_sha256)),
         ("signed by", signer),
     ];
-    let rows: Vec<Vec<String>> = pairs.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
+    let rows: Vec<Vec<String>> =
+        pairs.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect();
     format!("{} fits together\n{}", file.display(), table(&rows))
 }
 

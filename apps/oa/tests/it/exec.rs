@@ -28,7 +28,8 @@ fn at(server: &Server, arguments: &[&str]) -> Command {
 /// The id of the newest run.
 fn newest(server: &Server) -> String {
     let listed = run(&mut at(server, &["-o", "json", "runs", "ls"]));
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{}", text(&listed.stderr)));
+    let listed: Value =
+        serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{}", text(&listed.stderr)));
     listed["runs"][0]["id"].as_str().unwrap().to_owned()
 }
 
@@ -71,7 +72,11 @@ async fn a_server_killed_in_the_middle_of_a_recording_loses_nothing_and_the_run_
     let mut server = Server::new(&home.path().join("data"));
     server.start().await;
     let script = "for i in $(seq 60); do echo line $i; sleep 0.05; done";
-    let recording = at(&server, &["exec", "--", "sh", "-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let recording = at(&server, &["exec", "--", "sh", "-c", script])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_millis(900)).await;
         server.kill();

@@ -41,12 +41,20 @@ async fn append(http: &Http, run: &str, key: Option<&str>, content: &str) -> Opt
 async fn try_post(http: &Http, path: &str, body: &Value) -> Option<(u16, Value)> {
     let (http, path, body) = (http.clone(), path.to_owned(), body.clone());
     // The helper of the kit stops the test when the connection breaks; here that is what we are after.
-    let task = tokio::spawn(async move { http.post_with(&path, &body, &[("prefer", "return=minimal")]).await });
+    let task =
+        tokio::spawn(async move { http.post_with(&path, &body, &[("prefer", "return=minimal")]).await });
     let answered = task.await.ok()?;
     Some((answered.status, answered.json()))
 }
 
-async fn write_until(stop: Arc<AtomicBool>, http: Http, runs: Arc<Vec<String>>, writer: usize, round: usize, known: Arc<Mutex<Acknowledged>>) {
+async fn write_until(
+    stop: Arc<AtomicBool>,
+    http: Http,
+    runs: Arc<Vec<String>>,
+    writer: usize,
+    round: usize,
+    known: Arc<Mutex<Acknowledged>>,
+) {
     let mut step = 0;
     while !stop.load(Ordering::Relaxed) {
         step += 1;
@@ -84,7 +92,11 @@ async fn check(http: &Http, runs: &[String], known: &Acknowledged) {
         }
         for ((_, seq), content) in known.events.iter().filter(|((owner, _), _)| owner == run) {
             let found = events.get(*seq as usize - 1).map(|event| event["payload"]["content"].clone());
-            assert_eq!(found, Some(json!(content)), "acknowledged event {seq} of run {run} is lost or altered");
+            assert_eq!(
+                found,
+                Some(json!(content)),
+                "acknowledged event {seq} of run {run} is lost or altered"
+            );
         }
     }
 }
@@ -96,7 +108,12 @@ async fn twenty_kills_under_load_lose_nothing_that_was_acknowledged() {
     server.start().await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {
-        runs.push(server.http().post("/internal/v1/runs", &json!({})).await.json()["run"]["id"].as_str().unwrap().to_owned());
+        runs.push(
+            server.http().post("/internal/v1/runs", &json!({})).await.json()["run"]["id"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
     }
     let (runs, known) = (Arc::new(runs), Arc::new(Mutex::new(Acknowledged::default())));
     let mut restarts = Vec::new();
@@ -104,7 +121,14 @@ async fn twenty_kills_under_load_lose_nothing_that_was_acknowledged() {
         let stop = Arc::new(AtomicBool::new(false));
         let mut writers = JoinSet::new();
         for writer in 0..WRITERS {
-            writers.spawn(write_until(stop.clone(), server.http(), runs.clone(), writer, round, known.clone()));
+            writers.spawn(write_until(
+                stop.clone(),
+                server.http(),
+                runs.clone(),
+                writer,
+                round,
+                known.clone(),
+            ));
         }
         tokio::time::sleep(Duration::from_millis(100 + 37 * (round as u64 % 7))).await;
         server.kill();
@@ -119,7 +143,15 @@ async fn twenty_kills_under_load_lose_nothing_that_was_acknowledged() {
     }
     let events = known.lock().unwrap().events.len();
     restarts.sort_unstable();
-    println!("{events} acknowledged events survived {KILLS} kills; ready again in {:?} (median), {:?} (longest)", restarts[KILLS / 2], restarts[KILLS - 1]);
+    println!(
+        "{events} acknowledged events survived {KILLS} kills; ready again in {:?} (median), {:?} (longest)",
+        restarts[KILLS / 2],
+        restarts[KILLS - 1]
+    );
     assert!(events > 100, "the load was too light to prove anything: {events} events");
-    assert!(restarts[KILLS / 2] <= Duration::from_secs(2), "ready again only after {:?}", restarts[KILLS / 2]);
+    assert!(
+        restarts[KILLS / 2] <= Duration::from_secs(2),
+        "ready again only after {:?}",
+        restarts[KILLS / 2]
+    );
 }

@@ -36,15 +36,15 @@ impl Server {
     /// Starts the process and waits until it is ready; says how long that took.
     pub async fn start(&mut self) -> Duration {
         let begun = Instant::now();
-        let log = std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
+        let log =
+            std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
         let bind = format!("127.0.0.1:{}", self.port);
         let mut command = oa();
         command.arg("runtime").arg("--data").arg(&self.data).args(["--bind", &bind]);
         self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        let probe = self.url() + "/readyz";
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let probe = Http::new(self.url(), None);
         loop {
-            if client.get(&probe).send().await.is_ok_and(|response| response.status() == 200) {
+            if probe.is_ok("/readyz").await {
                 return begun.elapsed();
             }
             let ended = self.child.as_mut().unwrap().try_wait().unwrap();

@@ -36,7 +36,8 @@ pub struct StreamMessage {
 
 /// Puts a message into the outbox, in the transaction of its cause.
 pub async fn send(tx: &mut Tx, message: &StreamMessage, now: Timestamp) -> Result<(), Stop> {
-    let text = serde_json::to_string(message).map_err(|error| Fault::new("writing a stream message", error))?;
+    let text =
+        serde_json::to_string(message).map_err(|error| Fault::new("writing a stream message", error))?;
     outbox::enqueue(tx, OUTBOX_TOPIC, &text, now).await?;
     Ok(())
 }
@@ -61,8 +62,15 @@ pub async fn run(runtime: &Arc<Runtime>) {
 /// Publishes what is due and says how many messages that were. Taking a message out of the outbox and into its
 /// streams is one transaction under one key, so that replicas publish in one order and nothing twice.
 pub async fn drain(runtime: &Arc<Runtime>) -> Result<usize, Stop> {
-    let ask = Ask { now: runtime.now(), lifecycle: runtime.config.lifecycle_retention, fallback: runtime.config.fallback_retention };
-    let outcomes = runtime.store.write("publisher.drain", Key::text("publisher", OUTBOX_TOPIC), ask, publish_due).await?;
+    let ask = Ask {
+        now: runtime.now(),
+        lifecycle: runtime.config.lifecycle_retention,
+        fallback: runtime.config.fallback_retention,
+    };
+    let outcomes = runtime
+        .store
+        .write("publisher.drain", Key::text("publisher", OUTBOX_TOPIC), ask, publish_due)
+        .await?;
     let counters = &runtime.hub.counters;
     for outcome in &outcomes {
         match outcome {
@@ -86,7 +94,13 @@ enum Outcome {
 }
 
 async fn publish_due(tx: &mut Tx, ask: &Ask) -> Result<Vec<Outcome>, Stop> {
-    let claim = Claim { now: ask.now, lease_ms: LEASE_MS, limit: BATCH, topics: &[OUTBOX_TOPIC], max_attempts: ATTEMPTS };
+    let claim = Claim {
+        now: ask.now,
+        lease_ms: LEASE_MS,
+        limit: BATCH,
+        topics: &[OUTBOX_TOPIC],
+        max_attempts: ATTEMPTS,
+    };
     let mut outcomes = Vec::new();
     for message in outbox::claim(tx, claim).await? {
         match serde_json::from_str::<StreamMessage>(&message.payload) {
@@ -96,7 +110,15 @@ async fn publish_due(tx: &mut Tx, ask: &Ask) -> Result<Vec<Outcome>, Stop> {
             }
             // It holds nobody up: tried again later, buried in the end, counted every time.
             Err(error) => {
-                outbox::retry(tx, message.id, &error.to_string(), ask.now, ask.now.plus_seconds(60), ATTEMPTS).await?;
+                outbox::retry(
+                    tx,
+                    message.id,
+                    &error.to_string(),
+                    ask.now,
+                    ask.now.plus_seconds(60),
+                    ATTEMPTS,
+                )
+                .await?;
                 outcomes.push(Outcome::Unreadable);
             }
         }
@@ -104,7 +126,13 @@ async fn publish_due(tx: &mut Tx, ask: &Ask) -> Result<Vec<Outcome>, Stop> {
     Ok(outcomes)
 }
 
-async fn into_streams(tx: &mut Tx, ask: &Ask, outbox_id: i64, message: &StreamMessage, outcomes: &mut Vec<Outcome>) -> Result<(), Stop> {
+async fn into_streams(
+    tx: &mut Tx,
+    ask: &Ask,
+    outbox_id: i64,
+    message: &StreamMessage,
+    outcomes: &mut Vec<Outcome>,
+) -> Result<(), Stop> {
     for topic in &message.topics {
         let stream_id = stream_of_topic(topic);
         let keep = if stream_id.starts_with("runtime.topic.") { ask.fallback } else { ask.lifecycle };

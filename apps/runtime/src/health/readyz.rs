@@ -26,7 +26,13 @@ impl Handle<RuntimeReady> for Runtime {
     }
 }
 
-fn decide(probed: Result<(), String>, publisher: bool, sweeper: bool, draining: bool, writes: bool) -> RuntimeReadiness {
+fn decide(
+    probed: Result<(), String>,
+    publisher: bool,
+    sweeper: bool,
+    draining: bool,
+    writes: bool,
+) -> RuntimeReadiness {
     let reason = match (&probed, publisher, sweeper, draining) {
         (Err(why), ..) => Some(format!("the store does not answer: {why}")),
         (_, false, ..) => Some("the publisher has not come round for a minute".to_owned()),

@@ -1,6 +1,8 @@
 //! Decides what is answered about how far the projection of a run has come (runtime-core §11).
 
-use oa_contract::{Answer, Ask, Caller, Handle, Stop, matrix::ProjectorsCheckpoint, wire::projectors::CheckpointReply};
+use oa_contract::{
+    Answer, Ask, Caller, Handle, Stop, matrix::ProjectorsCheckpoint, wire::projectors::CheckpointReply,
+};
 use oa_store::Tx;
 use uuid::Uuid;
 

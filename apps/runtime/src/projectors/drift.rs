@@ -62,7 +62,10 @@ fn subject(topic: &str) -> Option<Subject> {
         // Matched exactly: only the written form of the id is the topic.
         return id.parse().ok().filter(|run_id: &Uuid| run_id.to_string() == id).map(Subject::Run);
     }
-    topic.strip_prefix("worker:").and_then(|rest| rest.strip_suffix(":lifecycle")).map(|id| Subject::Worker(id.to_owned()))
+    topic
+        .strip_prefix("worker:")
+        .and_then(|rest| rest.strip_suffix(":lifecycle"))
+        .map(|id| Subject::Worker(id.to_owned()))
 }
 
 /// Compares, notes what it finds, and gives the report that stands then.
@@ -85,7 +88,12 @@ async fn examine(tx: &mut Tx, look: &Look) -> Result<Option<DriftRow>, Stop> {
 /// The same drift seen again keeps the moment of its first sight.
 fn keep_first_sight(known: Option<DriftRow>, drift: Drift) -> Drift {
     match known {
-        Some(row) if row.status == DriftStatus::Open && (Drift { detected_at: drift.detected_at, ..row.drift.clone() }) == drift => row.drift,
+        Some(row)
+            if row.status == DriftStatus::Open
+                && (Drift { detected_at: drift.detected_at, ..row.drift.clone() }) == drift =>
+        {
+            row.drift
+        }
         _ => drift,
     }
 }
@@ -138,7 +146,9 @@ mod tests {
     fn topics_are_matched_exactly() {
         assert!(matches!(subject("run:019503c1-8a6e-7f10-9c55-2b7f0c1d4e90:events"), Some(Subject::Run(_))));
         assert!(subject("run:019503C1-8A6E-7F10-9C55-2B7F0C1D4E90:events").is_none());
-        assert!(matches!(subject("worker:desktop:w1:lifecycle"), Some(Subject::Worker(id)) if id == "desktop:w1"));
+        assert!(
+            matches!(subject("worker:desktop:w1:lifecycle"), Some(Subject::Worker(id)) if id == "desktop:w1")
+        );
         assert!(subject("fleet:user:1:workers").is_none());
     }
 }

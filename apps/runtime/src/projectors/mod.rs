@@ -26,7 +26,12 @@ pub fn summary(run_id: Uuid, projected: &Projected) -> RunSummary {
         status: projected.status.clone(),
         last_seq: projected.seq,
         event_count: projected.count,
-        projection_hash: projection::projection_hash(run_id, &projected.status, projected.seq, projected.count),
+        projection_hash: projection::projection_hash(
+            run_id,
+            &projected.status,
+            projected.seq,
+            projected.count,
+        ),
         updated_at: projected.at,
     }
 }
@@ -43,7 +48,13 @@ pub fn checkpoint(run_id: Uuid, projected: &Projected) -> Checkpoint {
 
 /// The projection as the log itself says it must be.
 pub async fn recomputed(tx: &mut Tx, head: &Head) -> Result<Projected, Stop> {
-    let mut out = Projected { seq: 0, count: 0, status: projection::RUN_BEGINS.to_owned(), event_type: String::new(), at: head.projected.at };
+    let mut out = Projected {
+        seq: 0,
+        count: 0,
+        status: projection::RUN_BEGINS.to_owned(),
+        event_type: String::new(),
+        at: head.projected.at,
+    };
     table::visit(tx, head, |event| {
         let payload: Value = match event.event_type == "run.finished" {
             true => serde_json::from_str(event.payload.get()).unwrap_or(Value::Null),

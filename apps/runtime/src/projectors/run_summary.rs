@@ -1,6 +1,8 @@
 //! Decides what is answered as a run in one line (runtime-core §11).
 
-use oa_contract::{Answer, Ask, Caller, Handle, Stop, matrix::ProjectorsRunSummary, wire::projectors::RunSummaryReply};
+use oa_contract::{
+    Answer, Ask, Caller, Handle, Stop, matrix::ProjectorsRunSummary, wire::projectors::RunSummaryReply,
+};
 use oa_store::Tx;
 use uuid::Uuid;
 

@@ -51,7 +51,14 @@ impl Handle<RunsAppend> for Runtime {
         let expected_previous_seq = ask.body.expected_previous_seq;
         let entry = admit(ask.body)?;
         let caller = ask.caller.clone();
-        let append = Append { run_id, caller: ask.caller, entry, expected_previous_seq, event_limit: self.config.run_event_limit, now: self.now() };
+        let append = Append {
+            run_id,
+            caller: ask.caller,
+            entry,
+            expected_previous_seq,
+            event_limit: self.config.run_event_limit,
+            now: self.now(),
+        };
         let logged = self.store.write("runs.append", key(run_id), append, append_event).await?;
         if logged.replayed {
             self.hub.counters.duplicate();
@@ -89,14 +96,24 @@ async fn append_event(tx: &mut Tx, ask: &Append) -> Result<Done, Stop> {
 }
 
 /// Whether the event fits the run's state, the run is where the caller believes it to be, and has room.
-fn decide(head: &Head, entry: &Entry, expected_previous_seq: Option<u64>, event_limit: u64) -> Result<(), Refusal> {
+fn decide(
+    head: &Head,
+    entry: &Entry,
+    expected_previous_seq: Option<u64>,
+    event_limit: u64,
+) -> Result<(), Refusal> {
     log::next_status(head.status, entry)?;
     if let Some(expected) = expected_previous_seq.filter(|expected| *expected != head.latest_seq) {
-        let message = format!("expected_previous_seq {expected} does not match actual previous seq {}", head.latest_seq);
+        let message = format!(
+            "expected_previous_seq {expected} does not match actual previous seq {}",
+            head.latest_seq
+        );
         return Err(Refusal::conflict(message));
     }
     match head.latest_seq >= event_limit {
-        true => Err(Refusal::invalid(format!("the run holds {event_limit} events, which is the most; begin another run"))),
+        true => Err(Refusal::invalid(format!(
+            "the run holds {event_limit} events, which is the most; begin another run"
+        ))),
         false => Ok(()),
     }
 }
@@ -106,11 +123,15 @@ fn decide(head: &Head, entry: &Entry, expected_previous_seq: Option<u64>, event_
 fn admit(event: AppendEvent) -> Result<Entry, Refusal> {
     let event_type = event.event_type.trim();
     match event_type {
-        "payment" => return Err(Refusal::invalid("payment events must be emitted via treasury settlement endpoints")),
+        "payment" => {
+            return Err(Refusal::invalid("payment events must be emitted via treasury settlement endpoints"));
+        }
         "" => return Err(Refusal::invalid("event_type cannot be empty")),
         "fraud" => return Err(Refusal::invalid("fraud events are recorded by the service itself")),
         long if long.len() > 255 => return Err(Refusal::invalid("event_type is longer than 255 bytes")),
-        control if control.contains(char::is_control) => return Err(Refusal::invalid("event_type contains a control character")),
+        control if control.contains(char::is_control) => {
+            return Err(Refusal::invalid("event_type contains a control character"));
+        }
         _ => {}
     }
     let payload = bounded_json("payload", event.payload.as_deref())?;
@@ -121,7 +142,12 @@ fn admit(event: AppendEvent) -> Result<Entry, Refusal> {
     if key.is_some_and(|key| key.len() > 255) {
         return Err(Refusal::invalid("idempotency_key is longer than 255 bytes"));
     }
-    Ok(Entry { event_type: event_type.to_owned(), payload, idempotency_key: key.map(str::to_owned), actor: Actor::Caller })
+    Ok(Entry {
+        event_type: event_type.to_owned(),
+        payload,
+        idempotency_key: key.map(str::to_owned),
+        actor: Actor::Caller,
+    })
 }
 
 fn admit_known(event_type: &str, payload: &RawValue) -> Result<(), Refusal> {
@@ -129,7 +155,9 @@ fn admit_known(event_type: &str, payload: &RawValue) -> Result<(), Refusal> {
     if event_type == "receipt" {
         let claimed = payload["receipt_type"].as_str().unwrap_or_default();
         return match SERVICE_RECEIPTS.contains(&claimed) {
-            true => Err(Refusal::invalid(format!("receipts of type {claimed} are issued by the service itself"))),
+            true => {
+                Err(Refusal::invalid(format!("receipts of type {claimed} are issued by the service itself")))
+            }
             false => Ok(()),
         };
     }
@@ -159,8 +187,12 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_service_is_refused_with_the_specified_sentence() {
-        let message = |event_type: &str, payload: &str| admit(event(event_type, payload)).expect_err("refused").message;
-        assert_eq!(message(" payment", "{}"), "payment events must be emitted via treasury settlement endpoints");
+        let message =
+            |event_type: &str, payload: &str| admit(event(event_type, payload)).expect_err("refused").message;
+        assert_eq!(
+            message(" payment", "{}"),
+            "payment events must be emitted via treasury settlement endpoints"
+        );
         assert_eq!(message("  ", "{}"), "event_type cannot be empty");
         assert!(message("fraud", "{}").contains("service"));
         assert!(message("receipt", r#"{"receipt_type":"PaymentReleased"}"#).contains("PaymentReleased"));

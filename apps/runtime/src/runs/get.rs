@@ -33,7 +33,9 @@ pub async fn read(tx: &mut Tx, look: &Look) -> Result<Run, Stop> {
     let limit = look.window.limit.unwrap_or(u64::MAX);
     let wanted = limit.min(head.latest_seq.saturating_sub(after));
     if wanted > WHOLE_RUN_EVENTS {
-        let message = format!("{wanted} events are too many for one answer: ask for at most {WHOLE_RUN_EVENTS} with ?after=SEQ&limit=N, or follow the run's stream");
+        let message = format!(
+            "{wanted} events are too many for one answer: ask for at most {WHOLE_RUN_EVENTS} with ?after=SEQ&limit=N, or follow the run's stream"
+        );
         return Err(Refusal::invalid(message).into());
     }
     let events = table::events_after(tx, &head, after, wanted).await?;

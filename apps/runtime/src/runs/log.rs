@@ -45,7 +45,13 @@ pub fn blank_head(run_id: Uuid, owner_key: Option<String>, now: Timestamp) -> He
         last_position: 0,
         chain: ChainHash::genesis(run_id),
         updated_at: now,
-        projected: Projected { seq: 0, count: 0, status: projection::RUN_BEGINS.to_owned(), event_type: String::new(), at: now },
+        projected: Projected {
+            seq: 0,
+            count: 0,
+            status: projection::RUN_BEGINS.to_owned(),
+            event_type: String::new(),
+            at: now,
+        },
     }
 }
 
@@ -70,20 +76,37 @@ pub async fn extend(tx: &mut Tx, head: Head, entry: &Entry, now: Timestamp) -> R
     let at = now.max(head.updated_at);
     let key = entry.idempotency_key.as_deref();
     let hash = chain::link(&head.chain, seq, &entry.event_type, entry.payload.get(), key, at, entry.actor);
-    let event = NewEvent { seq, event_type: &entry.event_type, payload: &entry.payload, idempotency_key: key, recorded_at: at, actor: entry.actor, hash };
+    let event = NewEvent {
+        seq,
+        event_type: &entry.event_type,
+        payload: &entry.payload,
+        idempotency_key: key,
+        recorded_at: at,
+        actor: entry.actor,
+        hash,
+    };
     let position = table::insert_event(tx, head.run_id, event, head.last_position).await?;
     if let Some(key) = key {
         let row = KeyRow { fingerprint: fingerprint(entry)?, seq, position };
         table::insert_key(tx, head.run_id, entry.actor, key, &row).await?;
     }
     let projected = project(head.projected, seq, entry, at);
-    Ok(Head { status, latest_seq: seq, last_position: position, chain: hash, updated_at: at, projected, ..head })
+    Ok(Head {
+        status,
+        latest_seq: seq,
+        last_position: position,
+        chain: hash,
+        updated_at: at,
+        projected,
+        ..head
+    })
 }
 
 /// Appends one event of the service to a run, or finds that it is there already. For the lanes that record what
 /// they did in a run: the transaction is theirs.
 pub async fn record(tx: &mut Tx, run_id: Uuid, entry: &Entry, now: Timestamp) -> Result<Logged, Stop> {
-    let head = table::head(tx, run_id).await?.ok_or_else(|| Refusal::not_found(format!("no run {run_id}")))?;
+    let head =
+        table::head(tx, run_id).await?.ok_or_else(|| Refusal::not_found(format!("no run {run_id}")))?;
     append(tx, head, entry, now).await
 }
 
@@ -129,7 +152,8 @@ fn project(before: Projected, seq: u64, entry: &Entry, at: Timestamp) -> Project
 
 /// What two events under one key are compared by: `canon([event_type, payload])`.
 fn fingerprint(entry: &Entry) -> Result<Vec<u8>, Stop> {
-    let payload: Value = serde_json::from_str(entry.payload.get()).map_err(|error| oa_contract::Fault::new("reading a normalised payload", error))?;
+    let payload: Value = serde_json::from_str(entry.payload.get())
+        .map_err(|error| oa_contract::Fault::new("reading a normalised payload", error))?;
     let content = Value::Array(vec![Value::String(entry.event_type.clone()), payload]);
     let mut hash = Sha256::new();
     oa_contract::canonical::write_canon(&content, &mut hash);

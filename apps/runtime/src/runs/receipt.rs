@@ -31,9 +31,12 @@ enum Found {
 impl Handle<RunsReceipt> for Runtime {
     async fn handle(&self, ask: Ask<RunsReceipt>) -> Result<Answer<Cacheable<Receipt>>, Stop> {
         let known_tag = ask.meta.header("if-none-match").map(str::to_owned);
-        let look = Look { run_id: ask.path.run_id, caller: ask.caller, known_tag, tag_suffix: self.tag_suffix() };
+        let look =
+            Look { run_id: ask.path.run_id, caller: ask.caller, known_tag, tag_suffix: self.tag_suffix() };
         match self.store.read("runs.receipt", look, build).await? {
-            Found::Unchanged { tag } => Ok(Answer::new(Cacheable::Unchanged).with_status(304).with_header("etag", tag)),
+            Found::Unchanged { tag } => {
+                Ok(Answer::new(Cacheable::Unchanged).with_status(304).with_header("etag", tag))
+            }
             Found::Built { tag, receipt } => {
                 let receipt = receipt.finish(self.signer.as_ref())?;
                 // A receipt that would not be believed is not given out; the sentence is the specified one.
@@ -47,14 +50,19 @@ impl Handle<RunsReceipt> for Runtime {
 impl Runtime {
     /// Another key signs another receipt.
     fn tag_suffix(&self) -> String {
-        self.signer.as_ref().map_or_else(|| "unsigned".to_owned(), |signer| signer.public_key_hex().chars().take(16).collect())
+        self.signer.as_ref().map_or_else(
+            || "unsigned".to_owned(),
+            |signer| signer.public_key_hex().chars().take(16).collect(),
+        )
     }
 }
 
 async fn build(tx: &mut Tx, look: &Look) -> Result<Found, Stop> {
     let head = visible_head(tx, look.run_id, &look.caller).await?;
     let tag = format!("\"{}-{}\"", head.chain, look.tag_suffix);
-    if look.known_tag.as_deref().is_some_and(|known| known == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)) {
+    if look.known_tag.as_deref().is_some_and(|known| {
+        known == "*" || known.split(',').any(|one| one.trim().trim_start_matches("W/") == tag)
+    }) {
         return Ok(Found::Unchanged { tag });
     }
     let run = row(tx, look.run_id).await?;

@@ -4,11 +4,8 @@
 use bytes::Bytes;
 use futures_util::stream;
 use oa_contract::{
-    Answer, Ask, Caller, Fault, Handle, Stop, Streamed,
-    matrix::RunsReplay,
-    operation::Ndjson,
-    replay::ReplayWriter,
-    wire::runs::RunEvent,
+    Answer, Ask, Caller, Fault, Handle, Stop, Streamed, matrix::RunsReplay, operation::Ndjson,
+    replay::ReplayWriter, wire::runs::RunEvent,
 };
 use oa_store::{
     Store, Tx,
@@ -63,7 +60,8 @@ async fn tell(telling: Option<Telling>) -> Result<Option<(Bytes, Option<Telling>
 
 async fn page(telling: &Telling) -> Result<Vec<RunEvent>, Fault> {
     let ask = (telling.head.clone(), telling.after);
-    let read = async |tx: &mut Tx, (head, after): &(Head, u64)| table::events_after(tx, head, *after, PAGE).await;
+    let read =
+        async |tx: &mut Tx, (head, after): &(Head, u64)| table::events_after(tx, head, *after, PAGE).await;
     telling.store.read("runs.replay", ask, read).await.map_err(|stop| match stop {
         Stop::Fault(fault) => fault,
         Stop::Refusal(refusal) => Fault::msg(refusal.to_string()),

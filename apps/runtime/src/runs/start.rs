@@ -39,9 +39,21 @@ impl Handle<RunsStart> for Runtime {
         let now = self.now();
         let metadata = bounded_json("metadata", ask.body.metadata.as_deref())?;
         let owner_key = ask.caller.owner().as_ref().map(Owner::to_string);
-        let key = idempotency_key(ask.body.idempotency_key.as_deref(), owner_key.as_deref(), ask.body.worker_id.as_deref(), &metadata)?;
-        let run = RunRow { run_id: self.ids.uuid_v7(now), owner_key, worker_id: ask.body.worker_id, metadata, created_at: now };
-        let keys: Vec<Key> = key.iter().map(|key| Key::text("runs.start", format!("{}/{}", key.scope, key.key))).collect();
+        let key = idempotency_key(
+            ask.body.idempotency_key.as_deref(),
+            owner_key.as_deref(),
+            ask.body.worker_id.as_deref(),
+            &metadata,
+        )?;
+        let run = RunRow {
+            run_id: self.ids.uuid_v7(now),
+            owner_key,
+            worker_id: ask.body.worker_id,
+            metadata,
+            created_at: now,
+        };
+        let keys: Vec<Key> =
+            key.iter().map(|key| Key::text("runs.start", format!("{}/{}", key.scope, key.key))).collect();
         let (run, replayed) = self.store.write("runs.start", keys, Start { run, key, now }, begin).await?;
         let answer = Answer::new(RunReply { run });
         Ok(if replayed { answer.with_status(200) } else { answer })
@@ -53,7 +65,9 @@ async fn begin(tx: &mut Tx, start: &Start) -> Result<(Run, bool), Stop> {
     if let Some(known) = &start.key {
         match idempotency::find(tx, &known.scope, &known.key, &known.fingerprint).await? {
             Known::Fresh => {}
-            Known::Mismatch => return Err(Refusal::conflict("idempotency_key already used for another run").into()),
+            Known::Mismatch => {
+                return Err(Refusal::conflict("idempotency_key already used for another run").into());
+            }
             Known::Replay { reply, .. } => return Ok((as_it_began(tx, &reply).await?, true)),
         }
     }
@@ -71,7 +85,8 @@ async fn begin(tx: &mut Tx, start: &Start) -> Result<(Run, bool), Stop> {
 
 /// The run as it was answered the first time, whatever has happened to it since.
 async fn as_it_began(tx: &mut Tx, run_id: &str) -> Result<Run, Stop> {
-    let lost = || oa_contract::Fault::msg(format!("the run {run_id} of a kept key is lost; run `oa verify-store`"));
+    let lost =
+        || oa_contract::Fault::msg(format!("the run {run_id} of a kept key is lost; run `oa verify-store`"));
     let run_id: Uuid = run_id.parse().map_err(|_| lost())?;
     let head = table::head(tx, run_id).await?.ok_or_else(lost)?;
     let row = table::get(tx, run_id).await?.ok_or_else(lost)?;
@@ -89,12 +104,18 @@ fn first_event() -> Result<Entry, Stop> {
     Ok(Entry { event_type: "run.started".into(), payload, idempotency_key: None, actor: Actor::Service })
 }
 
-fn idempotency_key(key: Option<&str>, owner: Option<&str>, worker_id: Option<&str>, metadata: &RawValue) -> Result<Option<IdempotencyKey>, Stop> {
+fn idempotency_key(
+    key: Option<&str>,
+    owner: Option<&str>,
+    worker_id: Option<&str>,
+    metadata: &RawValue,
+) -> Result<Option<IdempotencyKey>, Stop> {
     let Some(key) = key.map(str::trim).filter(|key| !key.is_empty()) else { return Ok(None) };
     if key.len() > 255 {
         return Err(Refusal::invalid("idempotency_key is longer than 255 bytes").into());
     }
-    let metadata: Value = serde_json::from_str(metadata.get()).map_err(|error| oa_contract::Fault::new("reading normalised metadata", error))?;
+    let metadata: Value = serde_json::from_str(metadata.get())
+        .map_err(|error| oa_contract::Fault::new("reading normalised metadata", error))?;
     let mut hash = Sha256::new();
     oa_contract::canonical::write_canon(&json!([worker_id, metadata]), &mut hash);
     let scope = format!("runs.start:{}", owner.unwrap_or("*"));

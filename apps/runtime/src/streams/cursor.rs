@@ -15,13 +15,24 @@ pub struct Window {
 pub fn resume(after: u64, window: Window) -> Result<(), Refusal> {
     let floor = window.oldest_seq.saturating_sub(1);
     if after < floor {
-        let message = format!("events up to {floor} are no longer kept: take a fresh snapshot and follow from {floor}");
-        return Err(Refusal { resume_after: Some(floor), reason_code: Some("retention_floor_breach"), ..Refusal::new(Code::StaleCursor, message) });
+        let message =
+            format!("events up to {floor} are no longer kept: take a fresh snapshot and follow from {floor}");
+        return Err(Refusal {
+            resume_after: Some(floor),
+            reason_code: Some("retention_floor_breach"),
+            ..Refusal::new(Code::StaleCursor, message)
+        });
     }
     if after > window.head_seq {
         let head = window.head_seq;
-        let message = format!("position {after} lies beyond the head {head}: the store is older than the reader; take a fresh snapshot and follow from {head}");
-        return Err(Refusal { resume_after: Some(head), reason_code: Some("cursor_beyond_head"), ..Refusal::new(Code::StaleCursor, message) });
+        let message = format!(
+            "position {after} lies beyond the head {head}: the store is older than the reader; take a fresh snapshot and follow from {head}"
+        );
+        return Err(Refusal {
+            resume_after: Some(head),
+            reason_code: Some("cursor_beyond_head"),
+            ..Refusal::new(Code::StaleCursor, message)
+        });
     }
     Ok(())
 }

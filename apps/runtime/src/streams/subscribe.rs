@@ -10,10 +10,8 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use oa_contract::{
-    Answer, Ask, Caller, Fault, Handle, Owner, Refusal, Stop, Streamed, Timestamp,
-    matrix::StreamsSubscribe,
-    operation::EventStream,
-    projection,
+    Answer, Ask, Caller, Fault, Handle, Owner, Refusal, Stop, Streamed, Timestamp, matrix::StreamsSubscribe,
+    operation::EventStream, projection,
 };
 use oa_store::{
     Store, Tx,
@@ -24,7 +22,11 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::cursor::{Window, resume};
-use crate::{Runtime, hub::{self, Follower}, runs};
+use crate::{
+    Runtime,
+    hub::{self, Follower},
+    runs,
+};
 
 /// Events in one read: a page of the largest payloads still fits into memory many times.
 const PAGE: u64 = 64;
@@ -76,7 +78,16 @@ impl Handle<StreamsSubscribe> for Runtime {
             return Err(refusal.into());
         }
         let until = ask.query.until_head.unwrap_or(false).then_some(window.head_seq);
-        let following = Following { store: self.store.clone(), draining: self.draining.clone(), stream_id, source, follower, after, until, greeted: false };
+        let following = Following {
+            store: self.store.clone(),
+            draining: self.draining.clone(),
+            stream_id,
+            source,
+            follower,
+            after,
+            until,
+            greeted: false,
+        };
         let answer = Answer::new(Streamed::new(stream::try_unfold(following, next)));
         Ok(answer.with_header("cache-control", "no-store").with_header("x-accel-buffering", "no"))
     }
@@ -105,7 +116,9 @@ fn source(stream_id: &str) -> Option<Source> {
 /// `Last-Event-ID` wins over `after`: a browser sends it by itself when it reconnects.
 fn position(last_event_id: Option<&str>, after: Option<u64>) -> Result<u64, Refusal> {
     match last_event_id.map(str::trim).filter(|id| !id.is_empty()) {
-        Some(id) => id.parse().map_err(|_| Refusal::invalid(format!("Last-Event-ID {id:?} is not a sequence number of this stream"))),
+        Some(id) => id.parse().map_err(|_| {
+            Refusal::invalid(format!("Last-Event-ID {id:?} is not a sequence number of this stream"))
+        }),
         None => Ok(after.unwrap_or(0)),
     }
 }
@@ -126,7 +139,8 @@ async fn window(tx: &mut Tx, (stream_id, source, caller): &(String, Source, Call
         Source::Topic if caller.owner().is_some() => return Err(unknown(stream_id).into()),
         Source::Topic => {}
     }
-    let head = streams::head(tx, stream_id).await?.unwrap_or(streams::StreamHead { head_seq: 0, oldest_seq: 1 });
+    let head =
+        streams::head(tx, stream_id).await?.unwrap_or(streams::StreamHead { head_seq: 0, oldest_seq: 1 });
     Ok(Window { oldest_seq: head.oldest_seq, head_seq: head.head_seq })
 }
 
@@ -177,7 +191,10 @@ async fn read(following: &Following) -> Result<Vec<Message>, Fault> {
     })
 }
 
-async fn page(tx: &mut Tx, (stream_id, source, after, limit): &(String, Source, u64, u64)) -> Result<Vec<Message>, Stop> {
+async fn page(
+    tx: &mut Tx,
+    (stream_id, source, after, limit): &(String, Source, u64, u64),
+) -> Result<Vec<Message>, Stop> {
     if let Source::Run(run_id) = source {
         let Some(head) = run_table::head(tx, *run_id).await? else { return Ok(Vec::new()) };
         let events = run_table::events_after(tx, &head, *after, *limit).await?;
@@ -197,7 +214,13 @@ async fn page(tx: &mut Tx, (stream_id, source, after, limit): &(String, Source, 
         return Err(Fault::msg(format!("a reader of {stream_id} fell behind what is kept")).into());
     }
     let events = streams::after(tx, stream_id, *after, *limit).await?;
-    let message = |event: streams::StreamEvent| Message { seq: event.seq, topic: event.topic, kind: event.kind, published_at: event.published_at, payload: event.payload };
+    let message = |event: streams::StreamEvent| Message {
+        seq: event.seq,
+        topic: event.topic,
+        kind: event.kind,
+        published_at: event.published_at,
+        payload: event.payload,
+    };
     Ok(events.into_iter().map(message).collect())
 }
 
@@ -212,7 +235,8 @@ fn chunk(messages: &[Message]) -> Result<Bytes, Fault> {
             published_at: message.published_at.offset(),
             payload: &message.payload,
         };
-        let data = serde_json::to_string(&envelope).map_err(|error| Fault::new("writing a stream message", error))?;
+        let data = serde_json::to_string(&envelope)
+            .map_err(|error| Fault::new("writing a stream message", error))?;
         let kind = message.kind.replace(['\r', '\n'], " ");
         let _ = write!(out, "id: {}\nevent: {kind}\ndata: {data}\n\n", message.seq);
     }
@@ -234,7 +258,10 @@ mod tests {
         assert!(matches!(source(run), Some(Source::Run(_))));
         assert_eq!(source("runtime.worker.desktop:w1.lifecycle"), Some(Source::Worker("desktop:w1".into())));
         assert_eq!(source("runtime.fleet.user.7.workers"), Some(Source::Fleet(Owner::User(7))));
-        assert_eq!(source("runtime.fleet.guest.a.b.workers"), Some(Source::Fleet(Owner::Guest("a.b".into()))));
+        assert_eq!(
+            source("runtime.fleet.guest.a.b.workers"),
+            Some(Source::Fleet(Owner::Guest("a.b".into())))
+        );
         assert_eq!(source("runtime.topic.fraud.incidents"), Some(Source::Topic));
         for strange in ["", "runtime.", "runtime.run.x.events", "runtime.fleet.user.x.workers", "run.1"] {
             assert_eq!(source(strange), None, "{strange}");
@@ -251,7 +278,13 @@ mod tests {
     #[test]
     fn a_kind_cannot_break_out_of_its_line() {
         let payload = RawValue::from_string(r#"{"a":"x\ny"}"#.into()).expect("json");
-        let message = Message { seq: 1, topic: "t".into(), kind: "a\nid: 9".into(), published_at: Timestamp::EPOCH, payload };
+        let message = Message {
+            seq: 1,
+            topic: "t".into(),
+            kind: "a\nid: 9".into(),
+            published_at: Timestamp::EPOCH,
+            payload,
+        };
         let text = String::from_utf8(chunk(&[message]).expect("chunk").to_vec()).expect("text");
         assert_eq!(text.lines().filter(|line| line.starts_with("id:")).count(), 1);
         assert!(text.ends_with("\n\n"));

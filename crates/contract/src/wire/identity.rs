@@ -304,7 +304,9 @@ mod tests {
 
     #[test]
     fn a_secret_is_sent_but_never_printed() {
-        let body: VerifyCode = serde_json::from_str(r#"{"code":"654321","challenge_id":"challenge_x","deviceId":"a"}"#).expect("a body");
+        let body: VerifyCode =
+            serde_json::from_str(r#"{"code":"654321","challenge_id":"challenge_x","deviceId":"a"}"#)
+                .expect("a body");
         let printed = format!("{body:?}");
         assert!(!printed.contains("654321") && !printed.contains("challenge_x"), "{printed}");
         assert_eq!(serde_json::to_value(&body).expect("json")["code"], "654321");

@@ -17,8 +17,10 @@ impl PathParams for RunPath {
 
     fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
         let text = first(segments);
-        let run_id = Uuid::parse_str(text)
-            .map_err(|error| Refusal::invalid(format!("Invalid URL: cannot parse `run_id` with value `{text}`: {error}")).with_status(400))?;
+        let run_id = Uuid::parse_str(text).map_err(|error| {
+            Refusal::invalid(format!("Invalid URL: cannot parse `run_id` with value `{text}`: {error}"))
+                .with_status(400)
+        })?;
         Ok(RunPath { run_id })
     }
 

@@ -9,8 +9,8 @@ use super::{null, paths::WorkerPath};
 use crate::{
     instant::Timestamp,
     matrix::{
-        PublicWorkersGet, PublicWorkersHeartbeat, PublicWorkersList, PublicWorkersRegister, PublicWorkersStatus, WorkersGet,
-        WorkersHeartbeat, WorkersList, WorkersRegister, WorkersStatus,
+        PublicWorkersGet, PublicWorkersHeartbeat, PublicWorkersList, PublicWorkersRegister,
+        PublicWorkersStatus, WorkersGet, WorkersHeartbeat, WorkersList, WorkersRegister, WorkersStatus,
     },
     operation::{Body, Call, Nothing, Proxied, Query},
     refusal::Refusal,
@@ -28,7 +28,8 @@ pub enum WorkerStatus {
 }
 
 impl WorkerStatus {
-    pub const ALL: [WorkerStatus; 5] = [Self::Starting, Self::Running, Self::Stopping, Self::Stopped, Self::Failed];
+    pub const ALL: [WorkerStatus; 5] =
+        [Self::Starting, Self::Running, Self::Stopping, Self::Stopped, Self::Failed];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -279,7 +280,12 @@ impl Proxied for PublicWorkersList {
     const MEMBER: &'static str = "workers";
     const ABSENT: &'static str = "[]";
 
-    fn translate(_: Nothing, _: Nothing, _: Nothing, owner_user_id: u64) -> Result<Call<WorkersList>, Refusal> {
+    fn translate(
+        _: Nothing,
+        _: Nothing,
+        _: Nothing,
+        owner_user_id: u64,
+    ) -> Result<Call<WorkersList>, Refusal> {
         let query = ListWorkers { owner_user_id: Some(owner_user_id), ..ListWorkers::default() };
         Ok(Call { path: Nothing {}, query, body: Nothing {} })
     }
@@ -290,7 +296,12 @@ impl Proxied for PublicWorkersRegister {
     const MEMBER: &'static str = "worker";
     const ABSENT: &'static str = "null";
 
-    fn translate(_: Nothing, _: Nothing, body: PublicRegisterWorker, owner_user_id: u64) -> Result<Call<WorkersRegister>, Refusal> {
+    fn translate(
+        _: Nothing,
+        _: Nothing,
+        body: PublicRegisterWorker,
+        owner_user_id: u64,
+    ) -> Result<Call<WorkersRegister>, Refusal> {
         let worker_id = optional_text("worker_id", body.worker_id, 160)?;
         if let Some(id) = &worker_id {
             plain_worker_id(id)?;
@@ -313,7 +324,12 @@ impl Proxied for PublicWorkersGet {
     const MEMBER: &'static str = "worker";
     const ABSENT: &'static str = "null";
 
-    fn translate(path: WorkerPath, _: Nothing, _: Nothing, owner_user_id: u64) -> Result<Call<WorkersGet>, Refusal> {
+    fn translate(
+        path: WorkerPath,
+        _: Nothing,
+        _: Nothing,
+        owner_user_id: u64,
+    ) -> Result<Call<WorkersGet>, Refusal> {
         let query = NameOwner { owner_user_id: Some(owner_user_id), owner_guest_scope: None };
         Ok(Call { path: public_worker_path(path)?, query, body: Nothing {} })
     }
@@ -324,10 +340,16 @@ impl Proxied for PublicWorkersHeartbeat {
     const MEMBER: &'static str = "worker";
     const ABSENT: &'static str = "null";
 
-    fn translate(path: WorkerPath, _: Nothing, body: PublicHeartbeatWorker, owner_user_id: u64) -> Result<Call<WorkersHeartbeat>, Refusal> {
+    fn translate(
+        path: WorkerPath,
+        _: Nothing,
+        body: PublicHeartbeatWorker,
+        owner_user_id: u64,
+    ) -> Result<Call<WorkersHeartbeat>, Refusal> {
         let path = public_worker_path(path)?;
         let metadata_patch = Some(object_or_array("metadataPatch", body.metadata_patch)?);
-        let body = HeartbeatWorker { owner_user_id: Some(owner_user_id), owner_guest_scope: None, metadata_patch };
+        let body =
+            HeartbeatWorker { owner_user_id: Some(owner_user_id), owner_guest_scope: None, metadata_patch };
         Ok(Call { path, query: Nothing {}, body })
     }
 }
@@ -337,12 +359,23 @@ impl Proxied for PublicWorkersStatus {
     const MEMBER: &'static str = "worker";
     const ABSENT: &'static str = "null";
 
-    fn translate(path: WorkerPath, _: Nothing, body: PublicChangeWorkerStatus, owner_user_id: u64) -> Result<Call<WorkersStatus>, Refusal> {
+    fn translate(
+        path: WorkerPath,
+        _: Nothing,
+        body: PublicChangeWorkerStatus,
+        owner_user_id: u64,
+    ) -> Result<Call<WorkersStatus>, Refusal> {
         let named = body.status.trim().to_lowercase();
-        let status = WorkerStatus::parse(&named)
-            .ok_or_else(|| Refusal::field("status", "status must be one of starting, running, stopping, stopped, failed"))?;
+        let status = WorkerStatus::parse(&named).ok_or_else(|| {
+            Refusal::field("status", "status must be one of starting, running, stopping, stopped, failed")
+        })?;
         let path = public_worker_path(path)?;
-        let body = ChangeWorkerStatus { owner_user_id: Some(owner_user_id), owner_guest_scope: None, status, reason: body.reason };
+        let body = ChangeWorkerStatus {
+            owner_user_id: Some(owner_user_id),
+            owner_guest_scope: None,
+            status,
+            reason: body.reason,
+        };
         Ok(Call { path, query: Nothing {}, body })
     }
 }
@@ -378,11 +411,14 @@ fn public_worker_path(path: WorkerPath) -> Result<WorkerPath, Refusal> {
 }
 
 fn plain_worker_id(id: &str) -> Result<(), Refusal> {
-    let plain = id.len() <= 160 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte));
+    let plain =
+        id.len() <= 160 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte));
     // A segment of dots alone is a step in the path to every URL parser.
     match plain && !matches!(id, "." | "..") {
         true => Ok(()),
-        false => Err(Refusal::field("worker_id", "worker_id may hold at most 160 letters, digits and . _ : @ -")),
+        false => {
+            Err(Refusal::field("worker_id", "worker_id may hold at most 160 letters, digits and . _ : @ -"))
+        }
     }
 }
 
@@ -404,13 +440,19 @@ mod tests {
             let refused = public_worker_path(WorkerPath { worker_id: id.into() }).expect_err(id);
             assert_eq!(refused.field.as_deref(), Some("worker_id"));
         }
-        assert_eq!(public_worker_path(WorkerPath { worker_id: "  ".into() }).expect("blank").worker_id, "worker");
+        assert_eq!(
+            public_worker_path(WorkerPath { worker_id: "  ".into() }).expect("blank").worker_id,
+            "worker"
+        );
     }
 
     #[test]
     fn the_status_is_checked_before_the_worker_id() {
         let body = PublicChangeWorkerStatus { status: "resting".into(), reason: None };
-        let refused = PublicWorkersStatus::translate(WorkerPath { worker_id: "a/b".into() }, Nothing {}, body, 1).err().expect("refused");
+        let refused =
+            PublicWorkersStatus::translate(WorkerPath { worker_id: "a/b".into() }, Nothing {}, body, 1)
+                .err()
+                .expect("refused");
         assert_eq!(refused.field.as_deref(), Some("status"));
     }
 }

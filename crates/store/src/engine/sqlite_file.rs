@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::EngineKind;
 use crate::config::{OpenError, SqliteConfig};
 use crate::migrate::{self, Applied, Migration};
+use crate::verify;
 
 /// `oaSt`: tells our files from other programs' SQLite files.
 const APPLICATION_ID: i64 = 0x6F61_5374;
@@ -205,9 +206,13 @@ fn check_pages(connection: &Connection, config: &SqliteConfig) -> Result<(), Ope
     let said: String = connection
         .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| unreadable(path, &error))?;
-    match said.as_str() {
-        "ok" => Ok(()),
-        finding => {
+    let finding = match said.as_str() {
+        "ok" => verify::broken_seal(connection).map_err(|error| unreadable(path, &error))?,
+        finding => Some(finding.to_owned()),
+    };
+    match finding {
+        None => Ok(()),
+        Some(finding) => {
             Err(OpenError::new(format!("the store {} is damaged: {finding}; {RESTORE}", path.display())))
         }
     }

@@ -180,7 +180,8 @@ impl FromRow for Session {
             issued_at: row.timestamp(9)?,
             access_expires_at: row.timestamp(10)?,
             refresh_expires_at: row.timestamp(11)?,
-            status: known.ok_or_else(|| Fault::msg(format!("a session is kept with the status {status:?}")))?,
+            status: known
+                .ok_or_else(|| Fault::msg(format!("a session is kept with the status {status:?}")))?,
             reauth_required: row.bool(13)?,
             last_refreshed_at: row.opt_timestamp(14)?,
             revoked_at: row.opt_timestamp(15)?,
@@ -351,7 +352,12 @@ pub async fn tokens_of_user(tx: &mut Tx, user_id: &str) -> Result<Vec<PersonalTo
 }
 
 /// Notes that a token was used `now`, unless that was noted after `not_since`.
-pub async fn touch_token(tx: &mut Tx, token_id: &str, now: Timestamp, not_since: Timestamp) -> Result<(), Stop> {
+pub async fn touch_token(
+    tx: &mut Tx,
+    token_id: &str,
+    now: Timestamp,
+    not_since: Timestamp,
+) -> Result<(), Stop> {
     tx.execute(&TOUCH_TOKEN, params![token_id, now, not_since]).await?;
     Ok(())
 }

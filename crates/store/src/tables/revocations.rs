@@ -24,7 +24,13 @@ impl Kind {
 }
 
 /// Says whether it was not revoked before.
-pub async fn revoke(tx: &mut Tx, kind: Kind, subject: &str, reason: Option<&str>, now: Timestamp) -> Result<bool, Stop> {
+pub async fn revoke(
+    tx: &mut Tx,
+    kind: Kind,
+    subject: &str,
+    reason: Option<&str>,
+    now: Timestamp,
+) -> Result<bool, Stop> {
     Ok(tx.execute(&REVOKE, params![kind.name(), subject, reason, now]).await? > 0)
 }
 

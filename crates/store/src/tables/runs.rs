@@ -149,7 +149,12 @@ impl FromRow for RunRow {
 
 impl FromRow for Listed {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
-        Ok(Listed { run: RunRow::from_row(row)?, status: status(row.text(6)?)?, latest_seq: row.uint(7)?, updated_at: row.timestamp(8)? })
+        Ok(Listed {
+            run: RunRow::from_row(row)?,
+            status: status(row.text(6)?)?,
+            latest_seq: row.uint(7)?,
+            updated_at: row.timestamp(8)?,
+        })
     }
 }
 
@@ -210,7 +215,11 @@ impl FromRow for Stored {
 
 /// Writes a new run; its head follows with the first event.
 pub async fn insert(tx: &mut Tx, run: &RunRow) -> Result<(), Stop> {
-    tx.execute(&INSERT, params![&run.run_id, &run.owner_key, &run.worker_id, run.metadata.get(), run.created_at]).await?;
+    tx.execute(
+        &INSERT,
+        params![&run.run_id, &run.owner_key, &run.worker_id, run.metadata.get(), run.created_at],
+    )
+    .await?;
     Ok(())
 }
 
@@ -223,7 +232,13 @@ pub async fn head(tx: &mut Tx, run_id: Uuid) -> Result<Option<Head>, Stop> {
 }
 
 /// Runs with ids below `before`, newest first; all of them, or those of one owner.
-pub async fn list(tx: &mut Tx, owner: Option<&str>, status: Option<RunStatus>, before: Option<Uuid>, limit: u64) -> Result<Vec<Listed>, Stop> {
+pub async fn list(
+    tx: &mut Tx,
+    owner: Option<&str>,
+    status: Option<RunStatus>,
+    before: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<Listed>, Stop> {
     let before = before.unwrap_or(Uuid::max());
     let status = status.map_or("", RunStatus::name);
     let limit = Value::unsigned(limit)?;
@@ -268,7 +283,12 @@ async fn put_head(tx: &mut Tx, statement: &Statement, head: &Head) -> Result<(),
 
 /// Writes an event behind the one at `previous_position` and says where it stands. Whoever follows the run is
 /// woken after the commit.
-pub async fn insert_event(tx: &mut Tx, run_id: Uuid, event: NewEvent<'_>, previous_position: i64) -> Result<i64, Stop> {
+pub async fn insert_event(
+    tx: &mut Tx,
+    run_id: Uuid,
+    event: NewEvent<'_>,
+    previous_position: i64,
+) -> Result<i64, Stop> {
     let (position,) = tx
         .one::<(i64,)>(
             &INSERT_EVENT,
@@ -293,8 +313,15 @@ pub async fn insert_event(tx: &mut Tx, run_id: Uuid, event: NewEvent<'_>, previo
     Ok(position)
 }
 
-pub async fn insert_key(tx: &mut Tx, run_id: Uuid, actor: Actor, key: &str, row: &KeyRow) -> Result<(), Stop> {
-    let params = params![&run_id, actor_number(actor), key, &row.fingerprint, Value::unsigned(row.seq)?, row.position];
+pub async fn insert_key(
+    tx: &mut Tx,
+    run_id: Uuid,
+    actor: Actor,
+    key: &str,
+    row: &KeyRow,
+) -> Result<(), Stop> {
+    let params =
+        params![&run_id, actor_number(actor), key, &row.fingerprint, Value::unsigned(row.seq)?, row.position];
     tx.execute(&INSERT_KEY, params).await?;
     Ok(())
 }
@@ -317,7 +344,8 @@ async fn stored_at(tx: &mut Tx, run_id: Uuid, position: i64) -> Result<Stored, S
 }
 
 fn lost(run_id: Uuid, what: String) -> Stop {
-    Fault::msg(format!("run {run_id}: {what}; stop the service, run `oa verify-store`, and restore a backup")).into()
+    Fault::msg(format!("run {run_id}: {what}; stop the service, run `oa verify-store`, and restore a backup"))
+        .into()
 }
 
 /// Remembers where the events of a block stand that has just become full, following the links back.
@@ -348,7 +376,8 @@ pub async fn events_after(tx: &mut Tx, head: &Head, after: u64, limit: u64) -> R
     let from = after.saturating_sub(1);
     let stored = match tx.engine() {
         EngineKind::Postgres => {
-            let params = params![&head.run_id, Value::unsigned(from)?, Value::unsigned(wanted + after - from)?];
+            let params =
+                params![&head.run_id, Value::unsigned(from)?, Value::unsigned(wanted + after - from)?];
             tx.all::<Stored>(&EVENTS_AFTER, params).await?
         }
         EngineKind::Sqlite => by_position(tx, head, from, after + wanted).await?,
@@ -406,7 +435,10 @@ fn checked(head: &Head, from: u64, after: u64, stored: Vec<Stored>) -> Result<Ve
     let mut out = Vec::with_capacity(stored.len());
     for (seq, stored) in (from + 1..).zip(stored) {
         if stored.event.seq != seq {
-            return Err(lost(head.run_id, format!("event {} stands where event {seq} should", stored.event.seq)));
+            return Err(lost(
+                head.run_id,
+                format!("event {} stands where event {seq} should", stored.event.seq),
+            ));
         }
         if previous.is_some_and(|previous| previous.next(&stored.event) != stored.hash) {
             return Err(lost(head.run_id, format!("event {seq} does not match its hash")));
@@ -438,7 +470,8 @@ fn pack(positions: &[i64]) -> Result<Vec<u8>, Fault> {
     let mut out = Vec::with_capacity(positions.len() * 2);
     let mut last = 0;
     for position in positions {
-        let mut step = u64::try_from(position - last).map_err(|error| Fault::new("packing positions that do not ascend", error))?;
+        let mut step = u64::try_from(position - last)
+            .map_err(|error| Fault::new("packing positions that do not ascend", error))?;
         last = *position;
         while step >= 0x80 {
             out.push((step & 0x7f) as u8 | 0x80);
@@ -456,7 +489,9 @@ fn unpack(bytes: &[u8]) -> Result<Vec<i64>, Fault> {
         step |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or_default();
         shift += 7;
         if byte & 0x80 == 0 {
-            last = last.checked_add_unsigned(step).ok_or_else(|| Fault::msg("a stored block of positions is damaged"))?;
+            last = last
+                .checked_add_unsigned(step)
+                .ok_or_else(|| Fault::msg("a stored block of positions is damaged"))?;
             out.push(last);
             (step, shift) = (0, 0);
         }
@@ -465,7 +500,11 @@ fn unpack(bytes: &[u8]) -> Result<Vec<i64>, Fault> {
 }
 
 /// Shows every event of a run to `look`, in pages, so that a long run needs little memory.
-pub async fn visit(tx: &mut Tx, head: &Head, mut look: impl FnMut(&RunEvent) -> Result<ControlFlow<()>, Stop>) -> Result<(), Stop> {
+pub async fn visit(
+    tx: &mut Tx,
+    head: &Head,
+    mut look: impl FnMut(&RunEvent) -> Result<ControlFlow<()>, Stop>,
+) -> Result<(), Stop> {
     const PAGE: u64 = 512;
     let mut after = 0;
     while after < head.latest_seq {

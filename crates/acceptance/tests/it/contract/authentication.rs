@@ -35,7 +35,8 @@ async fn answers_carry_the_request_id_and_the_trace() {
     let world = World::new().await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     for http in [&world.http, &world.control_http] {
-        let answered = http.send("GET", "/healthz", &[("x-request-id", "mine"), ("traceparent", trace)], None).await;
+        let answered =
+            http.send("GET", "/healthz", &[("x-request-id", "mine"), ("traceparent", trace)], None).await;
         assert_eq!(answered.header("x-request-id"), Some("mine"));
         assert!(answered.header("traceparent").unwrap().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
         assert!(http.get("/healthz").await.header("x-request-id").is_some_and(|id| !id.is_empty()));

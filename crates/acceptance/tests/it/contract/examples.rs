@@ -25,7 +25,11 @@ fn example(document: &Value, operation: &Value) -> Option<Value> {
 
 /// Fills the parameters with things that exist.
 fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
-    let path = row.path.replace(":run_id", run_id).replace(":worker_id", worker_id).replace(":stream", &format!("runtime.run.{run_id}.events"));
+    let path = row
+        .path
+        .replace(":run_id", run_id)
+        .replace(":worker_id", worker_id)
+        .replace(":stream", &format!("runtime.run.{run_id}.events"));
     let path = path.replace(":token_id", "pat_unknown");
     match row.name {
         "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),
@@ -59,18 +63,30 @@ async fn every_example_runs_and_every_reply_has_its_documented_shape() {
 
 async fn check(http: &Http, row: &Row, document: &Value, operation: &Value, path: &str, body: Option<Value>) {
     let headers: &[(&str, &str)] = if body.is_some() { &[("content-type", "application/json")] } else { &[] };
-    let answered = http.send(row.method.name(), path, headers, body.map(|body| body.to_string().into_bytes())).await;
+    let answered =
+        http.send(row.method.name(), path, headers, body.map(|body| body.to_string().into_bytes())).await;
     let response = &operation["responses"][answered.status.to_string()];
-    assert!(response.is_object(), "{} answers {} which is not documented: {}", row.name, answered.status, answered.text());
+    assert!(
+        response.is_object(),
+        "{} answers {} which is not documented: {}",
+        row.name,
+        answered.status,
+        answered.text()
+    );
     assert!(answered.status < 500, "{}: {}", row.name, answered.text());
     let media = answered.header("content-type").unwrap_or_default().to_owned();
-    let content = response["content"].as_object().unwrap_or_else(|| panic!("{} {} documents no content", row.name, answered.status));
+    let content = response["content"]
+        .as_object()
+        .unwrap_or_else(|| panic!("{} {} documents no content", row.name, answered.status));
     assert!(content.contains_key(&media), "{} answers {media}, documented is {:?}", row.name, content.keys());
     let mut schema = content[&media]["schema"].clone();
     if media.contains("json") && schema.is_object() {
         schema["components"] = document["components"].clone();
         let validator = jsonschema::validator_for(&schema).expect("a schema");
-        let errors: Vec<String> = validator.iter_errors(&answered.json()).map(|error| format!("{error} at {}", error.instance_path())).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(&answered.json())
+            .map(|error| format!("{error} at {}", error.instance_path()))
+            .collect();
         assert!(errors.is_empty(), "{}: {errors:?}\n{}", row.name, answered.text());
     }
 }

@@ -37,7 +37,13 @@ async fn a_malformed_body_is_refused_by_every_row_that_takes_one() {
             let answered = http.send(row.method.name(), &path, headers, Some(body)).await;
             // Nesting beyond the limit may be noticed as syntax or, at the first bracket, as another shape.
             let fits = answered.status == status || (status == 422 && answered.status == 400);
-            assert!(fits, "{} with {shown:?}: {} instead of {status}: {}", row.name, answered.status, answered.text());
+            assert!(
+                fits,
+                "{} with {shown:?}: {} instead of {status}: {}",
+                row.name,
+                answered.status,
+                answered.text()
+            );
             says_what_is_wrong(&answered, row.name);
         }
     }
@@ -81,5 +87,8 @@ async fn deep_nesting_and_strange_text_in_free_json_change_nothing_or_come_back_
     let taken = world.http.send("POST", "/internal/v1/runs", headers, Some(strange.into())).await;
     assert_eq!(taken.status, 201, "{}", taken.text());
     let text = taken.text();
-    assert!(text.contains("\"metadata\":{\"z\":{\"y\":-0.0},\"a\":\"\\u0000 😀 \u{2028}\",\"b\":100.0}"), "{text}");
+    assert!(
+        text.contains("\"metadata\":{\"z\":{\"y\":-0.0},\"a\":\"\\u0000 😀 \u{2028}\",\"b\":100.0}"),
+        "{text}"
+    );
 }

@@ -51,7 +51,12 @@ async fn a_wrong_method_is_refused_and_told_the_right_ones() {
                 assert_eq!(answered.status, 405, "{method} {}", rows[0].path);
                 let allow = answered.header("allow").unwrap_or_default().to_owned();
                 for row in rows {
-                    assert!(allow.contains(row.method.name()), "{} does not allow {}: {allow}", row.path, row.method.name());
+                    assert!(
+                        allow.contains(row.method.name()),
+                        "{} does not allow {}: {allow}",
+                        row.path,
+                        row.method.name()
+                    );
                 }
             }
         }
@@ -75,7 +80,13 @@ async fn nothing_else_is_served_under_the_two_prefixes() {
     ] {
         assert_eq!(world.http.get(path).await.status, 404, "{path}");
     }
-    for path in ["/api/runtime", "/api/runtime/", "/api/runtime/workers/", "/api/runtime/runs", "/api/runtime/codex/workers/w/nothing"] {
+    for path in [
+        "/api/runtime",
+        "/api/runtime/",
+        "/api/runtime/workers/",
+        "/api/runtime/runs",
+        "/api/runtime/codex/workers/w/nothing",
+    ] {
         assert_eq!(session.get(path).await.status, 404, "{path}");
     }
 }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use oa_client::Manner;
-use oa_contract::{Nothing, Owner, matrix, operation::Call, wire::{paths::StreamPath, runs::StartRun, spacetime::FollowStream}};
+use oa_contract::{
+    Nothing, Owner, matrix,
+    operation::Call,
+    wire::{paths::StreamPath, runs::StartRun, spacetime::FollowStream},
+};
 use oa_testkit::{Http, World, both_engines};
 use serde_json::{Value, json};
 
@@ -18,11 +22,15 @@ async fn read(http: &Http, path: &str, headers: &[(&str, &str)], count: usize) -
     let mut chunks = response.bytes_stream();
     let (mut text, mut out) = (String::new(), Vec::new());
     while out.len() < count {
-        let chunk = tokio::time::timeout(Duration::from_secs(10), chunks.next()).await.expect("an event in time");
+        let chunk =
+            tokio::time::timeout(Duration::from_secs(10), chunks.next()).await.expect("an event in time");
         text.push_str(&String::from_utf8_lossy(&chunk.expect("an open stream").expect("a chunk")));
-        while let Some((message, rest)) = text.split_once("\n\n").map(|(message, rest)| (message.to_owned(), rest.to_owned())) {
+        while let Some((message, rest)) =
+            text.split_once("\n\n").map(|(message, rest)| (message.to_owned(), rest.to_owned()))
+        {
             text = rest;
-            let field = |name: &str| message.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
+            let field =
+                |name: &str| message.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
             if let (Some(id), Some(data)) = (field("id: "), field("data: ")) {
                 out.push((id.parse().unwrap(), serde_json::from_str(&data).unwrap()));
             }
@@ -46,14 +54,28 @@ async fn a_follower_gets_what_was_and_what_comes_once_and_in_order() {
             tokio::spawn(async move { read(&http, &path, &[], 101).await })
         };
         for step in 0..100 {
-            world.http.post_with(&events(&id), &json!({"event_type": "step", "payload": step}), &[("prefer", "return=minimal")]).await;
+            world
+                .http
+                .post_with(
+                    &events(&id),
+                    &json!({"event_type": "step", "payload": step}),
+                    &[("prefer", "return=minimal")],
+                )
+                .await;
         }
         let messages = follower.await.unwrap();
         assert_eq!(ids(&messages), (1..=101).collect::<Vec<_>>(), "{engine:?}");
         let last = &messages[100].1;
-        assert_eq!((&last["topic"], &last["sequence"], &last["kind"], &last["payload"]), (&json!(format!("run:{id}:events")), &json!(101), &json!("step"), &json!(99)));
+        assert_eq!(
+            (&last["topic"], &last["sequence"], &last["kind"], &last["payload"]),
+            (&json!(format!("run:{id}:events")), &json!(101), &json!("step"), &json!(99))
+        );
         assert!(last["published_at"].as_str().unwrap().ends_with("+00:00"));
-        assert_eq!(ids(&read(&world.http, &path, &[("last-event-id", "99")], 2).await), [100, 101], "{engine:?}");
+        assert_eq!(
+            ids(&read(&world.http, &path, &[("last-event-id", "99")], 2).await),
+            [100, 101],
+            "{engine:?}"
+        );
         assert_eq!(ids(&read(&world.http, &format!("{path}?after=100"), &[], 1).await), [101], "{engine:?}");
     }
 }
@@ -65,15 +87,26 @@ async fn worker_and_fleet_streams_are_gap_free_per_owner() {
         for (worker, user) in [("a", 1), ("b", 2), ("c", 1)] {
             let body = json!({"worker_id": worker, "owner_user_id": user});
             assert_eq!(world.http.post("/internal/v1/workers", &body).await.status, 201, "{engine:?}");
-            let beat = world.http.post(&format!("/internal/v1/workers/{worker}/heartbeat"), &json!({"owner_user_id": user})).await;
+            let beat = world
+                .http
+                .post(&format!("/internal/v1/workers/{worker}/heartbeat"), &json!({"owner_user_id": user}))
+                .await;
             assert_eq!(beat.status, 200, "{}", beat.text());
         }
         let first = read(&world.http, "/streams/runtime.fleet.user.1.workers", &[], 4).await;
         assert_eq!(ids(&first), [1, 2, 3, 4], "{engine:?}");
         assert_eq!(first[0].1["payload"]["worker_id"], "a");
-        assert_eq!(ids(&read(&world.http, "/streams/runtime.fleet.user.2.workers", &[], 2).await), [1, 2], "{engine:?}");
+        assert_eq!(
+            ids(&read(&world.http, "/streams/runtime.fleet.user.2.workers", &[], 2).await),
+            [1, 2],
+            "{engine:?}"
+        );
         let lifecycle = read(&world.http, "/streams/runtime.worker.b.lifecycle", &[], 2).await;
-        assert_eq!((ids(&lifecycle), &lifecycle[1].1["kind"]), (vec![1, 2], &json!("worker.running")), "{engine:?}");
+        assert_eq!(
+            (ids(&lifecycle), &lifecycle[1].1["kind"]),
+            (vec![1, 2], &json!("worker.running")),
+            "{engine:?}"
+        );
         let metrics = world.http.get("/internal/v1/spacetime/sync/metrics").await.json();
         assert!(metrics["mirror"]["published_total"].as_u64().unwrap() >= 12, "{metrics}");
         assert_eq!(metrics["mirror"]["failed_total"], 0);
@@ -82,13 +115,19 @@ async fn worker_and_fleet_streams_are_gap_free_per_owner() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_position_that_is_no_longer_kept_is_410_and_says_where_to_go_on() {
-    let options = oa_testkit::WorldOptions { runtime: Box::new(|config| config.lifecycle_retention = 3), ..oa_testkit::WorldOptions::default() };
+    let options = oa_testkit::WorldOptions {
+        runtime: Box::new(|config| config.lifecycle_retention = 3),
+        ..oa_testkit::WorldOptions::default()
+    };
     let world = World::with(options).await;
     world.http.post("/internal/v1/workers", &json!({"worker_id": "w", "owner_user_id": 1})).await;
     for _ in 0..9 {
         world.http.post("/internal/v1/workers/w/heartbeat", &json!({"owner_user_id": 1})).await;
     }
-    assert_eq!(ids(&read(&world.http, "/streams/runtime.worker.w.lifecycle?after=7", &[], 3).await), [8, 9, 10]);
+    assert_eq!(
+        ids(&read(&world.http, "/streams/runtime.worker.w.lifecycle?after=7", &[], 3).await),
+        [8, 9, 10]
+    );
     let stale = world.http.get("/streams/runtime.worker.w.lifecycle?after=2").await;
     assert_eq!(stale.status, 410, "{}", stale.text());
     assert_eq!((&stale.json()["error"], &stale.json()["resume_after"]), (&json!("stale_cursor"), &json!(7)));
@@ -98,7 +137,11 @@ async fn a_position_that_is_no_longer_kept_is_410_and_says_where_to_go_on() {
 async fn a_stream_is_followed_by_its_owner_only() {
     let world = World::new().await;
     let client = world.signing_client();
-    let speaking_for = |id| Manner { owner: Some(Owner::User(id)), timeout: Some(Duration::from_secs(5)), ..Manner::default() };
+    let speaking_for = |id| Manner {
+        owner: Some(Owner::User(id)),
+        timeout: Some(Duration::from_secs(5)),
+        ..Manner::default()
+    };
     let begun = Call::<matrix::RunsStart> { path: Nothing {}, query: Nothing {}, body: StartRun::default() };
     let run = client.call_with(begun, speaking_for(7)).await.unwrap().run;
     world.http.post("/internal/v1/workers", &json!({"worker_id": "w", "owner_user_id": 7})).await;

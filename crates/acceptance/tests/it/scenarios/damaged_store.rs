@@ -1,7 +1,10 @@
 //! Every byte of a small database, changed in turn, is harmless or refused with a clear sentence; never is
 //! anything missing, altered or empty without a word.
 
-use std::{path::Path, sync::atomic::{AtomicUsize, Ordering}};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use oa_contract::Stop;
 use oa_store::{SqliteConfig, Store, Tx, tables::runs};
@@ -77,12 +80,23 @@ async fn write_run(tx: &mut Tx, run_id: &Uuid) -> Result<(), Stop> {
     use oa_runtime::runs::log::{self, Entry};
     let now = Timestamp::from_unix_seconds(1_770_000_000);
     let json = |text: String| serde_json::value::RawValue::from_string(text).unwrap();
-    let row = runs::RunRow { run_id: *run_id, owner_key: Some("user:7".into()), worker_id: Some("w".into()), metadata: json("{\"a\":1}".into()), created_at: now };
+    let row = runs::RunRow {
+        run_id: *run_id,
+        owner_key: Some("user:7".into()),
+        worker_id: Some("w".into()),
+        metadata: json("{\"a\":1}".into()),
+        created_at: now,
+    };
     runs::insert(tx, &row).await?;
     let mut head = log::blank_head(*run_id, row.owner_key.clone(), now);
     for step in 0..70 {
         let key = (step == 3).then(|| "k".to_owned());
-        let entry = Entry { event_type: "step".into(), payload: json(format!("{{\"step\":{step}}}")), idempotency_key: key, actor: Actor::Caller };
+        let entry = Entry {
+            event_type: "step".into(),
+            payload: json(format!("{{\"step\":{step}}}")),
+            idempotency_key: key,
+            actor: Actor::Caller,
+        };
         head = log::extend(tx, head, &entry, now).await?;
     }
     runs::insert_head(tx, &head).await
@@ -102,7 +116,9 @@ async fn try_one(path: &Path, bytes: &[u8], at: usize, run_id: Uuid, truth: &str
         }
     };
     match everything(&store, run_id).await {
-        Ok(said) => assert_eq!(said, truth, "byte {at} was changed, and the store says something else without a word"),
+        Ok(said) => {
+            assert_eq!(said, truth, "byte {at} was changed, and the store says something else without a word")
+        }
         Err(stop) => {
             assert!(stop.to_string().len() > 20, "byte {at}: {stop}");
             refused.fetch_add(1, Ordering::Relaxed);

@@ -33,7 +33,12 @@ async fn a_projection_that_lies_is_reported_repaired_and_then_resolved() {
         let drift = drift.json();
         assert_eq!(drift["status"], "open");
         assert_eq!(
-            (&drift["drift"]["expected_next_seq"], &drift["drift"]["last_seen_seq"], &drift["drift"]["incoming_seq"], &drift["drift"]["reason"]),
+            (
+                &drift["drift"]["expected_next_seq"],
+                &drift["drift"]["last_seen_seq"],
+                &drift["drift"]["incoming_seq"],
+                &drift["drift"]["reason"]
+            ),
             (&json!(2), &json!(1), &json!(3), &json!("sequence_gap"))
         );
         assert_eq!(world.http.get(&path).await.json(), drift, "seen again, the drift is the same");

@@ -75,23 +75,33 @@ async fn refusals_come_in_the_specified_order_with_the_specified_sentences() {
         let answered = world.http.post(&events(&id), &body).await;
         (answered.status, answered.json()["message"].as_str().unwrap_or_default().to_owned())
     };
-    let unknown = world.http.post(&events("019503c1-8a6e-7f10-9c55-2b7f0c1d4e90"), &json!({"event_type": " "})).await;
+    let unknown =
+        world.http.post(&events("019503c1-8a6e-7f10-9c55-2b7f0c1d4e90"), &json!({"event_type": " "})).await;
     assert_eq!(unknown.status, 400, "a blank type is seen before an unknown run");
     assert_eq!(
         refused(json!({"event_type": "step", "expected_previous_seq": 7})).await,
         (409, "expected_previous_seq 7 does not match actual previous seq 1".into())
     );
-    assert_eq!(refused(json!({"event_type": "run.finished"})).await, (400, "run.finished requires payload.status".into()));
+    assert_eq!(
+        refused(json!({"event_type": "run.finished"})).await,
+        (400, "run.finished requires payload.status".into())
+    );
     assert_eq!(
         refused(json!({"event_type": "run.finished", "payload": {"status": "maybe"}})).await,
         (400, "invalid run.finished payload.status: maybe".into())
     );
-    world.http.post(&events(&id), &json!({"event_type": "run.finished", "payload": {"status": "cancelled"}})).await;
+    world
+        .http
+        .post(&events(&id), &json!({"event_type": "run.finished", "payload": {"status": "cancelled"}}))
+        .await;
     assert_eq!(
         refused(json!({"event_type": "run.cancel_requested", "expected_previous_seq": 99})).await,
         (400, "invalid run transition: Canceled -> RequestCancel".into())
     );
-    assert_eq!(refused(json!({"event_type": "tool", "payload": {}})).await, (400, "invalid tool receipt payload: missing tool".into()));
+    assert_eq!(
+        refused(json!({"event_type": "tool", "payload": {}})).await,
+        (400, "invalid tool receipt payload: missing tool".into())
+    );
     let late = world.http.post(&events(&id), &json!({"event_type": "note"})).await;
     assert_eq!((late.status, seqs(&late.json())), (200, vec![1, 2, 3]));
 }
@@ -158,12 +168,16 @@ async fn a_long_run_is_read_back_whole_in_windows_and_after_a_restart() {
         let run = world.http.get(&format!("/internal/v1/runs/{id}")).await.json();
         assert_eq!(seqs(&run), (1..=201).collect::<Vec<_>>(), "{engine:?}");
         assert_eq!(run["run"]["events"][200]["payload"], 199);
-        for (after, limit) in [(0, 1), (0, 64), (63, 2), (64, 64), (127, 3), (190, 5), (200, 10), (201, 1), (500, 1)] {
-            let window = world.http.get(&format!("/internal/v1/runs/{id}?after={after}&limit={limit}")).await.json();
+        for (after, limit) in
+            [(0, 1), (0, 64), (63, 2), (64, 64), (127, 3), (190, 5), (200, 10), (201, 1), (500, 1)]
+        {
+            let window =
+                world.http.get(&format!("/internal/v1/runs/{id}?after={after}&limit={limit}")).await.json();
             let wanted: Vec<u64> = (after + 1..=201).take(limit).collect();
             assert_eq!(seqs(&window), wanted, "{engine:?} after {after} limit {limit}");
         }
-        let more = world.http.post(&events(&id), &json!({"event_type": "step", "expected_previous_seq": 201})).await;
+        let more =
+            world.http.post(&events(&id), &json!({"event_type": "step", "expected_previous_seq": 201})).await;
         assert_eq!(more.status, 200, "{}", more.text());
     }
 }
@@ -172,20 +186,35 @@ async fn a_long_run_is_read_back_whole_in_windows_and_after_a_restart() {
 async fn a_payload_beyond_the_limit_is_refused() {
     let world = World::new().await;
     let id = begin(&world).await;
-    let refused = world.http.post(&events(&id), &json!({"event_type": "step", "payload": "x".repeat(300_000)})).await;
-    assert_eq!((refused.status, refused.json()["error"].as_str().map(str::to_owned)), (413, Some("payload_too_large".into())));
+    let refused =
+        world.http.post(&events(&id), &json!({"event_type": "step", "payload": "x".repeat(300_000)})).await;
+    assert_eq!(
+        (refused.status, refused.json()["error"].as_str().map(str::to_owned)),
+        (413, Some("payload_too_large".into()))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_seen_by_its_owner_and_by_operators_only() {
     use oa_client::Manner;
-    use oa_contract::{Nothing, Owner, matrix, operation::Call, wire::{paths::RunPath, runs::{EventWindow, StartRun}}};
+    use oa_contract::{
+        Nothing, Owner, matrix,
+        operation::Call,
+        wire::{
+            paths::RunPath,
+            runs::{EventWindow, StartRun},
+        },
+    };
     let world = World::new().await;
     let client = world.signing_client();
     let speaking_for = |id| Manner { owner: Some(Owner::User(id)), ..Manner::default() };
     let begun = Call::<matrix::RunsStart> { path: Nothing {}, query: Nothing {}, body: StartRun::default() };
     let run = client.call_with(begun, speaking_for(7)).await.unwrap().run;
-    let look = || Call::<matrix::RunsGet> { path: RunPath { run_id: run.id }, query: EventWindow::default(), body: Nothing {} };
+    let look = || Call::<matrix::RunsGet> {
+        path: RunPath { run_id: run.id },
+        query: EventWindow::default(),
+        body: Nothing {},
+    };
     assert_eq!(client.send(look(), speaking_for(7)).await.unwrap().status, 200);
     assert_eq!(client.send(look(), speaking_for(8)).await.unwrap().status, 404);
     assert_eq!(world.http.get(&format!("/internal/v1/runs/{}", run.id)).await.status, 200);

@@ -34,8 +34,14 @@ async fn a_receipt_is_the_same_to_the_byte_until_the_run_changes() {
         let receipt = first.json();
         assert_eq!(receipt["schema"], "openagents.receipt.v1");
         assert_eq!(receipt["policy_bundle_id"], "policy.build.v2");
-        assert_eq!(receipt["metrics"], json!({"tool_calls": 1, "tool_latency_ms_total": 42, "verification_passed": true, "payments_msats_total": 0}));
-        assert_eq!(receipt["signature"]["signer_pubkey"], "5be5e9478209674a96e60f1f037f6176540fd001fa1d64694770c56a7709c42c");
+        assert_eq!(
+            receipt["metrics"],
+            json!({"tool_calls": 1, "tool_latency_ms_total": 42, "verification_passed": true, "payments_msats_total": 0})
+        );
+        assert_eq!(
+            receipt["signature"]["signer_pubkey"],
+            "5be5e9478209674a96e60f1f037f6176540fd001fa1d64694770c56a7709c42c"
+        );
         let tag = first.header("etag").unwrap().to_owned();
         let unchanged = world.http.send("GET", &path, &[("if-none-match", &tag)], None).await;
         assert_eq!((unchanged.status, unchanged.bytes.len()), (304, 0));
@@ -54,9 +60,20 @@ async fn a_replay_tells_the_run_from_header_to_end() {
         let answered = world.http.get(&format!("/internal/v1/runs/{id}/replay")).await;
         assert_eq!(answered.header("content-type"), Some("application/x-ndjson"));
         let text = answered.text();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let kinds: Vec<&str> = lines.iter().map(|line| line["event"].as_str().unwrap()).collect();
-        let wanted = ["ReplayHeader", "SessionStart", "RuntimeEvent", "ToolCall", "ToolResult", "Verification", "RuntimeEvent", "RuntimeEvent", "SessionEnd"];
+        let wanted = [
+            "ReplayHeader",
+            "SessionStart",
+            "RuntimeEvent",
+            "ToolCall",
+            "ToolResult",
+            "Verification",
+            "RuntimeEvent",
+            "RuntimeEvent",
+            "SessionEnd",
+        ];
         assert_eq!(kinds, wanted);
         assert_eq!(lines[8]["status"], "success");
         assert!(text.ends_with('\n'));
@@ -67,7 +84,8 @@ async fn a_replay_tells_the_run_from_header_to_end() {
 async fn what_is_served_can_be_exported_and_verified_offline() {
     let world = World::new().await;
     let id = a_run_with_tools(&world).await;
-    let run: RunReply = serde_json::from_slice(&world.http.get(&format!("/internal/v1/runs/{id}")).await.bytes).unwrap();
+    let run: RunReply =
+        serde_json::from_slice(&world.http.get(&format!("/internal/v1/runs/{id}")).await.bytes).unwrap();
     let receipt = world.http.get(&format!("/internal/v1/runs/{id}/receipt")).await.text();
     let mut file = Vec::new();
     export::write_export(&run.run, &RawValue::from_string(receipt).unwrap(), &mut file).unwrap();

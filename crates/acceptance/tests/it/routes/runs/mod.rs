@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 /// Begins a run and gives its id.
 pub async fn begin(world: &World) -> String {
-    let answered = world.http.post("/internal/v1/runs", &json!({"metadata": {"policy_bundle_id": "policy.build.v2"}})).await;
+    let answered = world
+        .http
+        .post("/internal/v1/runs", &json!({"metadata": {"policy_bundle_id": "policy.build.v2"}}))
+        .await;
     assert_eq!(answered.status, 201, "{}", answered.text());
     answered.json()["run"]["id"].as_str().unwrap().to_owned()
 }

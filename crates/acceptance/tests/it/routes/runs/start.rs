@@ -30,12 +30,25 @@ async fn one_key_begins_one_run_whatever_happens_to_it_later() {
         let body = json!({"metadata": {"b": 1, "a": 2}, "idempotency_key": "once"});
         let first = world.http.post("/internal/v1/runs", &body).await;
         let id = first.json()["run"]["id"].as_str().unwrap().to_owned();
-        world.http.post(&super::events(&id), &json!({"event_type": "run.finished", "payload": {"status": "failed"}})).await;
-        let again = world.http.post("/internal/v1/runs", &json!({"metadata": {"a": 2, "b": 1}, "idempotency_key": " once "})).await;
+        world
+            .http
+            .post(
+                &super::events(&id),
+                &json!({"event_type": "run.finished", "payload": {"status": "failed"}}),
+            )
+            .await;
+        let again = world
+            .http
+            .post("/internal/v1/runs", &json!({"metadata": {"a": 2, "b": 1}, "idempotency_key": " once "}))
+            .await;
         assert_eq!(again.status, 200);
         assert_eq!(again.json()["run"], first.json()["run"]);
-        let other = world.http.post("/internal/v1/runs", &json!({"metadata": {}, "idempotency_key": "once"})).await;
-        assert_eq!((other.status, other.json()["error"].as_str().map(str::to_owned)), (409, Some("conflict".into())));
+        let other =
+            world.http.post("/internal/v1/runs", &json!({"metadata": {}, "idempotency_key": "once"})).await;
+        assert_eq!(
+            (other.status, other.json()["error"].as_str().map(str::to_owned)),
+            (409, Some("conflict".into()))
+        );
     }
 }
 
@@ -46,7 +59,9 @@ async fn parallel_duplicates_of_a_key_begin_one_run() {
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..32 {
             let http = world.http.clone();
-            tasks.spawn(async move { http.post("/internal/v1/runs", &json!({"idempotency_key": "same"})).await });
+            tasks.spawn(
+                async move { http.post("/internal/v1/runs", &json!({"idempotency_key": "same"})).await },
+            );
         }
         let answers = tasks.join_all().await;
         assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);

@@ -58,6 +58,12 @@ pub enum Command {
     User(Users),
     /// Serves the runtime until SIGTERM or SIGINT, then finishes what was begun
     Runtime(Server),
+    /// Reads everything that is kept once, and says whether it is whole
+    #[command(after_help = "No server may run on this data directory meanwhile. Exit code 1 when something does not fit.")]
+    VerifyStore {
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
     /// Says what is wrong with this set-up, and what to do about it
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,

@@ -8,7 +8,7 @@ use oa_control::{
     Control,
     identity::{self, NewToken, NewUser},
 };
-use oa_edge::{Drain, Limits};
+use oa_edge::{Drain, Limits, Meters};
 use oa_runtime::{Runtime, hub::Hub};
 use oa_store::{PostgresConfig, SqliteConfig, Store, StoreConfig, Wake};
 use tokio::{net::TcpListener, task::JoinSet};
@@ -32,39 +32,43 @@ struct Common {
     keys: Keys,
     clock: Arc<dyn Clock>,
     ids: Arc<dyn Ids>,
-    metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    meters: Meters,
     drain: Drain,
 }
 
 impl Common {
     fn new(data: &DataDir, settings: Settings) -> Result<Self, Failure> {
         let keys = data.prepare(&settings)?;
-        let meters = oa_edge::install_meters();
         Ok(Common {
             settings,
             keys,
             clock: Arc::new(SystemClock::default()),
             ids: Arc::new(SystemIds::default()),
-            metrics: Arc::new(move || meters.render()),
+            meters: oa_edge::install_meters(),
             drain: Drain::new(),
         })
+    }
+
+    fn metrics(&self) -> Arc<dyn Fn() -> String + Send + Sync> {
+        let meters = self.meters.clone();
+        Arc::new(move || meters.render())
     }
 
     fn draining(&self) -> Arc<dyn Fn() -> bool + Send + Sync> {
         let drain = self.drain.clone();
         Arc::new(move || drain.has_begun())
     }
+}
 
-    /// A file in the data directory, or PostgreSQL when an address of one is set.
-    fn store(&self, data: &DataDir, name: &str) -> StoreConfig {
-        match self.settings.get("DB_URL") {
-            Some(url) => {
-                let mut config = PostgresConfig::new(url);
-                config.schema = name.to_owned();
-                config.into()
-            }
-            None => SqliteConfig::new(data.path().join(format!("{name}.db"))).into(),
+/// A file in the data directory, or PostgreSQL when an address of one is set.
+pub fn store_config(settings: &Settings, data: &DataDir, name: &str) -> StoreConfig {
+    match settings.get("DB_URL") {
+        Some(url) => {
+            let mut config = PostgresConfig::new(url);
+            config.schema = name.to_owned();
+            config.into()
         }
+        None => SqliteConfig::new(data.path().join(format!("{name}.db"))).into(),
     }
 }
 
@@ -136,6 +140,8 @@ async fn serve(
             stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default()
         });
     }
+    let (stop_meters, meters) = (stop.clone(), common.meters.clone());
+    tasks.spawn(async move { stop_meters.run_until_cancelled(keep_meters(&meters)).await.unwrap_or_default() });
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
         fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
@@ -166,6 +172,9 @@ async fn serve(
 async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
     let config = oa_runtime::Config::read(&|name| common.settings.lookup(name))
         .map_err(|error| Failure::usage(error.to_string()))?;
+    if let Some(warning) = config.warning() {
+        tracing::warn!("{warning}");
+    }
     // The port first: a second server must not touch the store of the first.
     let (listener, address) = listen(config.bind_addr).await?;
     let hub = Arc::new(Hub::default());
@@ -173,7 +182,7 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         let hub = hub.clone();
         Arc::new(move |wakes: &[Wake]| hub.wake(wakes))
     };
-    let store = Store::open_with(common.store(data, "runtime"), on_commit)
+    let store = Store::open_with(store_config(&common.settings, data, "runtime"), on_commit)
         .await
         .map_err(|error| Failure::wrong(format!("the runtime's store cannot be opened: {error}")))?;
     let signer = Signer::from_secret(reveal(&common.keys.receipt))
@@ -187,7 +196,7 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         signer: Some(signer),
         secrets: vec![reveal(&common.keys.signature).as_bytes().to_vec()],
         service_token: Some(reveal(&common.keys.token).to_owned()),
-        metrics: common.metrics.clone(),
+        metrics: common.metrics(),
         draining: common.draining(),
     };
     let runtime = Arc::new(
@@ -218,7 +227,7 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
     let (listener, address) = listen(config.bind).await?;
-    let store = Store::open(common.store(data, "control"))
+    let store = Store::open(store_config(&common.settings, data, "control"))
         .await
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
     let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone())
@@ -229,7 +238,7 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         clock: common.clock.clone(),
         ids: common.ids.clone(),
         runtime,
-        metrics: common.metrics.clone(),
+        metrics: common.metrics(),
         draining: common.draining(),
     };
     let router = oa_edge::router(Arc::new(Control::new(parts)), Limits::default(), |rows| {
@@ -242,6 +251,14 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     opened.stores.push(store);
     opened.here.control = Some(url.clone());
     Ok(url)
+}
+
+/// Sums the metrics up every few seconds, so that they take no more memory the more is counted.
+async fn keep_meters(meters: &Meters) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        meters.upkeep();
+    }
 }
 
 /// Forgets expired challenges, sessions and tokens, in small steps.
@@ -285,7 +302,7 @@ pub async fn add_user(
     format: Format,
 ) -> Result<(), Failure> {
     let common = Common::new(data, settings)?;
-    let store = Store::open(common.store(data, "control"))
+    let store = Store::open(store_config(&common.settings, data, "control"))
         .await
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
     let wrong = |stop: Stop| Failure::wrong(stop.to_string());

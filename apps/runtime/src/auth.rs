@@ -45,7 +45,7 @@ impl Gate {
         let caller = match (presented.signature, presented.authorization) {
             (Some(header), _) => self.signed(header, presented, now)?,
             (None, Some(header)) => self.bearer(header)?,
-            (None, None) if self.mode == AuthMode::Permissive => Caller::Anyone,
+            (None, None) if self.mode == AuthMode::Permissive && class != Class::Operator => Caller::Anyone,
             (None, None) => {
                 return Err(unauthorized(
                     "this route asks for a service credential: send `Authorization: Bearer <service token>`, or a signed header",
@@ -57,6 +57,16 @@ impl Gate {
                 "this route is for operators: a credential bound to one owner does not open it",
             )),
             _ => Ok(caller),
+        }
+    }
+
+    /// Whether a signature could be good; what it says of the body is checked when the body is here.
+    pub fn admit_head(&self, presented: Presented<'_>, now: Timestamp) -> Result<(), Refusal> {
+        match presented.signature {
+            Some(header) if self.mode != AuthMode::Off => {
+                credential::verify_head(&self.secrets, header, presented.method, presented.path, now).map_err(unauthorized)
+            }
+            _ => Ok(()),
         }
     }
 

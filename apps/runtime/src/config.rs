@@ -144,15 +144,24 @@ impl Config {
     }
 
     fn off_only_on_loopback(self) -> Result<Self, ConfigError> {
-        match self.auth_mode == AuthMode::Off && !self.bind_addr.ip().is_loopback() {
+        match self.auth_mode != AuthMode::Required && !self.bind_addr.ip().to_canonical().is_loopback() {
             true => Err(ConfigError {
                 variable: "RUNTIME_INTERNAL_AUTH_MODE",
                 problem: format!(
-                    "`off` is for loopback binds only, and RUNTIME_BIND_ADDR is {}",
+                    "only `required` serves beyond loopback, and RUNTIME_BIND_ADDR is {}",
                     self.bind_addr
                 ),
             }),
             false => Ok(self),
+        }
+    }
+
+    /// What an operator should be told loudly at the start.
+    pub fn warning(&self) -> Option<&'static str> {
+        match self.auth_mode {
+            AuthMode::Required => None,
+            AuthMode::Permissive => Some("RUNTIME_INTERNAL_AUTH_MODE=permissive: whoever sends no credential may act for any owner"),
+            AuthMode::Off => Some("RUNTIME_INTERNAL_AUTH_MODE=off: nobody is asked for a credential, and anybody on this machine may act for any owner"),
         }
     }
 }
@@ -275,6 +284,8 @@ mod tests {
         let refused = read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")])
             .expect_err("refused");
         assert_eq!(refused.variable, "RUNTIME_INTERNAL_AUTH_MODE");
-        assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).is_ok());
+        let permissive = [("RUNTIME_INTERNAL_AUTH_MODE", "permissive"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
+        assert!(read(&permissive).is_err());
+        assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).expect("loopback").warning().is_some());
     }
 }

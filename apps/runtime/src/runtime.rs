@@ -85,6 +85,11 @@ impl Runtime {
 
 impl Port for Runtime {
     const SERVICE: Service = Service::Runtime;
+    const TAKES_SIGNATURES: bool = true;
+
+    fn admits_head(&self, presented: Presented<'_>) -> Result<(), Refusal> {
+        self.gate.admit_head(presented, self.now())
+    }
 
     async fn authenticate(&self, class: Class, presented: Presented<'_>) -> Result<Caller, Stop> {
         Ok(self.gate.admit(class, presented, self.now())?)

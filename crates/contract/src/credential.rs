@@ -77,14 +77,8 @@ pub fn sign(
     format!("v1.{claims}.{signature}")
 }
 
-/// Checks a header against the request it came with. Any of the secrets may have made it, so that keys can be
-/// rotated with an overlap. The error says what is wrong, without saying what would be right.
-pub fn verify(
-    secrets: &[impl AsRef<[u8]>],
-    header: &str,
-    request: Bound<'_>,
-    now: Timestamp,
-) -> Result<Verified, &'static str> {
+/// The claims of a header, once its key and its moment are good.
+fn believed(secrets: &[impl AsRef<[u8]>], header: &str, now: Timestamp) -> Result<Claims, &'static str> {
     let mut parts = header.splitn(3, '.');
     let (Some("v1"), Some(payload), Some(signature)) = (parts.next(), parts.next(), parts.next()) else {
         return Err("the signature is not of the form v1.<claims>.<signature>");
@@ -94,9 +88,27 @@ pub fn verify(
         return Err("the signature was made with another key");
     }
     let claims = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "the claims are not base64url")?;
-    let claims: Claims =
-        serde_json::from_slice(&claims).map_err(|_| "the claims are not the expected JSON")?;
+    let claims: Claims = serde_json::from_slice(&claims).map_err(|_| "the claims are not the expected JSON")?;
     check_moment(&claims, now.unix_seconds())?;
+    Ok(claims)
+}
+
+/// Checks everything about a header but the body, which need not have been read yet.
+pub fn verify_head(secrets: &[impl AsRef<[u8]>], header: &str, method: &str, path: &str, now: Timestamp) -> Result<(), &'static str> {
+    let claims = believed(secrets, header, now)?;
+    let other = claims.method.is_some_and(|bound| bound != method) || claims.path.is_some_and(|bound| bound != path);
+    if other { Err("the credential was made for another method or path") } else { Ok(()) }
+}
+
+/// Checks a header against the request it came with. Any of the secrets may have made it, so that keys can be
+/// rotated with an overlap. The error says what is wrong, without saying what would be right.
+pub fn verify(
+    secrets: &[impl AsRef<[u8]>],
+    header: &str,
+    request: Bound<'_>,
+    now: Timestamp,
+) -> Result<Verified, &'static str> {
+    let claims = believed(secrets, header, now)?;
     Ok(Verified {
         bound: check_binding(&claims, request)?,
         owner: match claims.owner.as_deref() {

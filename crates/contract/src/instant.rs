@@ -5,7 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 /// Nanoseconds since 1970 (UTC). Stored and taken in whole microseconds; finer digits only appear when a
@@ -56,7 +56,7 @@ impl Timestamp {
 
     /// Reads RFC 3339 with any offset.
     pub fn parse(text: &str) -> Option<Self> {
-        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?.to_offset(UtcOffset::UTC);
+        let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         i64::try_from(moment.unix_timestamp_nanos()).ok().map(Timestamp)
     }
 
@@ -166,5 +166,7 @@ mod tests {
         let moment = Timestamp::parse("2026-02-01T02:00:00+02:00").expect("a timestamp");
         assert_eq!(moment.zulu(), "2026-02-01T00:00:00Z");
         assert_eq!(Timestamp::parse("yesterday"), None);
+        // Beyond what a moment holds, with an offset that leads past the last year of the calendar.
+        assert_eq!(Timestamp::parse("9999-12-31T23:59:59-01:00"), None);
     }
 }

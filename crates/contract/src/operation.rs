@@ -13,7 +13,12 @@ use crate::{
     refusal::{Code, Fault, Refusal, Service, Stop},
 };
 
-/// Only the table can make an operation.
+/// Only the table can make an operation: a handler for something that is no row does not compile.
+///
+/// ```compile_fail,E0603
+/// enum Mine {}
+/// impl oa_contract::operation::sealed::Sealed for Mine {}
+/// ```
 pub(crate) mod sealed {
     pub trait Sealed {}
 }
@@ -210,6 +215,34 @@ pub trait Forward: Send + Sync + 'static {
 }
 
 /// Takes the rows of a service, one by one; a router is one, a list of names another.
+///
+/// A row that the service has no handler for does not compile. Here it is the first one; a row added to the
+/// table, or taken out of `planned`, is refused in the same way until somebody decides it:
+///
+/// ```compile_fail,E0277
+/// use oa_contract::{Handle, Mount, Operation, matrix};
+///
+/// struct Undecided;
+/// struct Router;
+/// impl Mount<Undecided> for Router {
+///     fn row<O: Operation>(&mut self)
+///     where
+///         Undecided: Handle<O>,
+///     {
+///     }
+/// }
+/// matrix::mount_authority::<Undecided>(&mut Router);
+/// ```
+///
+/// A planned row needs none; it answers `501 not_built`:
+///
+/// ```
+/// use oa_contract::{Handle, matrix::TreasuryComputeSummary};
+///
+/// struct Undecided;
+/// fn decides<S: Handle<TreasuryComputeSummary>>() {}
+/// decides::<Undecided>();
+/// ```
 pub trait Mount<S> {
     fn row<O: Operation>(&mut self)
     where

@@ -26,6 +26,8 @@ pub struct Presented<'a> {
 /// A service, seen from the edge.
 pub trait Port: Send + Sync + 'static {
     const SERVICE: Service;
+    /// Whether callers may sign their requests; where they may not, the header means nothing.
+    const TAKES_SIGNATURES: bool = false;
 
     /// Who is calling a row of this class, or why nobody may.
     fn authenticate(
@@ -33,6 +35,11 @@ pub trait Port: Send + Sync + 'static {
         class: Class,
         presented: Presented<'_>,
     ) -> impl Future<Output = Result<Caller, Stop>> + Send;
+
+    /// Whether a signature could be good, as far as it can be told without the body that it binds.
+    fn admits_head(&self, _presented: Presented<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
 
     /// Whether gated rows may run now.
     fn admits_writes(&self) -> Result<(), Refusal>;

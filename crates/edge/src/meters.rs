@@ -21,6 +21,12 @@ impl Meters {
         self.0.run_upkeep();
         self.0.render()
     }
+
+    /// Sums up what was recorded since the last time. To be called every few seconds: until then each recorded
+    /// value takes memory of its own.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
 }
 
 /// Installs the process-wide recorder once; later calls give the same handle.

@@ -144,9 +144,12 @@ async fn life<S: Port + Handle<O>, O: Operation>(
         };
         return leave(edge, meters, &arrival, problem::refused(S::SERVICE, &refusal, &arrival.request_id));
     };
-    let response = match attempt::<S, O>(edge, &arrival, body).await {
-        Ok(answer) => answered::<O>(answer),
-        Err(stop) => Err(stop),
+    // A panic anywhere in a request, its parsing included, is a fault of that request only.
+    let attempt = AssertUnwindSafe(attempt::<S, O>(edge, &arrival, body)).catch_unwind().await;
+    let response = match attempt {
+        Ok(Ok(answer)) => answered::<O>(answer),
+        Ok(Err(stop)) => Err(stop),
+        Err(panic) => Err(Fault::msg(format!("a request panicked: {}", panic_text(&*panic))).into()),
     };
     let response =
         response.unwrap_or_else(|stop| problem::stopped(S::SERVICE, stop, &arrival.request_id, O::ROW.name));
@@ -160,7 +163,11 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
     body: Body,
 ) -> Result<Answer<O::Reply>, Stop> {
     let parts = &arrival.parts;
-    let signed = parts.headers.contains_key(SIGNATURE_HEADER);
+    let signed = S::TAKES_SIGNATURES && O::ROW.class != Class::Anyone && parts.headers.contains_key(SIGNATURE_HEADER);
+    if signed {
+        // Nobody makes us read a body with a signature that is not ours.
+        edge.service.admits_head(presented(arrival, &arrival.peer(), &[]))?;
+    }
     let mut unread = Some(body);
     let early = match signed {
         true => read(edge.limits, unread.take()).await?,
@@ -184,15 +191,14 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
     handled(edge, ask).await
 }
 
-/// Runs the handler within its time; a panic in it is a fault of this request only.
+/// Runs the handler within its time.
 async fn handled<S: Port + Handle<O>, O: Operation>(
     edge: &Edge<S>,
     ask: Ask<O>,
 ) -> Result<Answer<O::Reply>, Stop> {
-    let work = AssertUnwindSafe(Handle::<O>::handle(&*edge.service, ask)).catch_unwind();
+    let work = Handle::<O>::handle(&*edge.service, ask);
     match tokio::time::timeout(edge.limits.handler_time, work).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Fault::msg(format!("a handler panicked: {}", panic_text(&*panic))).into()),
+        Ok(result) => result,
         Err(_) => Err(Refusal::unavailable(
             "the answer took too long, which does not say that the work failed: look its outcome up, or repeat the request with the same idempotency key",
         )
@@ -224,18 +230,21 @@ async fn authenticate<S: Port>(
     if class == Class::Anyone {
         return Ok(Caller::Anyone);
     }
-    let headers = &arrival.parts.headers;
-    let uri = &arrival.parts.uri;
-    let presented = Presented {
+    edge.service.authenticate(class, presented(arrival, &arrival.peer(), body)).await
+}
+
+/// The credentials of a request as it was sent.
+fn presented<'a>(arrival: &'a Arrival, peer: &'a str, body: &'a [u8]) -> Presented<'a> {
+    let (headers, uri) = (&arrival.parts.headers, &arrival.parts.uri);
+    Presented {
         method: arrival.parts.method.as_str(),
         path: uri.path_and_query().map_or("/", |path| path.as_str()),
         authorization: text(headers, "authorization"),
         signature: text(headers, SIGNATURE_HEADER),
         cookie: text(headers, "cookie"),
         body,
-        peer: &arrival.peer(),
-    };
-    edge.service.authenticate(class, presented).await
+        peer,
+    }
 }
 
 fn meta<O: Operation>(arrival: &Arrival) -> Meta {

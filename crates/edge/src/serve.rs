@@ -65,9 +65,12 @@ pub async fn serve(listener: TcpListener, router: Router, drain: Drain, patience
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(64 * 1024);
     loop {
-        let place = match places.clone().acquire_owned().await {
-            Ok(place) => place,
-            Err(_) => break,
+        let place = tokio::select! {
+            () = drain.begun() => break,
+            place = places.clone().acquire_owned() => match place {
+                Ok(place) => place,
+                Err(_) => break,
+            },
         };
         let (stream, address) = tokio::select! {
             () = drain.begun() => break,

@@ -54,16 +54,18 @@ async fn a_recorded_command_can_be_tailed_exported_and_verified_offline() {
     let file = home.path().join("run.jsonl");
     export(&server, &id, &file);
     server.kill();
+    let whole = run(oa().arg("--data").arg(&server.data).arg("verify-store"));
+    assert!(whole.status.success() && text(&whole.stdout).contains("everything fits"), "{}{}", text(&whole.stdout), text(&whole.stderr));
     let verified = run(oa().args(["runs", "verify"]).arg(&file));
     assert!(verified.status.success(), "{}", text(&verified.stderr));
     let mut bytes = std::fs::read(&file).unwrap();
-    let at = text(&bytes).find("exec.output").unwrap();
+    let at = text(&bytes).rfind("exec.output").unwrap();
     bytes[at] ^= 1;
     std::fs::write(&file, &bytes).unwrap();
     let refused = run(oa().args(["runs", "verify"]).arg(&file));
     assert_eq!(refused.status.code(), Some(1));
     let said = text(&refused.stderr) + &text(&refused.stdout);
-    assert!(said.contains("event"), "{said}");
+    assert!(said.contains("event 3"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -104,7 +104,16 @@ async fn check(http: &Http, runs: &[String], known: &Acknowledged) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_kills_under_load_lose_nothing_that_was_acknowledged() {
     let home = tempfile::tempdir().unwrap();
-    let mut server = Server::new(&home.path().join("data"));
+    kill_under_load(Server::new(&home.path().join("data"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_kills_under_load_lose_nothing_on_postgres_either() {
+    let home = tempfile::tempdir().unwrap();
+    kill_under_load(Server::on_postgres(&home.path().join("data"))).await;
+}
+
+async fn kill_under_load(mut server: Server) {
     server.start().await;
     let mut runs = Vec::new();
     for _ in 0..RUNS {

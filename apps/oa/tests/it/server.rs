@@ -21,12 +21,19 @@ pub struct Server {
     child: Option<Child>,
     pub data: PathBuf,
     port: u16,
+    database: Option<String>,
 }
 
 impl Server {
     pub fn new(data: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Server { child: None, data: data.to_owned(), port }
+        Server { child: None, data: data.to_owned(), port, database: None }
+    }
+
+    /// The same, on the PostgreSQL of the tests.
+    pub fn on_postgres(data: &Path) -> Self {
+        let url = std::env::var("OA_TEST_POSTGRES_URL").expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
+        Server { database: Some(url), ..Server::new(data) }
     }
 
     pub fn url(&self) -> String {
@@ -41,6 +48,9 @@ impl Server {
         let bind = format!("127.0.0.1:{}", self.port);
         let mut command = oa();
         command.arg("runtime").arg("--data").arg(&self.data).args(["--bind", &bind]);
+        if let Some(url) = &self.database {
+            command.env("DB_URL", url);
+        }
         self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
         let probe = Http::new(self.url(), None);
         loop {

@@ -45,8 +45,12 @@ pub async fn send(tx: &mut Tx, message: &StreamMessage, now: Timestamp) -> Resul
 /// Publishes until it is cancelled.
 pub async fn run(runtime: &Arc<Runtime>) {
     loop {
-        runtime.heartbeats.publisher_beats(runtime.now());
-        match drain(runtime).await {
+        let drained = drain(runtime).await;
+        // A publisher that always fails is not alive, and `/readyz` says so.
+        if drained.is_ok() {
+            runtime.heartbeats.publisher_beats(runtime.now());
+        }
+        match drained {
             Ok(0) => {
                 let _ = tokio::time::timeout(IDLE, runtime.hub.outbox.notified()).await;
             }

@@ -110,7 +110,11 @@ async fn examine_worker(tx: &mut Tx, look: &Look, worker_id: &str) -> Result<Opt
     let visible = worker.filter(|worker| look.caller.may_see(Some(&worker.owner)));
     let worker = visible.ok_or_else(|| none(&look.topic))?;
     let (kept, last) = (&worker.projected, workers::last_event(tx, worker_id).await?);
-    let Some(last) = last else { return Ok(None) };
+    let Some(last) = last else {
+        // Retention always leaves the newest event, so an empty log beside a projection is a lost one.
+        if kept.seq > 0 {
+            return Ok(compare(&look.topic, (kept.seq, kept.count), (0, 0), false, look.now));
+        } return Ok(None) };
     let payload = serde_json::from_str(last.payload.get()).unwrap_or_default();
     let status = projection::worker_status(&last.event_type, &payload);
     let agrees = kept.seq == last.seq && kept.event_type == last.event_type && kept.status == status;

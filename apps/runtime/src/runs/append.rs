@@ -63,9 +63,13 @@ impl Handle<RunsAppend> for Runtime {
         if logged.replayed {
             self.hub.counters.duplicate();
         }
-        match minimal_wanted || logged.latest_seq > super::WHOLE_RUN_EVENTS {
-            true => Ok(minimal(Appended::Position(logged.position))),
-            false => Ok(Appended::Run(Box::new(self.whole(run_id, caller).await?)).into()),
+        if minimal_wanted {
+            return Ok(minimal(Appended::Position(logged.position)));
+        }
+        // The event is in the log: whatever keeps us from showing the whole run is no reason to refuse.
+        match self.whole(run_id, caller).await {
+            Ok(whole) => Ok(Appended::Run(Box::new(whole)).into()),
+            Err(_) => Ok(minimal(Appended::Position(logged.position))),
         }
     }
 }
@@ -79,20 +83,18 @@ impl Runtime {
 
 struct Done {
     position: EventPosition,
-    latest_seq: u64,
     replayed: bool,
 }
 
 /// Idempotency before state: a repeated append is answered, whatever the run has become since.
 async fn append_event(tx: &mut Tx, ask: &Append) -> Result<Done, Stop> {
     let head = visible_head(tx, ask.run_id, &ask.caller).await?;
-    let latest_seq = head.latest_seq;
     if let Some(position) = log::replayed(tx, &head, &ask.entry).await? {
-        return Ok(Done { position, latest_seq, replayed: true });
+        return Ok(Done { position, replayed: true });
     }
     decide(&head, &ask.entry, ask.expected_previous_seq, ask.event_limit)?;
-    let Logged { head, position, .. } = log::append_fresh(tx, head, &ask.entry, ask.now).await?;
-    Ok(Done { position, latest_seq: head.latest_seq, replayed: false })
+    let Logged { position, .. } = log::append_fresh(tx, head, &ask.entry, ask.now).await?;
+    Ok(Done { position, replayed: false })
 }
 
 /// Whether the event fits the run's state, the run is where the caller believes it to be, and has room.

@@ -25,7 +25,7 @@ impl Handle<RunsList> for Runtime {
 }
 
 async fn read(tx: &mut Tx, look: &Look) -> Result<RunList, Stop> {
-    let limit = look.query.limit.unwrap_or(50).clamp(1, 500);
+    let limit = look.query.limit.unwrap_or(50).clamp(1, 200);
     let listed = table::list(tx, look.owner.as_deref(), look.query.status, look.query.before, limit).await?;
     let full = listed.len() as u64 == limit;
     let next = listed.last().filter(|_| full).map(|last| last.run.run_id);

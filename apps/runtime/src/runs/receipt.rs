@@ -48,12 +48,11 @@ impl Handle<RunsReceipt> for Runtime {
 }
 
 impl Runtime {
-    /// Another key signs another receipt.
+    /// Another key signs another receipt, and another policy believes other ones.
     fn tag_suffix(&self) -> String {
-        self.signer.as_ref().map_or_else(
-            || "unsigned".to_owned(),
-            |signer| signer.public_key_hex().chars().take(16).collect(),
-        )
+        let signer = self.signer.as_ref().map_or_else(|| "unsigned".to_owned(), |signer| signer.public_key_hex());
+        let policy = oa_contract::canonical::sha256_prefixed(&format!("{signer} {} {:?}", self.verifier.strict, self.verifier.active_signers));
+        policy.chars().skip("sha256:".len()).take(16).collect()
     }
 }
 

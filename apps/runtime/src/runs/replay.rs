@@ -16,7 +16,8 @@ use uuid::Uuid;
 use super::{row, visible_head};
 use crate::Runtime;
 
-const PAGE: u64 = 512;
+/// Small enough that a page of the largest payloads fits into memory many times.
+const PAGE: u64 = 64;
 
 impl Handle<RunsReplay> for Runtime {
     async fn handle(&self, ask: Ask<RunsReplay>) -> Result<Answer<Streamed<Ndjson>>, Stop> {

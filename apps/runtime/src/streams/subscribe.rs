@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Events in one read: a page of the largest payloads still fits into memory many times.
-const PAGE: u64 = 64;
+const PAGE: u64 = 16;
 /// A comment is sent when nothing else was for so long, so that proxies and readers know that the line lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Looked at without a wake at least so often: another replica's commit does not wake us.

@@ -47,6 +47,10 @@ fn decide(known: &WorkerRow, patch: &Value, moment: Moment) -> Result<Ruling, St
         if qualification::touches_pricing(patch) {
             qualification::recheck_pricing(&merged)?;
         }
+        if metadata::differs_from_qualified(&metadata::read(&known.metadata)?, &merged) {
+            // What was probed is not what stands there now: it has to register again to be qualified.
+            row.reputation.qualified_at = None;
+        }
         row.metadata = metadata::sized(&merged)?;
     }
     let payload = json!({"status": row.status.name()});

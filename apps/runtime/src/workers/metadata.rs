@@ -64,7 +64,7 @@ pub fn is_provider(metadata: &Value) -> bool {
 /// The metadata as it is answered: a provider's carries what the service knows of it.
 pub fn overlaid(row: &WorkerRow) -> Result<Value, Fault> {
     let mut metadata = read(&row.metadata)?;
-    if is_provider(&metadata)
+    if (is_provider(&metadata) || is_known(&row.reputation))
         && let Value::Object(members) = &mut metadata
     {
         lay_over(members, &row.reputation)?;
@@ -75,11 +75,22 @@ pub fn overlaid(row: &WorkerRow) -> Result<Value, Fault> {
 /// As [`overlaid`], as text; what is not a provider's is not even parsed. Stored text has no escapes that it
 /// does not need, so a role of this name can only be written in this way.
 pub fn answered(row: &WorkerRow) -> Result<Box<RawValue>, Fault> {
-    if !row.metadata.get().contains("\"provider\"") {
+    if !row.metadata.get().contains("\"provider\"") && !is_known(&row.reputation) {
         return Ok(row.metadata.clone());
     }
     RawValue::from_string(canonical::compact(&overlaid(row)?))
         .map_err(|error| Fault::new("writing metadata", error))
+}
+
+/// Whether the service has anything to say of the worker. Who was a provider once cannot hide it by giving the
+/// role up.
+fn is_known(known: &Reputation) -> bool {
+    known.qualified_at.is_some() || known.quarantined_at.is_some() || known.failure_strikes > 0 || known.success_count > 0
+}
+
+/// Whether what was qualified is no longer what the worker says of itself.
+pub fn differs_from_qualified(before: &Value, after: &Value) -> bool {
+    ["provider_base_url", "capabilities"].iter().any(|member| before.get(member) != after.get(member))
 }
 
 fn lay_over(members: &mut Map<String, Value>, known: &Reputation) -> Result<(), Fault> {

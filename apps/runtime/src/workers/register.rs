@@ -134,6 +134,8 @@ fn begun_again(known: &WorkerRow, wanted: &Registration, moment: Moment) -> Resu
     };
     if wanted.qualified {
         row.reputation.qualified_at = Some(moment.now);
+    } else if metadata::differs_from_qualified(&metadata::read(&known.metadata)?, &merged) {
+        row.reputation.qualified_at = None;
     }
     if row.status.is_at_rest() {
         enter(&mut row, WorkerStatus::Running, moment);

@@ -159,7 +159,7 @@ pub enum Appended {
 /// Which runs to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListRuns {
-    /// 1 to 500, 50 by default.
+    /// 1 to 200, 50 by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

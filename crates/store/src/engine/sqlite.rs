@@ -222,6 +222,7 @@ pub(crate) fn start(
         threads.push(spawn(format!("store-read-{number}"), move || read_loop(connection, &questions))?);
     }
     let (answers, batches) = mpsc::unbounded_channel();
+    let told = on_commit.clone();
     runtime.spawn(answer_loop(batches, on_commit));
     let (seat, limit) = (health.clone(), config.batch_limit.max(1));
     let path = config.path.clone();
@@ -230,6 +231,7 @@ pub(crate) fn start(
             tx: writing_tx(opened.connection),
             inbox,
             answers,
+            on_commit: told,
             health: seat,
             metrics: CommitMetrics::new(),
             limit,
@@ -279,6 +281,7 @@ struct Writer {
     tx: Tx,
     inbox: mpsc::Receiver<Message>,
     answers: mpsc::UnboundedSender<Batch>,
+    on_commit: OnCommit,
     health: Arc<Health>,
     metrics: CommitMetrics,
     limit: usize,
@@ -326,6 +329,10 @@ impl Writer {
 
     fn answer(&mut self, jobs: Vec<Box<dyn Job>>) {
         let wakes = std::mem::take(&mut self.tx.wakes);
+        // Alone, a command gains more from one hand-over less than the writer from being free a little sooner.
+        if jobs.len() == 1 {
+            return Batch { jobs, wakes }.deliver(&self.on_commit);
+        }
         if let Err(refused) = self.answers.send(Batch { jobs, wakes }) {
             // The runtime that answered is gone: answer from here, wake nobody.
             refused.0.jobs.into_iter().for_each(|job| job.send());

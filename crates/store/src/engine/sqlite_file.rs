@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -297,11 +298,19 @@ fn schema(connection: &Connection) -> rusqlite::Result<Vec<Thing>> {
 /// A store that somebody altered by hand is not the store our statements were written for.
 fn compare_schema(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let fail = |error: rusqlite::Error| unreadable(path, &error);
-    let fresh = Connection::open_in_memory().map_err(fail)?;
-    migrate(&fresh, Path::new(":memory:"), migrate::ALL)?;
-    let wanted = schema(&fresh).map_err(fail)?;
+    // The same in every store of the process, so it is made once.
+    static DECLARED: OnceLock<Vec<Thing>> = OnceLock::new();
+    let wanted = match DECLARED.get() {
+        Some(declared) => declared,
+        None => {
+            let fresh = Connection::open_in_memory().map_err(fail)?;
+            migrate(&fresh, Path::new(":memory:"), migrate::ALL)?;
+            let declared = schema(&fresh).map_err(fail)?;
+            DECLARED.get_or_init(|| declared)
+        }
+    };
     let found = schema(connection).map_err(fail)?;
-    if wanted == found {
+    if *wanted == found {
         return Ok(());
     }
     let odd = wanted.iter().find(|thing| !found.contains(thing));

@@ -505,7 +505,7 @@ pub async fn visit(
     head: &Head,
     mut look: impl FnMut(&RunEvent) -> Result<ControlFlow<()>, Stop>,
 ) -> Result<(), Stop> {
-    const PAGE: u64 = 512;
+    const PAGE: u64 = 64;
     let mut after = 0;
     while after < head.latest_seq {
         for event in events_after(tx, head, after, PAGE).await? {

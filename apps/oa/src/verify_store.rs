@@ -1,0 +1,84 @@
+//! Decides whether what is kept is whole: the engine's own check, every seal, and every run from its first event to its last.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use oa_store::{Store, StoreConfig};
+use serde_json::json;
+
+use crate::{
+    config::Settings,
+    data_dir::DataDir,
+    failure::{Failure, OK, WRONG},
+    output::Format,
+    up::store_config,
+};
+
+/// Rows between two lines of progress.
+const STRIDE: u64 = 100_000;
+
+/// What one store is found to be.
+struct Checked {
+    name: &'static str,
+    rows: u64,
+    runs: u64,
+    events: u64,
+    findings: Vec<String>,
+}
+
+/// `oa verify-store`: reads everything once. No server may hold the stores meanwhile.
+pub async fn verify_store(data: &DataDir, settings: &Settings, format: Format) -> Result<u8, Failure> {
+    let mut all = Vec::new();
+    for name in ["runtime", "control"] {
+        let config = store_config(settings, data, name);
+        if let StoreConfig::Sqlite(file) = &config
+            && !file.path.exists()
+        {
+            format.note(&format!("there is no {name} store in {}", data.path().display()));
+            continue;
+        }
+        all.push(check(name, config, format).await?);
+    }
+    let whole = all.iter().all(|checked| checked.findings.is_empty());
+    let text = all.iter().map(sentence).collect::<Vec<_>>().join("\n");
+    let value = all
+        .iter()
+        .map(|checked| json!({"store": checked.name, "rows": checked.rows, "runs": checked.runs, "events": checked.events, "findings": checked.findings}))
+        .collect::<Vec<_>>();
+    format.show(&text, &json!({"whole": whole, "stores": value}))?;
+    Ok(if whole { OK } else { WRONG })
+}
+
+async fn check(name: &'static str, config: StoreConfig, format: Format) -> Result<Checked, Failure> {
+    let store = Store::open(config).await.map_err(|error| Failure::wrong(format!("the {name} store cannot be opened: {error}")))?;
+    let failed = |stop| Failure::wrong(format!("the {name} store cannot be read: {stop}"));
+    let verified = store
+        .verify(move |progress| {
+            if progress.rows > 0 && progress.rows.is_multiple_of(STRIDE) {
+                format.note(&format!("{name}: {} rows of {}", progress.rows, progress.part));
+            }
+        })
+        .await
+        .map_err(failed)?;
+    let told = AtomicU64::new(0);
+    let audit = oa_runtime::audit::audit(&store, |audit| {
+        if audit.events >= told.load(Ordering::Relaxed) + STRIDE {
+            told.store(audit.events, Ordering::Relaxed);
+            format.note(&format!("{name}: {} events of {} runs", audit.events, audit.runs));
+        }
+    })
+    .await
+    .map_err(failed)?;
+    store.close().await;
+    let rows = verified.tables.iter().map(|(_, rows)| rows).sum();
+    let findings = verified.findings.into_iter().chain(audit.findings).collect();
+    Ok(Checked { name, rows, runs: audit.runs, events: audit.events, findings })
+}
+
+fn sentence(checked: &Checked) -> String {
+    let Checked { name, rows, runs, events, findings } = checked;
+    let read = format!("{name}: {rows} sealed rows, {runs} runs with {events} events");
+    match findings.is_empty() {
+        true => format!("{read}: everything fits"),
+        false => format!("{read}: {} findings; stop the service and restore a backup\n  {}", findings.len(), findings.join("\n  ")),
+    }
+}

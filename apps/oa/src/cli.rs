@@ -59,7 +59,9 @@ pub enum Command {
     /// Serves the runtime until SIGTERM or SIGINT, then finishes what was begun
     Runtime(Server),
     /// Reads everything that is kept once, and says whether it is whole
-    #[command(after_help = "No server may run on this data directory meanwhile. Exit code 1 when something does not fit.")]
+    #[command(
+        after_help = "No server may run on this data directory meanwhile. Exit code 1 when something does not fit."
+    )]
     VerifyStore {
         #[command(flatten)]
         settings: SettingFlags,

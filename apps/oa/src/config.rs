@@ -130,7 +130,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_CONTROL_BIND_ADDR", Kind::Address, Some("127.0.0.1:8787"), "Where control listens.";
     "OA_CONTROL_STATIC_DIR", Kind::Text, None, "A directory that readiness asks for.";
     "OA_AUTH_PROVIDER_MODE", Kind::Text, None, "Who proves e-mail addresses; mock works on a loopback address only.";
-    "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, Some("123456"), "The code that the mock provider accepts.";
+    "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, None, "The code that the mock provider accepts; made in the data directory when not set.";
     "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
     "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
     "OA_AUTH_REFRESH_TTL_SECONDS", Kind::Count(0), Some("2592000"), "How long a refresh token is good.";

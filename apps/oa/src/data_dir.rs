@@ -181,6 +181,16 @@ impl DataDir {
         make_key(&self.personal_token_path(), token)
     }
 
+    /// The code that the built-in sign-in takes, made at random on the first start: a code that everybody knows
+    /// would sign everybody in who can reach the port.
+    pub fn sign_in_code(&self) -> Result<SecretString, Failure> {
+        let path = self.keys_path().join("sign-in.code");
+        if !path.exists() {
+            make_key(&path, &hex(&random()[..8]))?;
+        }
+        read_key(&path, |text| if text.len() >= 6 { Ok(()) } else { Err("it is too short to be a code") })
+    }
+
     /// What is wrong with the keys that are there, one sentence each.
     pub fn key_findings(&self) -> Vec<String> {
         let present = KEYS.iter().filter_map(|key| {

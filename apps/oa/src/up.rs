@@ -141,7 +141,9 @@ async fn serve(
         });
     }
     let (stop_meters, meters) = (stop.clone(), common.meters.clone());
-    tasks.spawn(async move { stop_meters.run_until_cancelled(keep_meters(&meters)).await.unwrap_or_default() });
+    tasks.spawn(
+        async move { stop_meters.run_until_cancelled(keep_meters(&meters)).await.unwrap_or_default() },
+    );
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
         fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
@@ -218,11 +220,13 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
 /// Opens control and says where it will answer. A runtime opened before is the one it calls.
 async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
     let beside = opened.here.runtime.clone();
+    let code = data.sign_in_code()?;
     let lookup = |name: &str| match name {
         "OA_RUNTIME_SIGNATURE_SECRET" => Some(reveal(&common.keys.signature).to_owned()),
         "OA_RUNTIME_BASE_URL" => beside.clone().or_else(|| common.settings.lookup(name)),
         // Whoever runs this on one machine has no other provider; it works on loopback binds only.
         "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| Some("mock".to_owned())),
+        "OA_AUTH_MOCK_MAGIC_CODE" => common.settings.lookup(name).or_else(|| Some(reveal(&code).to_owned())),
         _ => common.settings.lookup(name),
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;

@@ -49,7 +49,9 @@ pub async fn verify_store(data: &DataDir, settings: &Settings, format: Format) -
 }
 
 async fn check(name: &'static str, config: StoreConfig, format: Format) -> Result<Checked, Failure> {
-    let store = Store::open(config).await.map_err(|error| Failure::wrong(format!("the {name} store cannot be opened: {error}")))?;
+    let store = Store::open(config)
+        .await
+        .map_err(|error| Failure::wrong(format!("the {name} store cannot be opened: {error}")))?;
     let failed = |stop| Failure::wrong(format!("the {name} store cannot be read: {stop}"));
     let verified = store
         .verify(move |progress| {
@@ -79,6 +81,10 @@ fn sentence(checked: &Checked) -> String {
     let read = format!("{name}: {rows} sealed rows, {runs} runs with {events} events");
     match findings.is_empty() {
         true => format!("{read}: everything fits"),
-        false => format!("{read}: {} findings; stop the service and restore a backup\n  {}", findings.len(), findings.join("\n  ")),
+        false => format!(
+            "{read}: {} findings; stop the service and restore a backup\n  {}",
+            findings.len(),
+            findings.join("\n  ")
+        ),
     }
 }

@@ -64,7 +64,8 @@ impl Gate {
     pub fn admit_head(&self, presented: Presented<'_>, now: Timestamp) -> Result<(), Refusal> {
         match presented.signature {
             Some(header) if self.mode != AuthMode::Off => {
-                credential::verify_head(&self.secrets, header, presented.method, presented.path, now).map_err(unauthorized)
+                credential::verify_head(&self.secrets, header, presented.method, presented.path, now)
+                    .map_err(unauthorized)
             }
             _ => Ok(()),
         }

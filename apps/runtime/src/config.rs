@@ -160,8 +160,12 @@ impl Config {
     pub fn warning(&self) -> Option<&'static str> {
         match self.auth_mode {
             AuthMode::Required => None,
-            AuthMode::Permissive => Some("RUNTIME_INTERNAL_AUTH_MODE=permissive: whoever sends no credential may act for any owner"),
-            AuthMode::Off => Some("RUNTIME_INTERNAL_AUTH_MODE=off: nobody is asked for a credential, and anybody on this machine may act for any owner"),
+            AuthMode::Permissive => Some(
+                "RUNTIME_INTERNAL_AUTH_MODE=permissive: whoever sends no credential may act for any owner",
+            ),
+            AuthMode::Off => Some(
+                "RUNTIME_INTERNAL_AUTH_MODE=off: nobody is asked for a credential, and anybody on this machine may act for any owner",
+            ),
         }
     }
 }
@@ -284,7 +288,8 @@ mod tests {
         let refused = read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")])
             .expect_err("refused");
         assert_eq!(refused.variable, "RUNTIME_INTERNAL_AUTH_MODE");
-        let permissive = [("RUNTIME_INTERNAL_AUTH_MODE", "permissive"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
+        let permissive =
+            [("RUNTIME_INTERNAL_AUTH_MODE", "permissive"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
         assert!(read(&permissive).is_err());
         assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).expect("loopback").warning().is_some());
     }

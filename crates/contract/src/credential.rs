@@ -88,15 +88,23 @@ fn believed(secrets: &[impl AsRef<[u8]>], header: &str, now: Timestamp) -> Resul
         return Err("the signature was made with another key");
     }
     let claims = URL_SAFE_NO_PAD.decode(payload).map_err(|_| "the claims are not base64url")?;
-    let claims: Claims = serde_json::from_slice(&claims).map_err(|_| "the claims are not the expected JSON")?;
+    let claims: Claims =
+        serde_json::from_slice(&claims).map_err(|_| "the claims are not the expected JSON")?;
     check_moment(&claims, now.unix_seconds())?;
     Ok(claims)
 }
 
 /// Checks everything about a header but the body, which need not have been read yet.
-pub fn verify_head(secrets: &[impl AsRef<[u8]>], header: &str, method: &str, path: &str, now: Timestamp) -> Result<(), &'static str> {
+pub fn verify_head(
+    secrets: &[impl AsRef<[u8]>],
+    header: &str,
+    method: &str,
+    path: &str,
+    now: Timestamp,
+) -> Result<(), &'static str> {
     let claims = believed(secrets, header, now)?;
-    let other = claims.method.is_some_and(|bound| bound != method) || claims.path.is_some_and(|bound| bound != path);
+    let other =
+        claims.method.is_some_and(|bound| bound != method) || claims.path.is_some_and(|bound| bound != path);
     if other { Err("the credential was made for another method or path") } else { Ok(()) }
 }
 

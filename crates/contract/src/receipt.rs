@@ -329,6 +329,12 @@ impl ReceiptBuilder {
         let payload = parse_payload(event)?;
         let entry = Entry::read(&event.event_type, &payload)
             .map_err(|message| MalformedEvent { seq: event.seq, message })?;
+        if let Entry::Payment(payment) = &entry
+            && self.metrics.payments_msats_total.checked_add(payment.amount_msats).is_none()
+        {
+            let message = "invalid payment receipt payload: amount_msats overflows the total".to_owned();
+            return Err(MalformedEvent { seq: event.seq, message });
+        }
         self.trajectory.push_parsed(event, &payload);
         if self.event_count == 0 {
             self.first_seq = event.seq;

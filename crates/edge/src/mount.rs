@@ -163,7 +163,8 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
     body: Body,
 ) -> Result<Answer<O::Reply>, Stop> {
     let parts = &arrival.parts;
-    let signed = S::TAKES_SIGNATURES && O::ROW.class != Class::Anyone && parts.headers.contains_key(SIGNATURE_HEADER);
+    let signed =
+        S::TAKES_SIGNATURES && O::ROW.class != Class::Anyone && parts.headers.contains_key(SIGNATURE_HEADER);
     if signed {
         // Nobody makes us read a body with a signature that is not ours.
         edge.service.admits_head(presented(arrival, &arrival.peer(), &[]))?;

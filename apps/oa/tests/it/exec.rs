@@ -55,7 +55,12 @@ async fn a_recorded_command_can_be_tailed_exported_and_verified_offline() {
     export(&server, &id, &file);
     server.kill();
     let whole = run(oa().arg("--data").arg(&server.data).arg("verify-store"));
-    assert!(whole.status.success() && text(&whole.stdout).contains("everything fits"), "{}{}", text(&whole.stdout), text(&whole.stderr));
+    assert!(
+        whole.status.success() && text(&whole.stdout).contains("everything fits"),
+        "{}{}",
+        text(&whole.stdout),
+        text(&whole.stderr)
+    );
     let verified = run(oa().args(["runs", "verify"]).arg(&file));
     assert!(verified.status.success(), "{}", text(&verified.stderr));
     let mut bytes = std::fs::read(&file).unwrap();

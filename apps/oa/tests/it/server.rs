@@ -32,7 +32,8 @@ impl Server {
 
     /// The same, on the PostgreSQL of the tests.
     pub fn on_postgres(data: &Path) -> Self {
-        let url = std::env::var("OA_TEST_POSTGRES_URL").expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
+        let url = std::env::var("OA_TEST_POSTGRES_URL")
+            .expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
         Server { database: Some(url), ..Server::new(data) }
     }
 

@@ -43,8 +43,9 @@ async fn up_serves_both_services_prints_a_way_in_and_ends_in_order() {
     assert_eq!(runtime.post("/internal/v1/runs", &json!({})).await.status, 201);
     assert_eq!(control.get("/api/runtime/workers").await.status, 401);
     let sent = control.post("/api/auth/email", &json!({"email": "dev@example.com"})).await.json();
+    let code = std::fs::read_to_string(data.join("keys/sign-in.code")).unwrap();
     let verified = control
-        .post("/api/auth/verify", &json!({"code": "123456", "challenge_id": sent["challengeId"]}))
+        .post("/api/auth/verify", &json!({"code": code.trim(), "challenge_id": sent["challengeId"]}))
         .await
         .json();
     let user = control.with_bearer(verified["token"].as_str().unwrap());

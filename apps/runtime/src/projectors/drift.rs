@@ -1,7 +1,7 @@
 //! Decides whether a projection still says what its log says, by reading the log again (runtime-core §11).
 
 use oa_contract::{
-    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp,
+    Answer, Ask, Caller, Handle, Port as _, Refusal, Stop, Timestamp,
     matrix::ProjectorsDrift,
     projection,
     wire::projectors::{Drift, DriftReply, DriftStatus},
@@ -10,15 +10,16 @@ use oa_store::{
     Key, Tx,
     tables::{
         drifts::{self, DriftRow},
-        workers,
+        runs as run_table, workers,
     },
 };
 use uuid::Uuid;
 
-use super::{rebuild::resolve, recomputed};
+use super::recomputed;
 use crate::{Runtime, runs};
 
 /// What a topic projects.
+#[derive(Clone)]
 enum Subject {
     Run(Uuid),
     Worker(String),
@@ -44,12 +45,26 @@ impl Handle<ProjectorsDrift> for Runtime {
             Subject::Worker(worker_id) => Key::text("worker", worker_id),
         };
         let name = look.topic.clone();
-        let row = self.store.write("projectors.drift", key, look, examine).await?;
-        match row {
+        // Reading the log again holds nobody up; only a verdict that is news is written, and only if nothing has
+        // been appended since. A read-only instance answers without writing.
+        let verdict = self.store.read("projectors.drift", look, examine).await?;
+        if verdict.is_news && self.admits_writes().is_ok() {
+            self.store.write("projectors.note_drift", key, verdict.clone(), note).await?;
+        }
+        match verdict.row {
             Some(row) => Ok(DriftReply { drift: row.drift, status: row.status }.into()),
             None => Err(none(&name).into()),
         }
     }
+}
+
+/// What is to be reported of a topic, and what it was read off.
+#[derive(Clone)]
+struct Verdict {
+    row: Option<DriftRow>,
+    is_news: bool,
+    subject: Subject,
+    seen_seq: u64,
 }
 
 fn none(topic: &str) -> Refusal {
@@ -68,21 +83,33 @@ fn subject(topic: &str) -> Option<Subject> {
         .map(|id| Subject::Worker(id.to_owned()))
 }
 
-/// Compares, notes what it finds, and gives the report that stands then.
-async fn examine(tx: &mut Tx, look: &Look) -> Result<Option<DriftRow>, Stop> {
-    let found = match &look.subject {
+/// Compares, and says what report should stand.
+async fn examine(tx: &mut Tx, look: &Look) -> Result<Verdict, Stop> {
+    let (found, seen_seq) = match &look.subject {
         Subject::Run(run_id) => examine_run(tx, look, *run_id).await?,
         Subject::Worker(worker_id) => examine_worker(tx, look, worker_id).await?,
     };
-    match found {
-        Some(drift) => {
-            let known = drifts::get(tx, &look.topic).await?;
-            let drift = keep_first_sight(known, drift);
-            drifts::put(tx, &DriftRow { drift, status: DriftStatus::Open }).await?;
+    let known = drifts::get(tx, &look.topic).await?;
+    let row = match (found, known.clone()) {
+        (Some(drift), known) => {
+            Some(DriftRow { drift: keep_first_sight(known, drift), status: DriftStatus::Open })
         }
-        None => resolve(tx, &look.topic).await?,
+        (None, Some(known)) => Some(DriftRow { status: DriftStatus::Resolved, ..known }),
+        (None, None) => None,
+    };
+    Ok(Verdict { is_news: row != known, row, subject: look.subject.clone(), seen_seq })
+}
+
+/// Notes a verdict, unless the projection has moved since it was read.
+async fn note(tx: &mut Tx, verdict: &Verdict) -> Result<(), Stop> {
+    let seq = match &verdict.subject {
+        Subject::Run(run_id) => run_table::head(tx, *run_id).await?.map(|head| head.projected.seq),
+        Subject::Worker(worker_id) => workers::get(tx, worker_id).await?.map(|worker| worker.projected.seq),
+    };
+    match &verdict.row {
+        Some(row) if seq == Some(verdict.seen_seq) => drifts::put(tx, row).await,
+        _ => Ok(()),
     }
-    drifts::get(tx, &look.topic).await
 }
 
 /// The same drift seen again keeps the moment of its first sight.
@@ -98,27 +125,31 @@ fn keep_first_sight(known: Option<DriftRow>, drift: Drift) -> Drift {
     }
 }
 
-async fn examine_run(tx: &mut Tx, look: &Look, run_id: Uuid) -> Result<Option<Drift>, Stop> {
+async fn examine_run(tx: &mut Tx, look: &Look, run_id: Uuid) -> Result<(Option<Drift>, u64), Stop> {
     let head = runs::visible_head(tx, run_id, &look.caller).await?;
     let (kept, fresh) = (&head.projected, recomputed(tx, &head).await?);
-    Ok(compare(&look.topic, (kept.seq, kept.count), (fresh.seq, fresh.count), *kept == fresh, look.now))
+    let drift =
+        compare(&look.topic, (kept.seq, kept.count), (fresh.seq, fresh.count), *kept == fresh, look.now);
+    Ok((drift, kept.seq))
 }
 
 /// A worker's log is shortened by retention, so its newest entry is what the projection must agree with.
-async fn examine_worker(tx: &mut Tx, look: &Look, worker_id: &str) -> Result<Option<Drift>, Stop> {
+async fn examine_worker(tx: &mut Tx, look: &Look, worker_id: &str) -> Result<(Option<Drift>, u64), Stop> {
     let worker = workers::get(tx, worker_id).await?;
     let visible = worker.filter(|worker| look.caller.may_see(Some(&worker.owner)));
     let worker = visible.ok_or_else(|| none(&look.topic))?;
-    let (kept, last) = (&worker.projected, workers::last_event(tx, worker_id).await?);
-    let Some(last) = last else {
+    let kept = &worker.projected;
+    let drift = match workers::last_event(tx, worker_id).await? {
         // Retention always leaves the newest event, so an empty log beside a projection is a lost one.
-        if kept.seq > 0 {
-            return Ok(compare(&look.topic, (kept.seq, kept.count), (0, 0), false, look.now));
-        } return Ok(None) };
-    let payload = serde_json::from_str(last.payload.get()).unwrap_or_default();
-    let status = projection::worker_status(&last.event_type, &payload);
-    let agrees = kept.seq == last.seq && kept.event_type == last.event_type && kept.status == status;
-    Ok(compare(&look.topic, (kept.seq, kept.count), (last.seq, last.seq), agrees, look.now))
+        None => compare(&look.topic, (kept.seq, kept.count), (0, 0), kept.seq == 0, look.now),
+        Some(last) => {
+            let payload = serde_json::from_str(last.payload.get()).unwrap_or_default();
+            let status = projection::worker_status(&last.event_type, &payload);
+            let agrees = kept.seq == last.seq && kept.event_type == last.event_type && kept.status == status;
+            compare(&look.topic, (kept.seq, kept.count), (last.seq, last.seq), agrees, look.now)
+        }
+    };
+    Ok((drift, kept.seq))
 }
 
 /// A drift, if what is kept is not what the log says. A gap is told from another difference by its reason.

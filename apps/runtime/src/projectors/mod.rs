@@ -48,14 +48,20 @@ pub fn checkpoint(run_id: Uuid, projected: &Projected) -> Checkpoint {
 
 /// The projection as the log itself says it must be.
 pub async fn recomputed(tx: &mut Tx, head: &Head) -> Result<Projected, Stop> {
-    let mut out = Projected {
+    let blank = Projected {
         seq: 0,
         count: 0,
         status: projection::RUN_BEGINS.to_owned(),
         event_type: String::new(),
         at: head.projected.at,
     };
-    table::visit(tx, head, |event| {
+    continued(tx, head, blank).await
+}
+
+/// A projection that is right up to its own sequence number, carried on to the head.
+pub async fn continued(tx: &mut Tx, head: &Head, from: Projected) -> Result<Projected, Stop> {
+    let mut out = from;
+    table::visit_after(tx, head, out.seq, |event| {
         let payload: Value = match event.event_type == "run.finished" {
             true => serde_json::from_str(event.payload.get()).unwrap_or(Value::Null),
             false => Value::Null,

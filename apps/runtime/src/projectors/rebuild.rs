@@ -9,34 +9,47 @@ use oa_contract::{
 };
 use oa_store::{
     Tx,
-    tables::{drifts, runs as table},
+    tables::{
+        drifts,
+        runs::{self as table, Projected},
+    },
 };
 use uuid::Uuid;
 
-use super::{recomputed, summary};
+use super::{continued, recomputed, summary};
 use crate::{Runtime, runs};
 
 impl Handle<ProjectorsRebuild> for Runtime {
     async fn handle(&self, ask: Ask<ProjectorsRebuild>) -> Result<Answer<RebuildReply>, Stop> {
         let run_id = ask.path.run_id;
-        Ok(self
-            .store
-            .write("projectors.rebuild", runs::key(run_id), (run_id, ask.caller), rebuild)
-            .await?
-            .into())
+        // The long way through the log is a read; only what was appended meanwhile is read under the run's key.
+        let fresh = self.store.read("projectors.recompute", (run_id, ask.caller.clone()), recompute).await?;
+        let ask = Rebuild { run_id, caller: ask.caller, fresh };
+        Ok(self.store.write("projectors.rebuild", runs::key(run_id), ask, rebuild).await?.into())
     }
 }
 
-async fn rebuild(tx: &mut Tx, (run_id, caller): &(Uuid, Caller)) -> Result<RebuildReply, Stop> {
-    let mut head = runs::visible_head(tx, *run_id, caller).await?;
-    let fresh = recomputed(tx, &head).await?;
+struct Rebuild {
+    run_id: Uuid,
+    caller: Caller,
+    fresh: Projected,
+}
+
+async fn recompute(tx: &mut Tx, (run_id, caller): &(Uuid, Caller)) -> Result<Projected, Stop> {
+    let head = runs::visible_head(tx, *run_id, caller).await?;
+    recomputed(tx, &head).await
+}
+
+async fn rebuild(tx: &mut Tx, ask: &Rebuild) -> Result<RebuildReply, Stop> {
+    let mut head = runs::visible_head(tx, ask.run_id, &ask.caller).await?;
+    let fresh = continued(tx, &head, ask.fresh.clone()).await?;
     let repaired = fresh != head.projected;
     head.projected = fresh;
     if repaired {
         table::update_head(tx, &head).await?;
     }
-    resolve(tx, &projection::run_topic(*run_id)).await?;
-    Ok(RebuildReply { summary: summary(*run_id, &head.projected), repaired })
+    resolve(tx, &projection::run_topic(ask.run_id)).await?;
+    Ok(RebuildReply { summary: summary(ask.run_id, &head.projected), repaired })
 }
 
 /// An open report is resolved once the projection says again what the log says.

@@ -5,7 +5,10 @@ use oa_contract::{
     matrix::RunsGet,
     wire::runs::{EventWindow, Run, RunEvent, RunReply},
 };
-use oa_store::{Tx, tables::runs::{self as table, Head}};
+use oa_store::{
+    Tx,
+    tables::runs::{self as table, Head},
+};
 use uuid::Uuid;
 
 use super::{WHOLE_RUN_EVENTS, row, view, visible_head};
@@ -56,7 +59,9 @@ async fn bounded(tx: &mut Tx, head: &Head, after: u64, wanted: u64) -> Result<Ve
             events.push(event);
         }
         if bytes > ANSWER_BYTES {
-            let message = format!("the events after {after} are more than {ANSWER_BYTES} bytes: ask for fewer with ?after=SEQ&limit=N, or follow the run's stream");
+            let message = format!(
+                "the events after {after} are more than {ANSWER_BYTES} bytes: ask for fewer with ?after=SEQ&limit=N, or follow the run's stream"
+            );
             return Err(Refusal::invalid(message).into());
         }
     }

@@ -50,8 +50,12 @@ impl Handle<RunsReceipt> for Runtime {
 impl Runtime {
     /// Another key signs another receipt, and another policy believes other ones.
     fn tag_suffix(&self) -> String {
-        let signer = self.signer.as_ref().map_or_else(|| "unsigned".to_owned(), |signer| signer.public_key_hex());
-        let policy = oa_contract::canonical::sha256_prefixed(&format!("{signer} {} {:?}", self.verifier.strict, self.verifier.active_signers));
+        let signer =
+            self.signer.as_ref().map_or_else(|| "unsigned".to_owned(), |signer| signer.public_key_hex());
+        let policy = oa_contract::canonical::sha256_prefixed(&format!(
+            "{signer} {} {:?}",
+            self.verifier.strict, self.verifier.active_signers
+        ));
         policy.chars().skip("sha256:".len()).take(16).collect()
     }
 }

@@ -39,7 +39,9 @@ impl Handle<RunsStart> for Runtime {
         let now = self.now();
         let metadata = bounded_json("metadata", ask.body.metadata.as_deref())?;
         if ask.body.worker_id.as_ref().is_some_and(|id| id.len() > 255 || id.contains(char::is_control)) {
-            return Err(Refusal::invalid("worker_id must be at most 255 bytes without control characters").into());
+            return Err(
+                Refusal::invalid("worker_id must be at most 255 bytes without control characters").into()
+            );
         }
         let owner_key = ask.caller.owner().as_ref().map(Owner::to_string);
         let key = idempotency_key(

@@ -85,7 +85,10 @@ pub fn answered(row: &WorkerRow) -> Result<Box<RawValue>, Fault> {
 /// Whether the service has anything to say of the worker. Who was a provider once cannot hide it by giving the
 /// role up.
 fn is_known(known: &Reputation) -> bool {
-    known.qualified_at.is_some() || known.quarantined_at.is_some() || known.failure_strikes > 0 || known.success_count > 0
+    known.qualified_at.is_some()
+        || known.quarantined_at.is_some()
+        || known.failure_strikes > 0
+        || known.success_count > 0
 }
 
 /// Whether what was qualified is no longer what the worker says of itself.

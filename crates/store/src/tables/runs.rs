@@ -503,10 +503,20 @@ fn unpack(bytes: &[u8]) -> Result<Vec<i64>, Fault> {
 pub async fn visit(
     tx: &mut Tx,
     head: &Head,
+    look: impl FnMut(&RunEvent) -> Result<ControlFlow<()>, Stop>,
+) -> Result<(), Stop> {
+    visit_after(tx, head, 0, look).await
+}
+
+/// The same for the events after a sequence number.
+pub async fn visit_after(
+    tx: &mut Tx,
+    head: &Head,
+    after: u64,
     mut look: impl FnMut(&RunEvent) -> Result<ControlFlow<()>, Stop>,
 ) -> Result<(), Stop> {
     const PAGE: u64 = 64;
-    let mut after = 0;
+    let mut after = after;
     while after < head.latest_seq {
         for event in events_after(tx, head, after, PAGE).await? {
             after = event.seq;

@@ -53,9 +53,7 @@ impl Ids for SystemIds {
     }
 
     fn uuid32(&self) -> String {
-        let mut bytes = [0; 16];
-        fill(&mut bytes);
-        hex(&bytes)
+        Uuid::new_v4().simple().to_string()
     }
 
     fn secret(&self) -> [u8; 32] {

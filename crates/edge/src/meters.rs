@@ -77,12 +77,12 @@ impl RowMeters {
 
     pub fn record(&self, status: u16, took: Duration) {
         let slot = STATUSES.iter().position(|known| *known == status);
-        let (cell, label) = match slot {
-            Some(at) => (&self.by_status[at], status.to_string()),
-            None => (&self.other, "other".to_owned()),
-        };
-        cell.get_or_init(|| counter!("oa_http_requests_total", "service" => self.service, "route" => self.row, "status" => label))
-            .increment(1);
+        let cell = slot.map_or(&self.other, |at| &self.by_status[at]);
+        let counted = cell.get_or_init(|| {
+            let label = slot.map_or_else(|| "other".to_owned(), |_| status.to_string());
+            counter!("oa_http_requests_total", "service" => self.service, "route" => self.row, "status" => label)
+        });
+        counted.increment(1);
         self.seconds.record(took.as_secs_f64());
     }
 }

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use oa_contract::{Clock, Ids, Timestamp, credential::hex};
+use oa_contract::{Clock, Ids, Timestamp};
 use uuid::{ContextV7, Uuid};
 
 /// The system's clock in whole microseconds. When the system's clock is set back, the last moment is given

@@ -34,7 +34,9 @@ impl Server {
     pub fn on_postgres(data: &Path) -> Self {
         let url = std::env::var("OA_TEST_POSTGRES_URL")
             .expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
-        Server { database: Some(url), ..Server::new(data) }
+        let mut server = Server::new(data);
+        server.database = Some(url);
+        server
     }
 
     pub fn url(&self) -> String {

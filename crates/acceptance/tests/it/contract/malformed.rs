@@ -5,6 +5,9 @@ use oa_testkit::{Answered, World};
 
 use super::{opener, some_path};
 
+/// Headers, body, and the status that they must get.
+type Case<'a> = (&'a [(&'a str, &'a str)], Vec<u8>, u16);
+
 fn says_what_is_wrong(answered: &Answered, name: &str) {
     let body = answered.json();
     assert_eq!(answered.header("content-type"), Some("application/problem+json"), "{name}");
@@ -21,7 +24,7 @@ async fn a_malformed_body_is_refused_by_every_row_that_takes_one() {
     for row in rows().filter(|row| row.built && row.shape.has_body) {
         let http = opener(&world, &session, row).await;
         let path = some_path(row);
-        let cases: [(&[(&str, &str)], Vec<u8>, u16); 9] = [
+        let cases: [Case<'_>; 9] = [
             (&[], b"{}".to_vec(), 415),
             (&[("content-type", "text/plain")], b"{}".to_vec(), 415),
             (json, Vec::new(), 400),

@@ -70,7 +70,7 @@ async fn a_recorded_command_can_be_tailed_exported_and_verified_offline() {
     let refused = run(oa().args(["runs", "verify"]).arg(&file));
     assert_eq!(refused.status.code(), Some(1));
     let said = text(&refused.stderr) + &text(&refused.stdout);
-    assert!(said.contains("event 3"), "{said}");
+    assert!(said.contains("event 4 (line 5)"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,9 +173,22 @@ mod tests {
             told.metadata.get(),
             r#"{"roles":["provider"],"load":0.5,"qualified":true,"qualified_at":"2026-02-02T02:40:00.000001+00:00","failure_strikes":3,"quarantined":true,"success_count":2,"quarantine_reason":"provider_failures","quarantined_at":"2026-02-02T02:40:00+00:00","last_failure_reason":"timeout","price_integrity_samples":1}"#
         );
-        for other in [r#"{"roles":["client"]}"#, r#"{"roles":"provider"}"#, r#"["provider"]"#, "null"] {
+        for other in [r#"["provider"]"#, "null"] {
             assert_eq!(worker(&row(other)).expect("a worker").metadata.get(), other);
         }
+    }
+
+    #[test]
+    fn a_provider_cannot_hide_what_is_known_of_it_by_giving_the_role_up() {
+        for former in [r#"{"roles":["client"]}"#, r#"{"roles":"provider"}"#] {
+            let told = worker(&row(former)).expect("a worker");
+            assert!(told.metadata.get().contains(r#""quarantined":true"#), "{}", told.metadata.get());
+        }
+        let mut unknown = row(r#"{"roles":["client"]}"#);
+        unknown.reputation.qualified_at = None;
+        unknown.reputation.quarantined_at = None;
+        (unknown.reputation.failure_strikes, unknown.reputation.success_count) = (0, 0);
+        assert_eq!(worker(&unknown).expect("a worker").metadata.get(), r#"{"roles":["client"]}"#);
     }
 
     #[test]

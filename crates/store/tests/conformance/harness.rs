@@ -95,8 +95,8 @@ pub async fn connect(url: &str) -> tokio_postgres::Client {
 /// store would refuse.
 pub static PUT: Statement = Statement::new(
     "test/put",
-    "INSERT INTO idempotency_records (scope, key, fingerprint, status, reply, created_at, seal) VALUES ($1, $2, $3, $4, $5, $6, 0)",
-    None,
+    "INSERT INTO idempotency_records (scope, key, fingerprint, status, reply, created_at, seal) VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    Some("idempotency_records"),
 );
 pub static COUNT: Statement =
     Statement::new("test/count", "SELECT COUNT(*) FROM idempotency_records WHERE scope = $1", None);

@@ -1,2 +1,4 @@
+//! `/internal/v1/projectors/*`.
+
 mod drift;
 mod summaries;

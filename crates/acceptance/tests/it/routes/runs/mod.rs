@@ -1,3 +1,5 @@
+//! `/internal/v1/runs/*`.
+
 mod append;
 mod artifacts;
 mod start;

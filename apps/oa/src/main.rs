@@ -32,8 +32,8 @@ use crate::{
     runs::tail::Follow,
 };
 
-// The system's allocator gives memory back to the kernel after every batch of the writer, which interrupts the
-// other core each time: with it, appends were measured at half the rate (docs/performance.md).
+// The system's allocator was seen to give memory back to the kernel after batches of the writer, which interrupts
+// the other core each time (docs/performance.md).
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

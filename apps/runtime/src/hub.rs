@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use oa_contract::projection;
 use oa_store::Wake;
 use tokio::sync::{Notify, watch};
 
@@ -74,11 +73,6 @@ pub fn stream_of_topic(topic: &str) -> String {
         _ => None,
     }
     .unwrap_or_else(|| format!("runtime.topic.{}", topic.replace(':', ".")))
-}
-
-/// The topic of a run's stream.
-pub fn run_topic(run_id: uuid::Uuid) -> String {
-    projection::run_topic(run_id)
 }
 
 impl Hub {

@@ -6,6 +6,7 @@ use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use crate::canonical::hex;
 use crate::{caller::Owner, instant::Timestamp};
 
 /// The header that carries the credential.
@@ -167,17 +168,6 @@ fn mac(secret: &[u8], payload: &str) -> Hmac<Sha256> {
         .unwrap_or_else(|_| unreachable!("HMAC takes keys of every length"));
     mac.update(payload.as_bytes());
     mac
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut out = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        out.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        out.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    out
 }
 
 #[cfg(test)]

@@ -9,14 +9,14 @@ pub mod run_summary;
 use std::ops::ControlFlow;
 
 use oa_contract::{
-    Stop, projection,
+    Stop, Timestamp, projection,
     wire::projectors::{Checkpoint, RunSummary},
 };
 use oa_store::{
     Tx,
     tables::runs::{self as table, Head, Projected},
 };
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
 /// The stored projection of a run as a summary.
@@ -62,19 +62,31 @@ pub async fn recomputed(tx: &mut Tx, head: &Head) -> Result<Projected, Stop> {
 pub async fn continued(tx: &mut Tx, head: &Head, from: Projected) -> Result<Projected, Stop> {
     let mut out = from;
     table::visit_after(tx, head, out.seq, |event| {
-        let payload: Value = match event.event_type == "run.finished" {
-            true => serde_json::from_str(event.payload.get()).unwrap_or(Value::Null),
-            false => Value::Null,
-        };
-        if let Some(status) = projection::run_status(&event.event_type, &payload) {
-            out.status = status.to_owned();
-        }
-        out.seq = event.seq;
-        out.count += 1;
-        out.event_type = event.event_type.clone();
-        out.at = event.recorded_at;
+        out = advanced(&out, event.seq, &event.event_type, &event.payload, event.recorded_at);
         Ok(ControlFlow::Continue(()))
     })
     .await?;
     Ok(out)
+}
+
+/// The projection after one more event (§11); the append and the recomputation are the same step.
+pub fn advanced(
+    before: &Projected,
+    seq: u64,
+    event_type: &str,
+    payload: &RawValue,
+    at: Timestamp,
+) -> Projected {
+    // Only the finish carries its status in the payload; all other payloads stay unread.
+    let payload = match event_type == "run.finished" {
+        true => serde_json::from_str(payload.get()).unwrap_or(Value::Null),
+        false => Value::Null,
+    };
+    Projected {
+        seq,
+        count: before.count + 1,
+        status: projection::run_status(event_type, &payload).unwrap_or(&before.status).to_owned(),
+        event_type: event_type.to_owned(),
+        at,
+    }
 }

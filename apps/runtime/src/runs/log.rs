@@ -16,6 +16,8 @@ use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::projectors;
+
 /// An event on its way into a log.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -90,7 +92,7 @@ pub async fn extend(tx: &mut Tx, head: Head, entry: &Entry, now: Timestamp) -> R
         let row = KeyRow { fingerprint: fingerprint(entry)?, seq, position };
         table::insert_key(tx, head.run_id, entry.actor, key, &row).await?;
     }
-    let projected = project(head.projected, seq, entry, at);
+    let projected = projectors::advanced(&head.projected, seq, &entry.event_type, &entry.payload, at);
     Ok(Head {
         status,
         latest_seq: seq,
@@ -131,22 +133,6 @@ pub fn next_status(status: RunStatus, entry: &Entry) -> Result<RunStatus, Refusa
     match Transition::of(&entry.event_type, &entry.payload)? {
         Some(step) => transition::apply(status, step),
         None => Ok(status),
-    }
-}
-
-/// The projection after the event (§11).
-fn project(before: Projected, seq: u64, entry: &Entry, at: Timestamp) -> Projected {
-    // Only the finish carries its status in the payload; all other payloads stay unread.
-    let payload = match entry.event_type == "run.finished" {
-        true => serde_json::from_str(entry.payload.get()).unwrap_or(Value::Null),
-        false => Value::Null,
-    };
-    Projected {
-        seq,
-        count: before.count + 1,
-        status: projection::run_status(&entry.event_type, &payload).map_or(before.status, str::to_owned),
-        event_type: entry.event_type.clone(),
-        at,
     }
 }
 

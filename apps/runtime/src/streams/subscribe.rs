@@ -22,11 +22,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::cursor::{Window, resume};
-use crate::{
-    Runtime,
-    hub::{self, Follower},
-    runs,
-};
+use crate::{Runtime, hub::Follower, runs};
 
 /// Events in one read: a page of the largest payloads still fits into memory many times.
 const PAGE: u64 = 16;
@@ -241,11 +237,6 @@ fn chunk(messages: &[Message]) -> Result<Bytes, Fault> {
         let _ = write!(out, "id: {}\nevent: {kind}\ndata: {data}\n\n", message.seq);
     }
     Ok(out.into())
-}
-
-/// The stream of a run, for those who link to it.
-pub fn run_stream(run_id: Uuid) -> String {
-    hub::run_stream(run_id)
 }
 
 #[cfg(test)]

@@ -69,6 +69,12 @@ macro_rules! class {
     (authority) => {
         Class::Service
     };
+    (control) => {
+        Class::User("*")
+    };
+    (runtime) => {
+        Class::Operator
+    };
 }
 
 macro_rules! gate {
@@ -502,6 +508,84 @@ section! {
         row { control TokensRevokeAll = "tokens.revoke_all", DELETE "/api/tokens"
             (Nothing, Nothing, Nothing) -> [200] identity::DeletedTokensReply,
             by (user "tokens.manage"), open, may [], reads [] }
+        /// The sessions of the caller, ended ones included.
+        planned { control AuthSessions = "auth.sessions", GET "/api/auth/sessions" }
+        /// Ends sessions of the caller: one, those of a device, or all.
+        planned { control AuthRevokeSessions = "auth.revoke_sessions", POST "/api/auth/sessions/revoke" }
+        /// Compatibility alias of `auth.session`.
+        planned { control AuthSessionV1 = "auth.session_v1", GET "/api/v1/auth/session" }
+        /// Compatibility alias of `auth.sessions`.
+        planned { control AuthSessionsV1 = "auth.sessions_v1", GET "/api/v1/auth/sessions" }
+        /// Compatibility alias of `auth.revoke_sessions`.
+        planned { control AuthRevokeSessionsV1 = "auth.revoke_sessions_v1", POST "/api/v1/auth/sessions/revoke" }
+        /// Sign-up without a person: a user and a token, for automation on a loopback address.
+        planned { control AuthRegister = "auth.register", POST "/api/auth/register" }
+        /// The organisations of the caller.
+        planned { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships" }
+        /// Chooses the organisation that a session speaks for.
+        planned { control OrgsActivate = "orgs.activate", POST "/api/orgs/active" }
+        /// Asks whether the caller may, without doing it.
+        planned { control PolicyAuthorize = "policy.authorize", POST "/api/policy/authorize" }
+        /// A short-lived token with which a client follows its streams.
+        planned { control SyncToken = "sync.token", POST "/api/sync/token" }
+        /// The same token under the name of its transport.
+        planned { control SpacetimeToken = "sync.spacetime_token", POST "/api/spacetime/token" }
+        /// Compatibility alias of `sync.token`.
+        planned { control SyncTokenV1 = "sync.token_v1", POST "/api/v1/sync/token" }
+        /// Compatibility alias of `sync.spacetime_token`.
+        planned { control SpacetimeTokenV1 = "sync.spacetime_token_v1", POST "/api/v1/spacetime/token" }
+        /// The public keys that sync tokens are checked with.
+        planned { control SyncKeys = "sync.keys", GET "/.well-known/jwks.json" }
+        /// What was paid, refused and fetched through L402, newest first.
+        planned { control L402Transactions = "l402.transactions", GET "/api/l402/transactions" }
+        /// One L402 receipt.
+        planned { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id" }
+        /// The published skills, with digests, as agents discover them.
+        planned { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json" }
+        /// How route groups are split, and what overrides them.
+        planned { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status" }
+        /// Where one path would be served.
+        planned { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate" }
+        /// Sets or clears an override of the route split.
+        planned { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override" }
+        /// How runs are routed to drivers, and what overrides it.
+        planned { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status" }
+        /// Which driver would serve one thread.
+        planned { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate" }
+        /// Sets an override of the driver for a user or an autopilot.
+        planned { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override" }
+        /// The personal agents of the caller.
+        planned { control AutopilotsList = "autopilots.list", GET "/api/autopilots" }
+        /// Creates a personal agent.
+        planned { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots" }
+        /// The threads that are bound to an autopilot.
+        planned { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads" }
+        /// Begins a thread that is bound to an autopilot.
+        planned { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads" }
+        /// Guest sessions are retired; this says where to go.
+        planned { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session" }
+        /// Legacy view of the caller's threads.
+        planned { control ChatsList = "chats.list", GET "/api/chats" }
+        /// Legacy way to begin a thread.
+        planned { control ChatsCreate = "chats.create", POST "/api/chats" }
+        /// Legacy view of one thread with its messages.
+        planned { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id" }
+        /// Legacy view of a thread's messages.
+        planned { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages" }
+        /// Legacy view of a thread's turns.
+        planned { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs" }
+        /// Legacy view of what happened in one turn.
+        planned { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events" }
+        /// Legacy way to send a message and read the turn as a UI message stream.
+        planned { control ChatStream = "chat.stream", POST "/api/chat/stream" }
+        /// The same stream, with the thread named in the path.
+        planned { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream" }
+        /// Shows a deployment that streams would be delivered.
+        planned { control SmokeStream = "smoke.stream", GET "/api/smoke/stream" }
+        /// The page that people see first.
+        planned { control Landing = "control.landing", GET "/" }
+        /// Leads to the desktop application.
+        planned { control DownloadDesktop = "control.download_desktop", GET "/download-desktop" }
     }
 }
 

@@ -22,8 +22,17 @@ macro_rules! migration {
 }
 
 /// Every step, in order. A step that was released is never edited: the next one corrects it.
-pub(crate) const ALL: &[Migration] =
-    &[migration!("0001_core"), migration!("0002_runtime"), migration!("0003_identity")];
+pub(crate) const ALL: &[Migration] = &[
+    migration!("0001_core"),
+    migration!("0002_runtime"),
+    migration!("0003_identity"),
+    migration!("0004_tools"),
+    migration!("0005_skills"),
+    migration!("0006_threads"),
+    migration!("0007_codex"),
+    migration!("0008_accounts"),
+    migration!("0009_routing"),
+];
 
 /// What a store says about a step it has taken.
 #[derive(Clone, Debug, PartialEq, Eq)]

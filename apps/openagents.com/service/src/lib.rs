@@ -3,6 +3,7 @@
 mod audit;
 pub mod config;
 mod control;
+mod env;
 mod headers;
 pub mod identity;
 mod port;

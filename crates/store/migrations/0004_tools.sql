@@ -1,0 +1,1 @@
+-- Tool calls, what they paid, and what awaits approval (control §11).

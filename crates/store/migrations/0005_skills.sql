@@ -1,0 +1,1 @@
+-- The registry of tools and skills, and its releases (control §12).

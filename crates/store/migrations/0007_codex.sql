@@ -1,0 +1,1 @@
+-- Codex workers, their events and requests (control §14).

@@ -1,0 +1,1 @@
+-- Organisations, roles, and the keys of sync tokens (control §6, §7).

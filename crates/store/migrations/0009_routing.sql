@@ -1,0 +1,1 @@
+-- Autopilots, and what overrides the routing of runs (control §9).

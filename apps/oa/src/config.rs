@@ -141,6 +141,13 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID", Kind::Text, None, "The newest client build.";
     "OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The oldest schema of clients.";
     "OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The newest schema of clients.";
+    "OA_COMPAT_CONTROL_ENFORCED", Kind::Switch, Some("false"), "Whether clients of the guarded lanes must be builds that are served.";
+    "OA_COMPAT_SUNSET_ENFORCED", Kind::Switch, Some("false"), "Whether the compatibility lanes are gone after 2026-06-30.";
+    "OA_MAINTENANCE_MODE_ENABLED", Kind::Switch, Some("false"), "Whether everything but the allowed paths answers 503.";
+    "OA_MAINTENANCE_BYPASS_TOKEN", Kind::Secret, None, "Who knows it gets past the maintenance page.";
+    "OA_MAINTENANCE_BYPASS_COOKIE_NAME", Kind::Text, Some("oa_maintenance_bypass"), "The cookie that stands for the bypass token.";
+    "OA_MAINTENANCE_BYPASS_COOKIE_TTL_SECONDS", Kind::Count(0), Some("900"), "How long that cookie is good, at least 60.";
+    "OA_MAINTENANCE_ALLOWED_PATHS", Kind::Text, Some("/healthz,/readyz"), "Paths that stay open, exact or ending in *, separated by commas.";
     "OA_ROUTE_SPLIT_ENABLED", Kind::Switch, Some("true"), "Whether pages are split between this service and the one before it.";
     "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "rust, cohort, or legacy.";
     "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that are ours, separated by commas.";

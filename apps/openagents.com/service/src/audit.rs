@@ -26,6 +26,11 @@ pub fn failure(name: &'static str, stop: &Stop, meta: &Meta, now: Timestamp) {
     }
 }
 
+/// A request that got no further than a gate.
+pub fn rejected(event: Event<'_>, request_id: &str, now: Timestamp) {
+    write(event, "rejected", &Meta { request_id: request_id.to_owned(), ..Meta::default() }, now);
+}
+
 fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
     tracing::info!(
         event_name = event.name,

@@ -6,7 +6,10 @@ use std::{fmt, net::SocketAddr};
 use oa_contract::wire::{control::ClientCompatibility, identity::Secret};
 use url::Url;
 
-use crate::env::{Env, wrong};
+use crate::{
+    env::{Env, wrong},
+    gates::{self, GatesConfig},
+};
 
 /// Everything that the control service takes from the environment.
 #[derive(Clone, Debug)]
@@ -18,6 +21,7 @@ pub struct Config {
     pub auth: AuthConfig,
     pub runtime: RuntimeConfig,
     pub compatibility: ClientCompatibility,
+    pub gates: GatesConfig,
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
 }
@@ -111,6 +115,7 @@ impl Config {
             auth: auth(&env, bind)?,
             runtime: runtime(&env)?,
             compatibility: compatibility(&env)?,
+            gates: gates::read(&env)?,
             route_split: route_split(&env)?,
             routing: routing(&env)?,
         })

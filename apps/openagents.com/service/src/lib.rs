@@ -4,6 +4,7 @@ mod audit;
 pub mod config;
 mod control;
 mod env;
+mod gates;
 mod headers;
 pub mod identity;
 mod port;

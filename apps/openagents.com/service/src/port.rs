@@ -1,7 +1,7 @@
 //! Decides who may call a row of control: anyone, or whoever carries a session or a personal token whose
 //! abilities reach that far.
 
-use oa_contract::{Caller, Class, Port, Presented, Refusal, Service, Stop};
+use oa_contract::{Arriving, Barred, Caller, Class, Port, Presented, Refusal, Service, Stop};
 
 use crate::{Control, headers, identity::authenticate::unauthenticated};
 
@@ -34,6 +34,10 @@ impl Port for Control {
             Ok(id) => id.to_string(),
             Err(_) => id,
         }
+    }
+
+    fn bars(&self, arriving: &Arriving<'_>) -> Option<Barred> {
+        self.gates(arriving)
     }
 
     fn answers_preflight(&self, path: &str) -> bool {

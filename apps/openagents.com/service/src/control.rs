@@ -4,13 +4,16 @@
 use std::sync::Arc;
 
 use oa_client::Client;
-use oa_contract::{Clock, Ids, Service, Timestamp, credential::hex, openapi};
+use oa_contract::{Clock, Ids, Refusal, Service, Timestamp, User, credential::hex, openapi};
 use oa_store::Store;
 use sha2::{Digest, Sha256};
 
 use crate::{
     config::Config,
-    identity::{provider::Provider, throttle::Throttle},
+    identity::{
+        provider::Provider,
+        throttle::{Limit, Throttle},
+    },
 };
 
 /// The name of the service on the wire.
@@ -53,6 +56,11 @@ pub(crate) struct Document {
 }
 
 impl Control {
+    /// Counts one try of a user, or refuses it and says when to come back.
+    pub fn admit(&self, limit: Limit, user: &User) -> Result<(), Refusal> {
+        self.throttle.admit(limit, &user.user_id, self.clock.now())
+    }
+
     pub fn new(parts: Parts) -> Self {
         let Parts { config, store, clock, ids, runtime, metrics, draining } = parts;
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();

@@ -4,20 +4,23 @@
 use oa_contract::{
     Answer, Ask, Handle, Stop, Timestamp, User,
     matrix::AuthSession,
-    wire::identity::{CurrentSession, SessionReply, SessionView, seconds},
+    wire::identity::{CurrentSession, Membership, SessionReply, SessionView, seconds},
 };
 use oa_store::{
     Tx,
     tables::identity::{self as rows, PersonalToken, Session},
 };
 
-use super::{authenticate::unauthenticated, memberships, personal_org, signed_in, view};
+use super::{
+    authenticate::unauthenticated,
+    orgs::{memberships_in, personal_org},
+    signed_in, view,
+};
 use crate::Control;
 
 impl Handle<AuthSession> for Control {
     async fn handle(&self, ask: Ask<AuthSession>) -> Result<Answer<SessionReply>, Stop> {
-        let Standing { user, session } = self.standing(signed_in(&ask.caller)?).await?;
-        let memberships = memberships(&user.user_id);
+        let Standing { user, session, memberships } = self.standing(signed_in(&ask.caller)?).await?;
         Ok(SessionReply { data: CurrentSession { session, user: view(&user), memberships } }.into())
     }
 }
@@ -26,13 +29,15 @@ impl Handle<AuthSession> for Control {
 pub struct Standing {
     pub user: rows::User,
     pub session: SessionView,
+    /// Ascending by `org_id`.
+    pub memberships: Vec<Membership>,
 }
 
 impl Control {
     /// Reads what stands behind a credential.
     pub(crate) async fn standing(&self, caller: &User) -> Result<Standing, Stop> {
         let ask = (caller.user_id.clone(), caller.session_id.clone());
-        let (user, behind) = self.store.read("identity_standing", ask, read).await?;
+        let (user, behind, memberships) = self.store.read("identity_standing", ask, read).await?;
         let user = user.ok_or_else(unauthenticated)?;
         let session = match behind {
             Behind::Session(session) => of_session(*session),
@@ -42,7 +47,7 @@ impl Control {
             }
             Behind::Nothing => return Err(unauthenticated().into()),
         };
-        Ok(Standing { user, session })
+        Ok(Standing { user, session, memberships })
     }
 }
 
@@ -56,13 +61,13 @@ enum Behind {
 async fn read(
     tx: &mut Tx,
     (user_id, session_id): &(String, String),
-) -> Result<(Option<rows::User>, Behind), Stop> {
+) -> Result<(Option<rows::User>, Behind, Vec<Membership>), Stop> {
     let user = rows::user(tx, user_id).await?;
     let behind = match session_id.strip_prefix("pat:") {
         Some(token_id) => rows::token(tx, token_id).await?.map(Behind::Token),
         None => rows::session(tx, session_id).await?.map(|session| Behind::Session(Box::new(session))),
     };
-    Ok((user, behind.unwrap_or(Behind::Nothing)))
+    Ok((user, behind.unwrap_or(Behind::Nothing), memberships_in(tx, user_id).await?))
 }
 
 fn of_session(session: Session) -> SessionView {

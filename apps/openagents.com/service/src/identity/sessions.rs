@@ -4,7 +4,7 @@
 use oa_contract::{Ids, Timestamp, wire::identity::Secret};
 use oa_store::tables::identity::{PersonalToken, Session, SessionStatus, SpentToken};
 
-use super::{ACCESS, REFRESH, new_secret, personal_org};
+use super::{ACCESS, REFRESH, new_secret, orgs::personal_org};
 use crate::config::AuthConfig;
 
 /// Why a session was revoked.

@@ -13,7 +13,7 @@ use oa_store::{
 
 use super::{
     authenticate::{cookie_named, user_key},
-    device, hash_of,
+    device, hash_of, orgs,
     provider::{Identity, wrong_code},
     sessions::{self, Kept, Pair, Place, Reason},
     throttle, view,
@@ -101,6 +101,7 @@ async fn begin(tx: &mut Tx, arrival: &Arrival) -> Result<(User, bool), Stop> {
     let by_provider = rows::user_by_provider(tx, &identity.provider_id).await?;
     let (user, new_user) = recognise(by_email, by_provider, arrival);
     rows::put_user(tx, &user).await?;
+    orgs::join_defaults(tx, &user.user_id, Some(&user.email), *now).await?;
     for session in rows::active_on_device(tx, &user.user_id, &place.device_id).await? {
         let (session, spent) = sessions::revoked(session, Reason::DeviceReplaced, *now);
         rows::put_session(tx, &session).await?;

@@ -152,6 +152,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "rust, cohort, or legacy.";
     "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that are ours, separated by commas.";
     "OA_ROUTE_SPLIT_COHORT_PERCENTAGE", Kind::Count(0), Some("100"), "How much of the cohort is ours, 0 to 100.";
+    "OA_ROUTE_SPLIT_SALT", Kind::Text, Some("openagents-route-split-v1"), "What the buckets of the cohort are made with.";
     "OA_ROUTE_SPLIT_FORCE_LEGACY", Kind::Switch, Some("false"), "Sends every page to the service before this one.";
     "OA_ROUTE_SPLIT_LEGACY_BASE_URL", Kind::Url, None, "Where the service before this one is.";
     "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::Text, Some("control_service"), "Which driver runs threads.";
@@ -159,6 +160,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_RUNTIME_FORCE_CONTROL_SERVICE" or "OA_RUNTIME_FORCE_LEGACY", Kind::Switch, None, "Forces the control service's own driver.";
     "OA_RUNTIME_CANARY_USER_PERCENT", Kind::Count(0), Some("0"), "How many users are canaries, 0 to 100.";
     "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", Kind::Count(0), Some("0"), "How many autopilots are canaries, 0 to 100.";
+    "OA_RUNTIME_CANARY_SEED", Kind::Text, Some("runtime-canary-v1"), "What the numbers of canaries are made with.";
     "OA_RUNTIME_OVERRIDES_ENABLED", Kind::Switch, Some("true"), "Whether routing may be overridden.";
     "OA_RUNTIME_SHADOW_ENABLED", Kind::Switch, Some("false"), "Whether a second driver is asked in the shadow.";
     "OA_RUNTIME_SHADOW_SAMPLE_RATE", Kind::Text, Some("1.0"), "How much is asked in the shadow.";

@@ -16,8 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        admin, codex, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime,
-        threads, workers,
+        admin, autopilots, chat, codex, comms, control, fraud, health, identity, openapi, paths, projectors,
+        routing, runs, shell, spacetime, threads, workers,
     },
 };
 
@@ -566,49 +566,93 @@ section! {
         /// The published skills, with digests, as agents discover them.
         planned { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json" }
         /// How route groups are split, and what overrides them.
-        planned { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status" }
+        row { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status"
+            (Nothing, Nothing, Nothing) -> [200] routing::RouteSplitStatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Where one path would be served.
-        planned { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate" }
+        row { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate"
+            (Nothing, Nothing, routing::EvaluateRouteSplit) -> [200] routing::RouteSplitDecisionReply,
+            by (user "runtime.read"), open, may [], reads ["x-oa-route-key" "x-device-id" "x-forwarded-for" "user-agent"] }
         /// Sets or clears an override of the route split.
-        planned { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override" }
+        row { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override"
+            (Nothing, Nothing, routing::OverrideRouteSplit) -> [200] routing::RouteSplitStatusReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// How runs are routed to drivers, and what overrides it.
-        planned { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status" }
+        row { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status"
+            (Nothing, Nothing, Nothing) -> [200] routing::RuntimeRoutingStatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Which driver would serve one thread.
-        planned { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate" }
+        row { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate"
+            (Nothing, Nothing, routing::EvaluateRuntimeRouting) -> [200] routing::RuntimeRoutingDecisionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Sets an override of the driver for a user or an autopilot.
-        planned { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override" }
+        row { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override"
+            (Nothing, Nothing, routing::OverrideRuntimeRouting) -> [200] routing::OverriddenRoutingReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// The personal agents of the caller.
-        planned { control AutopilotsList = "autopilots.list", GET "/api/autopilots" }
+        row { control AutopilotsList = "autopilots.list", GET "/api/autopilots"
+            (Nothing, autopilots::ListAutopilots, Nothing) -> [200] autopilots::AutopilotList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// Creates a personal agent.
-        planned { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots" }
+        row { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots"
+            (Nothing, Nothing, autopilots::CreateAutopilot) -> [201] autopilots::AutopilotReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// The threads that are bound to an autopilot.
-        planned { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads" }
+        row { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads"
+            (paths::AutopilotPath, autopilots::ListAutopilots, Nothing) -> [200] chat::ChatPage,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Begins a thread that is bound to an autopilot.
-        planned { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads" }
+        row { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads"
+            (paths::AutopilotPath, Nothing, autopilots::CreateAutopilotThread) -> [201] chat::ChatSummaryReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Guest sessions are retired; this says where to go.
-        planned { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session" }
+        row { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session"
+            (Nothing, Nothing, Nothing) -> [410] chat::GuestSessionReply,
+            by (user "self"), open, may [], reads [] }
         /// Legacy view of the caller's threads.
-        planned { control ChatsList = "chats.list", GET "/api/chats" }
+        row { control ChatsList = "chats.list", GET "/api/chats"
+            (Nothing, chat::ListChats, Nothing) -> [200] chat::ChatListReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy way to begin a thread.
-        planned { control ChatsCreate = "chats.create", POST "/api/chats" }
+        row { control ChatsCreate = "chats.create", POST "/api/chats"
+            (Nothing, Nothing, chat::CreateChat) -> [201] chat::ChatSummaryReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Legacy view of one thread with its messages.
-        planned { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id" }
+        row { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ConversationReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of a thread's messages.
-        planned { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages" }
+        row { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ChatMessagesReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of a thread's turns.
-        planned { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs" }
+        row { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ChatRunsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of what happened in one turn.
-        planned { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events" }
+        row { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events"
+            (paths::ConversationRunPath, Nothing, Nothing) -> [200] chat::ChatRunEventsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy way to send a message and read the turn as a UI message stream.
-        planned { control ChatStream = "chat.stream", POST "/api/chat/stream" }
+        row { control ChatStream = "chat.stream", POST "/api/chat/stream"
+            (Nothing, Nothing, chat::ChatTurn) -> [200] Streamed<chat::UiMessageStream>,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads [] }
         /// The same stream, with the thread named in the path.
-        planned { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream" }
+        row { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream"
+            (paths::ConversationPath, Nothing, chat::ChatTurn) -> [200] Streamed<chat::UiMessageStream>,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads [] }
         /// Shows a deployment that streams would be delivered.
-        planned { control SmokeStream = "smoke.stream", GET "/api/smoke/stream" }
+        row { control SmokeStream = "smoke.stream", GET "/api/smoke/stream"
+            (Nothing, Nothing, Nothing) -> [200] shell::StreamSmokeReply,
+            by anyone, open, may [Unauthorized], reads ["x-oa-smoke-secret"] }
         /// The page that people see first.
-        planned { control Landing = "control.landing", GET "/" }
+        row { control Landing = "control.landing", GET "/"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<shell::Html>,
+            by anyone, open, may [], reads [] }
         /// Leads to the desktop application.
-        planned { control DownloadDesktop = "control.download_desktop", GET "/download-desktop" }
+        row { control DownloadDesktop = "control.download_desktop", GET "/download-desktop"
+            (Nothing, Nothing, Nothing) -> [307] Streamed<shell::Html>,
+            by anyone, open, may [NotFound], reads [] }
     }
 }
 

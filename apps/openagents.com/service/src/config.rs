@@ -9,6 +9,7 @@ use url::Url;
 use crate::{
     env::{Env, wrong},
     gates::{self, GatesConfig},
+    runtime_routing::decide::driver_label,
 };
 
 /// Everything that the control service takes from the environment.
@@ -70,6 +71,8 @@ pub struct RouteSplitConfig {
     pub mode: String,
     pub rust_routes: Vec<String>,
     pub cohort_percentage: u8,
+    /// What the buckets of the cohort are made with.
+    pub salt: String,
     pub force_legacy: bool,
     pub legacy_base_url: Option<String>,
 }
@@ -82,6 +85,8 @@ pub struct RoutingConfig {
     pub force_control_service: bool,
     pub canary_user_percent: u8,
     pub canary_autopilot_percent: u8,
+    /// What the numbers of canaries are made with.
+    pub canary_seed: String,
     pub overrides_enabled: bool,
     pub shadow_enabled: bool,
     pub shadow_sample_rate: f64,
@@ -194,6 +199,7 @@ fn route_split(env: &Env<'_>) -> Result<RouteSplitConfig, ConfigError> {
             .map(str::to_owned)
             .collect(),
         cohort_percentage: env.percent("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", 100)?,
+        salt: env.text(&["OA_ROUTE_SPLIT_SALT"]).unwrap_or_else(|| "openagents-route-split-v1".into()),
         force_legacy: env.switch("OA_ROUTE_SPLIT_FORCE_LEGACY", false)?,
         legacy_base_url: legacy.map(|url| url.trim_end_matches('/').to_owned()),
     })
@@ -216,6 +222,7 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
         force_control_service: env.switch(force, false)?,
         canary_user_percent: env.percent("OA_RUNTIME_CANARY_USER_PERCENT", 0)?,
         canary_autopilot_percent: env.percent("OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", 0)?,
+        canary_seed: env.text(&["OA_RUNTIME_CANARY_SEED"]).unwrap_or_else(|| "runtime-canary-v1".into()),
         overrides_enabled: env.switch("OA_RUNTIME_OVERRIDES_ENABLED", true)?,
         shadow_enabled: env.switch("OA_RUNTIME_SHADOW_ENABLED", false)?,
         shadow_sample_rate: rate,
@@ -223,15 +230,6 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
             .parsed("OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", "a whole number")?
             .unwrap_or(200_000),
     })
-}
-
-/// The labels of control §9.2; any other word names no driver.
-fn driver_label(name: &str) -> Option<&'static str> {
-    match name.to_lowercase().as_str() {
-        "control_service" | "control" => Some("control_service"),
-        "runtime_service" | "runtime" => Some("runtime_service"),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

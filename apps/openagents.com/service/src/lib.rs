@@ -9,7 +9,9 @@ mod headers;
 pub mod identity;
 mod port;
 mod proxy;
+mod route_split;
 pub mod runtime_ownership;
+mod runtime_routing;
 mod status;
 #[cfg(test)]
 mod testing;

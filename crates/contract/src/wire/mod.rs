@@ -1,6 +1,8 @@
 //! The shapes on the wire, one file a domain. Requests are verbs, replies are nouns.
 
 pub mod admin;
+pub mod autopilots;
+pub mod chat;
 pub mod codex;
 pub mod comms;
 pub mod control;
@@ -10,7 +12,9 @@ pub mod identity;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;
+pub mod routing;
 pub mod runs;
+pub mod shell;
 pub mod spacetime;
 pub mod threads;
 pub mod workers;

@@ -141,6 +141,8 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID", Kind::Text, None, "The newest client build.";
     "OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The oldest schema of clients.";
     "OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The newest schema of clients.";
+    "OA_DESKTOP_DOWNLOAD_URL", Kind::Url, None, "Where /download-desktop leads; nowhere when not set.";
+    "OA_SMOKE_SECRET", Kind::Secret, None, "Who knows it may ask /api/smoke/stream.";
     "OA_COMPAT_CONTROL_ENFORCED", Kind::Switch, Some("false"), "Whether clients of the guarded lanes must be builds that are served.";
     "OA_COMPAT_SUNSET_ENFORCED", Kind::Switch, Some("false"), "Whether the compatibility lanes are gone after 2026-06-30.";
     "OA_MAINTENANCE_MODE_ENABLED", Kind::Switch, Some("false"), "Whether everything but the allowed paths answers 503.";

@@ -10,6 +10,7 @@ use crate::{
     env::{Env, wrong},
     gates::{self, GatesConfig},
     runtime_routing::decide::driver_label,
+    shell::{self, ShellConfig},
 };
 
 /// Everything that the control service takes from the environment.
@@ -23,6 +24,7 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     pub compatibility: ClientCompatibility,
     pub gates: GatesConfig,
+    pub shell: ShellConfig,
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
 }
@@ -121,6 +123,7 @@ impl Config {
             runtime: runtime(&env)?,
             compatibility: compatibility(&env)?,
             gates: gates::read(&env)?,
+            shell: shell::config::read(&env)?,
             route_split: route_split(&env)?,
             routing: routing(&env)?,
         })

@@ -12,6 +12,7 @@ mod proxy;
 mod route_split;
 pub mod runtime_ownership;
 mod runtime_routing;
+mod shell;
 mod status;
 #[cfg(test)]
 mod testing;

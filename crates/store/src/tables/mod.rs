@@ -8,4 +8,5 @@ pub mod identity;
 pub mod revocations;
 pub mod runs;
 pub mod streams;
+pub mod sync_keys;
 pub mod workers;

@@ -5,14 +5,20 @@ mod account;
 pub(crate) mod authenticate;
 mod device;
 mod email;
+mod list_sessions;
 mod logout;
 mod me;
 pub mod orgs;
+pub(crate) mod policy;
+pub(crate) mod propagation;
 pub(crate) mod provider;
 mod purge;
 mod refresh;
+mod register;
+mod revoke_sessions;
 mod session;
 mod sessions;
+pub mod settings;
 pub mod throttle;
 mod tokens;
 mod verify;
@@ -28,6 +34,7 @@ use sha2::{Digest, Sha256};
 pub use account::{IssuedToken, NewToken, NewUser, add_user, find_user, issue_token};
 pub use oa_store::tables::identity::User as UserRecord;
 pub use orgs::{Orgs, require_admin};
+pub(crate) use propagation::run as tell_of_revocations;
 pub use purge::{Purged, purge};
 
 /// What the secrets begin with, so that a person and a scanner can tell what was found.

@@ -1,7 +1,7 @@
 //! Decides what a service must offer to be served over the wire: who may call it, whether it takes writes,
 //! and what it adds to its answers.
 
-use std::future::Future;
+use std::{future::Future, net::IpAddr};
 
 use crate::{
     caller::Caller,
@@ -75,6 +75,12 @@ pub trait Port: Send + Sync + 'static {
     /// Answers a request before its row is looked for, or lets it pass. Preflights are answered earlier.
     fn bars(&self, _arriving: &Arriving<'_>) -> Option<Barred> {
         None
+    }
+
+    /// On whose behalf `peer` asks; the two texts are what forwarded headers say, empty when there are none.
+    /// Without a reason to believe them, it asks for itself.
+    fn client(&self, peer: IpAddr, _forwarded_for: &str, _real_ip: &str) -> IpAddr {
+        peer
     }
 
     /// Whether `OPTIONS` on this path is answered with the headers of [`Port::dress`] and nothing else.

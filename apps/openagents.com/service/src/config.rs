@@ -9,6 +9,7 @@ use url::Url;
 use crate::{
     env::{Env, wrong},
     gates::{self, GatesConfig},
+    identity::settings::AccountsConfig,
     runtime_routing::decide::driver_label,
     shell::{self, ShellConfig},
 };
@@ -21,6 +22,7 @@ pub struct Config {
     /// `OA_CONTROL_STATIC_DIR`; readiness asks for the directory only when it was named.
     pub static_dir: Option<String>,
     pub auth: AuthConfig,
+    pub accounts: AccountsConfig,
     pub runtime: RuntimeConfig,
     pub compatibility: ClientCompatibility,
     pub gates: GatesConfig,
@@ -116,11 +118,13 @@ impl Config {
         let env = Env(lookup);
         let bind = env.parsed("OA_CONTROL_BIND_ADDR", "an address with a port, e.g. 127.0.0.1:8787")?;
         let bind = bind.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787)));
+        let (auth, runtime) = (auth(&env, bind)?, runtime(&env)?);
         Ok(Config {
+            accounts: AccountsConfig::read(&env, &auth.provider, &runtime)?,
             bind,
             static_dir: env.text(&["OA_CONTROL_STATIC_DIR"]),
-            auth: auth(&env, bind)?,
-            runtime: runtime(&env)?,
+            auth,
+            runtime,
             compatibility: compatibility(&env)?,
             gates: gates::read(&env)?,
             shell: shell::config::read(&env)?,

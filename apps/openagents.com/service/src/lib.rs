@@ -1,9 +1,11 @@
 //! The control service: who may ask, what they may ask for, and where each `/api/runtime` row is answered.
 
 mod audit;
+pub mod background;
 pub mod config;
 mod control;
 mod env;
+mod forwarded;
 mod gates;
 mod headers;
 pub mod identity;

@@ -1,5 +1,6 @@
 //! The shapes on the wire, one file a domain. Requests are verbs, replies are nouns.
 
+pub mod accounts;
 pub mod admin;
 pub mod autopilots;
 pub mod chat;
@@ -16,6 +17,7 @@ pub mod routing;
 pub mod runs;
 pub mod shell;
 pub mod spacetime;
+pub mod sync;
 pub mod threads;
 pub mod workers;
 

@@ -10,5 +10,6 @@ pub mod revocations;
 pub mod routing;
 pub mod runs;
 pub mod streams;
+pub mod sync_keys;
 pub mod threads;
 pub mod workers;

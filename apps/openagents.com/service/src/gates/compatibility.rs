@@ -2,7 +2,7 @@
 //! configured (control §2.4). Builds are moments (`20260221T120000Z`) and compare as such; a limit that is no
 //! moment compares as text.
 
-use oa_contract::{Arriving, Barred, Code, Refusal, Timestamp, wire::control::ClientCompatibility};
+use oa_contract::{Arriving, Barred, Code, Meta, Refusal, Timestamp, wire::control::ClientCompatibility};
 use serde_json::json;
 
 use crate::{
@@ -46,7 +46,8 @@ impl Control {
             ("protocol_version", said.protocol),
         ];
         let event = Event { name: "compatibility.rejected", attributes: &attributes, ..Event::default() };
-        audit::rejected(event, arriving.request_id, self.clock.now());
+        let meta = Meta { request_id: arriving.request_id.to_owned(), ..Meta::default() };
+        audit::rejected(event, &meta, self.clock.now());
     }
 }
 

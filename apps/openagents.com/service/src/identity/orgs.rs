@@ -1,5 +1,8 @@
 //! Decides what a user is in which organisation (control §6), and which of them a request acts for.
 
+mod activate;
+mod memberships;
+
 use oa_contract::{Refusal, Stop, Timestamp, User, wire::identity::Membership};
 use oa_store::{
     Tx,

@@ -2,8 +2,8 @@
 //! seen as a session named after it (control §5.4, §5.6).
 
 use oa_contract::{
-    Answer, Ask, Handle, Stop, Timestamp, User,
-    matrix::AuthSession,
+    Answer, Ask, Caller, Handle, Stop, Timestamp, User,
+    matrix::{AuthSession, AuthSessionV1},
     wire::identity::{CurrentSession, Membership, SessionReply, SessionView, seconds},
 };
 use oa_store::{
@@ -20,8 +20,13 @@ use crate::Control;
 
 impl Handle<AuthSession> for Control {
     async fn handle(&self, ask: Ask<AuthSession>) -> Result<Answer<SessionReply>, Stop> {
-        let Standing { user, session, memberships } = self.standing(signed_in(&ask.caller)?).await?;
-        Ok(SessionReply { data: CurrentSession { session, user: view(&user), memberships } }.into())
+        self.current_session(&ask.caller).await
+    }
+}
+
+impl Handle<AuthSessionV1> for Control {
+    async fn handle(&self, ask: Ask<AuthSessionV1>) -> Result<Answer<SessionReply>, Stop> {
+        self.current_session(&ask.caller).await
     }
 }
 
@@ -34,6 +39,11 @@ pub struct Standing {
 }
 
 impl Control {
+    async fn current_session(&self, caller: &Caller) -> Result<Answer<SessionReply>, Stop> {
+        let Standing { user, session, memberships } = self.standing(signed_in(caller)?).await?;
+        Ok(SessionReply { data: CurrentSession { session, user: view(&user), memberships } }.into())
+    }
+
     /// Reads what stands behind a credential.
     pub(crate) async fn standing(&self, caller: &User) -> Result<Standing, Stop> {
         let ask = (caller.user_id.clone(), caller.session_id.clone());

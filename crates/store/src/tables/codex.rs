@@ -286,12 +286,7 @@ pub async fn aged(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<Vec<Stri
     ids(tx, &AGED, before, limit).await
 }
 
-async fn ids(
-    tx: &mut Tx,
-    statement: &Statement,
-    before: Timestamp,
-    limit: u32,
-) -> Result<Vec<String>, Stop> {
+async fn ids(tx: &mut Tx, statement: &Statement, before: Timestamp, limit: u32) -> Result<Vec<String>, Stop> {
     let rows = tx.all::<(String,)>(statement, params![before, limit]).await?;
     Ok(rows.into_iter().map(|(worker_id,)| worker_id).collect())
 }
@@ -355,11 +350,7 @@ pub async fn prune_events(tx: &mut Tx, worker_id: &str, below: u64) -> Result<()
     Ok(())
 }
 
-pub async fn request(
-    tx: &mut Tx,
-    worker_id: &str,
-    request_key: &[u8; 32],
-) -> Result<Option<Request>, Stop> {
+pub async fn request(tx: &mut Tx, worker_id: &str, request_key: &[u8; 32]) -> Result<Option<Request>, Stop> {
     tx.one(&REQUEST, params![worker_id, request_key.as_slice()]).await
 }
 

@@ -2,12 +2,14 @@
 
 mod audit;
 pub mod background;
+mod codex;
 pub mod config;
 mod control;
 mod env;
 mod forwarded;
 mod gates;
 mod headers;
+mod hub;
 pub mod identity;
 mod port;
 mod proxy;
@@ -18,7 +20,9 @@ mod shell;
 mod status;
 #[cfg(test)]
 mod testing;
+mod threads;
 
 pub use config::{Config, ConfigError};
 pub use control::{Control, Parts};
+pub use hub::Hub;
 pub use proxy::runtime_client;

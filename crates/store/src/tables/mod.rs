@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod autopilots;
+pub mod codex;
 pub mod comms;
 pub mod drifts;
 pub mod fraud;

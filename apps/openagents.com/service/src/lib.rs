@@ -1,7 +1,9 @@
 //! The control service: who may ask, what they may ask for, and where each `/api/runtime` row is answered.
 
 mod audit;
+mod autopilots;
 pub mod background;
+mod chat;
 mod codex;
 pub mod config;
 mod control;

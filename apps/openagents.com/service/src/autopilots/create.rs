@@ -38,12 +38,7 @@ struct New {
     made_up: bool,
 }
 
-fn decide(
-    body: CreateAutopilot,
-    autopilot_id: String,
-    user_id: &str,
-    now: Timestamp,
-) -> Result<New, Stop> {
+fn decide(body: CreateAutopilot, autopilot_id: String, user_id: &str, now: Timestamp) -> Result<New, Stop> {
     let display_name = text("displayName", body.display_name, 120)?.unwrap_or_else(|| "Autopilot".into());
     let given = text("handle", body.handle, HANDLE_MAX)?.map(|handle| handle.to_lowercase());
     if given.as_deref().is_some_and(|handle| !is_handle(handle)) {
@@ -146,7 +141,8 @@ async fn insert(tx: &mut Tx, new: &New) -> Result<Autopilot, Stop> {
         return Err(Refusal::conflict(format!("you have an autopilot {} already", autopilot.handle)).into());
     }
     let own = autopilot.autopilot_id.trim_start_matches("autopilot_").to_owned();
-    let suffixes = (2..TRIES).map(|number| number.to_string()).chain([own.chars().take(7).collect(), own.clone()]);
+    let suffixes =
+        (2..TRIES).map(|number| number.to_string()).chain([own.chars().take(7).collect(), own.clone()]);
     for suffix in suffixes {
         let base: String = new.autopilot.handle.chars().take(HANDLE_MAX - 1 - suffix.len()).collect();
         autopilot.handle = format!("{base}-{suffix}");
@@ -202,7 +198,10 @@ mod tests {
             ),
             (
                 "policy.l402MaxSpendMsatsPerDay",
-                policy(AutopilotPolicy { l402_max_spend_msats_per_day: Some(u64::MAX), ..Default::default() }),
+                policy(AutopilotPolicy {
+                    l402_max_spend_msats_per_day: Some(u64::MAX),
+                    ..Default::default()
+                }),
             ),
         ] {
             assert_eq!(decided(body).expect_err(field).field.as_deref(), Some(field));

@@ -1,9 +1,7 @@
 //! Decides how a thread begins that is bound to an autopilot: empty, the caller's, in the active organisation.
 
 use oa_contract::{
-    Answer, Ask, Handle, Refusal, Stop,
-    matrix::AutopilotsCreateThread,
-    operation::Data,
+    Answer, Ask, Handle, Refusal, Stop, matrix::AutopilotsCreateThread, operation::Data,
     wire::chat::ChatSummaryReply,
 };
 use oa_store::{

@@ -10,7 +10,11 @@ use oa_store::{
 };
 
 use super::{page_size, view};
-use crate::{Control, identity::signed_in, threads::{before, cursor}};
+use crate::{
+    Control,
+    identity::signed_in,
+    threads::{before, cursor},
+};
 
 impl Handle<AutopilotsList> for Control {
     async fn handle(&self, ask: Ask<AutopilotsList>) -> Result<Answer<AutopilotList>, Stop> {
@@ -26,9 +30,6 @@ impl Handle<AutopilotsList> for Control {
     }
 }
 
-async fn read(
-    tx: &mut Tx,
-    (user_id, before, limit): &(String, Before, u32),
-) -> Result<Vec<Autopilot>, Stop> {
+async fn read(tx: &mut Tx, (user_id, before, limit): &(String, Before, u32)) -> Result<Vec<Autopilot>, Stop> {
     rows::list(tx, user_id, before, *limit).await
 }

@@ -6,7 +6,10 @@ mod create_thread;
 mod list;
 mod threads;
 
-use oa_contract::{Fault, Refusal, Stop, wire::autopilots::{Autopilot, AutopilotPolicy}};
+use oa_contract::{
+    Fault, Refusal, Stop,
+    wire::autopilots::{Autopilot, AutopilotPolicy},
+};
 use oa_store::{
     Tx,
     tables::autopilots::{self as rows, Autopilot as Kept},
@@ -32,7 +35,8 @@ pub(crate) fn page_size(asked: Option<i64>) -> u32 {
 
 /// The policy as it is kept.
 pub(crate) fn policy(kept: &Kept) -> Result<AutopilotPolicy, Fault> {
-    serde_json::from_str(&kept.policy).map_err(|error| Fault::new("reading the policy of an autopilot", error))
+    serde_json::from_str(&kept.policy)
+        .map_err(|error| Fault::new("reading the policy of an autopilot", error))
 }
 
 pub(crate) fn view(kept: Kept) -> Result<Autopilot, Fault> {

@@ -7,7 +7,11 @@ use oa_store::{
 };
 
 use super::{owned, page_size};
-use crate::{Control, chat, identity::signed_in, threads::{before, cursor}};
+use crate::{
+    Control, chat,
+    identity::signed_in,
+    threads::{before, cursor},
+};
 
 impl Handle<AutopilotsThreads> for Control {
     async fn handle(&self, ask: Ask<AutopilotsThreads>) -> Result<Answer<ChatPage>, Stop> {

@@ -15,7 +15,7 @@ mod receipt;
 mod requests;
 mod state;
 mod stop;
-mod stream;
+pub(crate) mod stream;
 pub(crate) mod sweeper;
 
 use oa_contract::{
@@ -134,7 +134,7 @@ async fn save(tx: &mut Tx, worker: &mut Worker) -> Result<(), Stop> {
 }
 
 /// Whether a program that is the worker follows the feed.
-fn is_attached(worker: &Worker, now: Timestamp) -> bool {
+pub(crate) fn is_attached(worker: &Worker, now: Timestamp) -> bool {
     worker.adapter != IN_MEMORY
         && worker.feed_seen_at.is_some_and(|seen| now.millis_since(seen) <= ATTACHED_FOR_MS)
 }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::{owned, snapshot, stream_of, worker_id};
 use crate::{Control, hub::Follower, identity::signed_in, threads};
 use follow::Presence;
+pub(crate) use follow::is_good;
 
 /// Looked at without a wake at least so often: another replica's commit does not wake us.
 const POLL: Duration = Duration::from_millis(500);

@@ -31,11 +31,11 @@ impl Control {
         };
         let served = &self.config.compatibility;
         let code = decide(served, said)?;
-        self.note(code, said, arriving);
+        self.note_rejection(code, said, arriving);
         Some(barred(served, code))
     }
 
-    fn note(&self, code: Code, said: Said<'_>, arriving: &Arriving<'_>) {
+    fn note_rejection(&self, code: Code, said: Said<'_>, arriving: &Arriving<'_>) {
         let client = (arriving.header)("x-client").map(str::trim).filter(|client| !client.is_empty());
         let attributes = [
             ("surface", "control_api"),

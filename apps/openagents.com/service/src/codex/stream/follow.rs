@@ -113,7 +113,7 @@ impl Following {
     }
 }
 
-async fn is_good(tx: &mut Tx, (user, now): &(User, Timestamp)) -> Result<bool, Stop> {
+pub(crate) async fn is_good(tx: &mut Tx, (user, now): &(User, Timestamp)) -> Result<bool, Stop> {
     match user.credential {
         Credential::Session => {
             let session = identity::session(tx, &user.session_id).await?;

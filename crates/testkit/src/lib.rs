@@ -2,9 +2,11 @@
 //! owns, and ids that can be told apart.
 
 mod clock;
+mod codex;
 mod http;
 mod world;
 
 pub use clock::{SeededIds, TestClock};
+pub use codex::SimulatedCodexWorker;
 pub use http::{Answered, Http};
 pub use world::{Engine, World, WorldOptions, both_engines};

@@ -1,8 +1,10 @@
 //! One file per operation, at the place that its URL suggests.
 
+mod codex;
 mod control_status;
 mod identity;
 mod projectors;
 mod proxied_workers;
 mod runs;
 mod streams;
+mod threads;

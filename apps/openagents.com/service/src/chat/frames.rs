@@ -1,6 +1,6 @@
 //! Decides how each chunk of the AI SDK's UI message stream is written. Its strictest readers refuse members that they do
 //! not know, so what is ours (thread, turn, model, status) travels as message metadata:
-//! `docs/decisions/0004-ui-message-stream.md`.
+//! `docs/decisions/0009-ui-message-stream.md`.
 
 use bytes::Bytes;
 use serde_json::{Value, json};

@@ -37,9 +37,9 @@ pub async fn refused(asker: &Asker, service: Service) -> Group {
         Service::Control => "callers of control",
         Service::Runtime => "callers of runtime",
     };
-    let is =
+    let claim =
         format!("{open} rows are open to anyone, {} strangers are refused with 401", probes.len() - open);
-    Group::new(name, probes.len(), is, wrong)
+    Group::new(name, probes.len(), claim, wrong)
 }
 
 /// A row for anyone may still ask for a secret of its own.

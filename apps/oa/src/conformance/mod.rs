@@ -114,14 +114,14 @@ pub struct Group {
     pub conforms: bool,
     /// How many requests it took.
     pub requests: usize,
-    /// What was found, in a sentence.
-    pub is: String,
+    /// What was looked at, as it should be.
+    pub claim: String,
     pub wrong: Vec<Wrong>,
 }
 
 impl Group {
-    fn new(group: &'static str, requests: usize, is: impl Into<String>, wrong: Vec<Wrong>) -> Self {
-        Group { group, conforms: wrong.is_empty(), requests, is: is.into(), wrong }
+    fn new(group: &'static str, requests: usize, claim: impl Into<String>, wrong: Vec<Wrong>) -> Self {
+        Group { group, conforms: wrong.is_empty(), requests, claim: claim.into(), wrong }
     }
 }
 
@@ -195,9 +195,12 @@ async fn groups(asker: &Asker, pair: &Pair) -> Vec<Group> {
 fn text(groups: &[Group], conforms: bool) -> String {
     let mut out = String::new();
     for group in groups {
-        let mark = if group.conforms { "ok   " } else { "WRONG" };
+        let (mark, how) = match group.conforms {
+            true => ("ok   ", String::new()),
+            false => ("WRONG", format!("{} times not so: ", group.wrong.len())),
+        };
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{mark}  {:<20}  {}", group.group, plain(&group.is));
+        let _ = writeln!(out, "{mark}  {:<20}  {how}{}", group.group, plain(&group.claim));
         for wrong in group.wrong.iter().take(SHOWN) {
             let Wrong { service, asked, wanted, got } = wrong;
             let _ = writeln!(out, "         {service}: {} wants {wanted}, got {}", plain(asked), plain(got));

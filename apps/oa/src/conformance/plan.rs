@@ -77,7 +77,7 @@ pub fn wrong_methods(service: Service, nothing: &str) -> Vec<Probe> {
 }
 
 /// Paths that no row of the port has: the two prefixes themselves, something made up below them, and every row's
-/// path with a segment more or less, with a slash behind it, with an empty segment, in upper case.
+/// path with a segment more or less, with a slash before or behind it, in upper case.
 pub fn near_misses(service: Service, nothing: &str) -> Vec<Probe> {
     let mut asked = BTreeSet::new();
     for prefix in ["/api/runtime", "/internal/v1"] {
@@ -89,13 +89,10 @@ pub fn near_misses(service: Service, nothing: &str) -> Vec<Probe> {
     for row in matrix::rows_of(service).filter(|row| row.path != "/") {
         let path = some_path(row, nothing);
         let fewer = path.rsplit_once('/').map_or("", |(front, _)| front);
-        let emptied = row.path.split('/').skip(1).map(|one| if one.starts_with(':') { "" } else { one });
-        let emptied: String = emptied.map(|one| format!("/{one}")).collect();
         for near in [
             format!("{path}/{nothing}"),
             format!("{path}/"),
             fewer.to_owned(),
-            emptied,
             format!("/{path}"),
             path.to_uppercase(),
         ] {

@@ -47,11 +47,11 @@ pub async fn without_runtime(asker: &Asker) -> Group {
             wrong.push(Wrong::heard(probe, "503 service_unavailable", heard));
         }
     }
-    let is = match down {
+    let claim = match down {
         true => "control's runtime does not answer: its questions are 503, its acts are checked first",
         false => "control has no runtime: all five are 503 service_unavailable",
     };
-    Group::new("proxied rows", probes.len(), is, wrong)
+    Group::new("proxied rows", probes.len(), claim, wrong)
 }
 
 /// Control's runtime is the one that was named: both tell of the same workers, and members are looked at.
@@ -71,7 +71,7 @@ pub async fn with_runtime(asker: &Asker) -> Group {
         }
     }
     let mut requests = probes.len();
-    let is = match owner(asker).await {
+    let claim = match owner(asker).await {
         Err(heard) => {
             wrong.push(Wrong::heard(&Probe::get(Service::Control, "/api/me"), "the caller's id", &heard));
             requests += 1;
@@ -84,7 +84,7 @@ pub async fn with_runtime(asker: &Asker) -> Group {
             format!("both services tell of the same {count} workers, and control looks at members first")
         }
     };
-    Group::new("proxied rows", requests, is, wrong)
+    Group::new("proxied rows", requests, claim, wrong)
 }
 
 /// The number by which the runtime knows the caller.
@@ -135,11 +135,12 @@ mod tests {
     #[test]
     fn no_question_about_a_proxied_row_passes_its_validation() {
         use oa_contract::{
-            Nothing, Operation, Proxied,
+            Nothing, Operation,
             matrix::{PublicWorkersHeartbeat, PublicWorkersRegister, PublicWorkersStatus},
+            operation::{Enveloped, Proxied},
             wire::paths::WorkerPath,
         };
-        fn refused<O: Proxied<Query = Nothing, Reply = oa_contract::operation::Enveloped>>(path: O::Path) {
+        fn refused<O: Proxied<Query = Nothing, Reply = Enveloped>>(path: O::Path) {
             let probe = misfit(O::ROW, "x");
             let body: O::Body = serde_json::from_str(probe.body.expect("a body")).expect("the public shape");
             let refusal = O::translate(path, Nothing {}, body, 1).err().expect("refused");

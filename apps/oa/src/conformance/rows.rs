@@ -35,7 +35,7 @@ pub async fn answered(asker: &Asker, service: Service) -> Group {
         Service::Runtime => ("the runtime's rows", AUTHORITY, "/internal/v1"),
     };
     let planned = |rows: &mut dyn Iterator<Item = &&Row>| rows.filter(|row| !row.built).count();
-    let is = format!(
+    let claim = format!(
         "{} of {prefix} at {}, {} of them planned (501); {} beside them, {} planned",
         of_table.len(),
         asker.base(service),
@@ -43,7 +43,7 @@ pub async fn answered(asker: &Asker, service: Service) -> Group {
         rows.len() - of_table.len(),
         planned(&mut rows.iter()) - planned(&mut of_table.iter()),
     );
-    Group::new(name, probes.len(), is, wrong)
+    Group::new(name, probes.len(), claim, wrong)
 }
 
 /// Whether a row answered as it may, or what it should have answered.
@@ -101,8 +101,8 @@ pub async fn elsewhere(asker: &Asker, service: Service) -> Group {
         .map(|row| Probe::of(service, row.method.name(), some_path(row, asker.nothing())))
         .collect();
     let wrong = unless(asker, &probes, 404).await;
-    let is = format!("{} rows are 404 on {}'s port", probes.len(), name_of(service));
-    Group::new(name, probes.len(), is, wrong)
+    let claim = format!("{} rows are 404 on {}'s port", probes.len(), name_of(service));
+    Group::new(name, probes.len(), claim, wrong)
 }
 
 /// Nothing stands beside the rows.

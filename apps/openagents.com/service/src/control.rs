@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::Config,
-    identity::{provider::Provider, throttle::Throttle},
+    identity::{known_tokens::KnownTokens, provider::Provider, throttle::Throttle},
 };
 
 /// The name of the service on the wire.
@@ -42,6 +42,7 @@ pub struct Control {
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
+    pub(crate) known_tokens: KnownTokens,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -60,6 +61,7 @@ impl Control {
         Control {
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
+            known_tokens: KnownTokens::default(),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,

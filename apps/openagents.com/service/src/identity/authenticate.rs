@@ -42,6 +42,10 @@ impl Control {
     }
 
     async fn by_personal_token(&self, hash: SecretHash, now: Timestamp) -> Result<User, Stop> {
+        let look = match self.known_tokens.find(&hash, now) {
+            Ok(user) => return Ok(user),
+            Err(look) => look,
+        };
         let found = self.store.read("identity_by_token", hash, token_and_user).await?;
         let (token, user) =
             found.filter(|(token, _)| sessions::is_good(token, now)).ok_or_else(unauthenticated)?;
@@ -53,14 +57,16 @@ impl Control {
                 tracing::warn!(%stop, "the last use of a personal token could not be noted");
             }
         }
-        Ok(User {
+        let user = User {
             owner_user_id: principal_number(&user.user_id),
             user_id: user.user_id,
             email: user.email,
             session_id: format!("pat:{}", token.token_id),
             credential: Credential::PersonalToken,
             abilities: token.abilities,
-        })
+        };
+        self.known_tokens.remember(look, hash, &user, token.expires_at);
+        Ok(user)
     }
 }
 

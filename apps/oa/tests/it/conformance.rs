@@ -221,7 +221,7 @@ async fn an_impostor_that_answers_everything_with_200_is_found_out() {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&people.stdout).into_owned();
-    assert!(text.contains("WRONG") && text.contains("PUT /api/"), "{text}");
+    assert!(text.contains("WRONG") && text.contains("POST /api/runtime/tools/execute"), "{text}");
     assert!(text.lines().count() < 150, "people are shown {} lines", text.lines().count());
 }
 

@@ -65,7 +65,11 @@ impl Control {
             credential: Credential::PersonalToken,
             abilities: token.abilities,
         };
-        self.known_tokens.remember(look, hash, &user, token.expires_at);
+        // Its end is exact, and its next use is noted in time.
+        let noted =
+            token.last_used_at.filter(|last| *last > stale).unwrap_or(now).plus_seconds(TOUCH_SECONDS);
+        let until = token.expires_at.map_or(noted, |end| end.min(noted));
+        self.known_tokens.remember(look, hash, &user, until);
         Ok(user)
     }
 }

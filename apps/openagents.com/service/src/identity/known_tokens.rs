@@ -27,7 +27,8 @@ struct Inner {
 
 struct Known {
     user: User,
-    expires_at: Option<Timestamp>,
+    /// From here on it has to be looked up, however short ago it was.
+    until: Timestamp,
     read_at: Timestamp,
 }
 
@@ -48,8 +49,8 @@ impl KnownTokens {
         }
     }
 
-    /// Remembers what a look has found.
-    pub fn remember(&self, look: Look, hash: SecretHash, user: &User, expires_at: Option<Timestamp>) {
+    /// Remembers what a look has found, until then at most.
+    pub fn remember(&self, look: Look, hash: SecretHash, user: &User, until: Timestamp) {
         let mut inner = self.lock();
         if inner.revocations != look.revocations {
             return;
@@ -58,7 +59,7 @@ impl KnownTokens {
             inner.known.retain(|_, known| known.is_good(look.read_at));
         }
         if inner.known.len() < LIMIT {
-            inner.known.insert(hash, Known { user: user.clone(), expires_at, read_at: look.read_at });
+            inner.known.insert(hash, Known { user: user.clone(), until, read_at: look.read_at });
         }
     }
 
@@ -77,7 +78,7 @@ impl KnownTokens {
 impl Known {
     fn is_good(&self, now: Timestamp) -> bool {
         let age = now.millis_since(self.read_at);
-        (0..BELIEVED_MILLIS).contains(&age) && self.expires_at.is_none_or(|end| now < end)
+        (0..BELIEVED_MILLIS).contains(&age) && now < self.until
     }
 }
 
@@ -137,9 +138,9 @@ mod tests {
         let (known, hash, now) = (KnownTokens::default(), SecretHash([7; 32]), world.now());
         let look = known.find(&hash, now).expect_err("unknown");
         known.forget();
-        known.remember(look, hash, &user, None);
+        known.remember(look, hash, &user, now.plus_seconds(60));
         let look = known.find(&hash, now).expect_err("still unknown");
-        known.remember(look, hash, &user, Some(now.plus_seconds(1)));
+        known.remember(look, hash, &user, now.plus_seconds(1));
         assert_eq!(known.find(&hash, now).ok(), Some(user));
         assert!(known.find(&hash, now.plus_seconds(1)).is_err(), "its end is exact");
         assert!(known.find(&hash, now.plus_seconds(-1)).is_err(), "a moment before the look");
@@ -158,12 +159,12 @@ mod tests {
             let mut bytes = [0; 32];
             bytes[..8].copy_from_slice(&n.to_be_bytes());
             let look = known.find(&SecretHash(bytes), now).expect_err("unknown");
-            known.remember(look, SecretHash(bytes), &user, None);
+            known.remember(look, SecretHash(bytes), &user, now.plus_seconds(60));
         }
         assert_eq!(known.lock().known.len(), LIMIT);
         let later = now.plus_seconds(2);
         let look = known.find(&SecretHash([9; 32]), later).expect_err("unknown");
-        known.remember(look, SecretHash([9; 32]), &user, None);
+        known.remember(look, SecretHash([9; 32]), &user, now.plus_seconds(60));
         assert_eq!(known.lock().known.len(), 1);
     }
 }

@@ -116,7 +116,8 @@ async fn a_404_for_what_is_anothers_tells_no_more_than_one_for_nothing() {
         let plain = |answered: &Answered, owned: &Owned| {
             let mut text = answered.text();
             for (_, value) in &owned.values {
-                text = text.replace(value.as_str(), "…");
+                let run = value.strip_prefix("runtime.run.").and_then(|rest| rest.strip_suffix(".events"));
+                text = text.replace(run.unwrap_or(value), "…");
             }
             let mut body: Value = serde_json::from_str(&text).unwrap();
             body["request_id"] = Value::Null;

@@ -15,8 +15,8 @@ use super::{opener, send, some_path};
 async fn every_row_is_answered_by_its_owner() {
     let world = World::new().await;
     let session = world.sign_in("row@example.com").await;
+    // The session that opens the others ends last.
     let mut order: Vec<_> = rows().filter(|row| row.name != "streams.subscribe").collect();
-    // Signing out ends the session that the other rows are asked with.
     order.sort_by_key(|row| row.name == "auth.logout");
     for row in order {
         let http = opener(&world, &session, row).await;

@@ -379,8 +379,9 @@ fn preflight<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
     Some(response)
 }
 
-/// Whether a path has the shape of a template. As in the router, a parameter may be blank, but for one at the end.
+/// Whether a path has the shape of a template.
 fn matches_path(template: &str, path: &str) -> bool {
+    // As in the router, a parameter may be blank, but for one at the end.
     let (mut wanted, mut given) = (template.split('/'), path.split('/').peekable());
     loop {
         match (wanted.next(), given.next()) {

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::Config,
-    identity::{known_tokens::KnownTokens, provider::Provider, throttle::Throttle},
+    identity::{provider::Provider, throttle::Throttle},
 };
 
 /// The name of the service on the wire.
@@ -40,9 +40,9 @@ pub struct Control {
     pub(crate) runtime: Option<Client>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) known_tokens: crate::identity::authenticate::KnownTokens,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
-    pub(crate) known_tokens: KnownTokens,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -59,9 +59,9 @@ impl Control {
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();
         let etag = format!("\"{}\"", hex(&Sha256::digest(text.as_bytes())));
         Control {
+            known_tokens: crate::identity::authenticate::KnownTokens::default(),
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
-            known_tokens: KnownTokens::default(),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,

@@ -1,6 +1,9 @@
 //! Decides whom a credential speaks for: an access token is found by its hash, and good until the exact moment
 //! that it names (control §2.7, §5.1).
 
+mod known_tokens;
+
+pub use known_tokens::KnownTokens;
 use oa_contract::{Credential, Presented, Refusal, Stop, Timestamp, User, refusal::Code};
 use oa_store::{
     Key, Tx,

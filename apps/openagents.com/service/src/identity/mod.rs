@@ -5,7 +5,6 @@ mod account;
 pub(crate) mod authenticate;
 mod device;
 mod email;
-pub(crate) mod known_tokens;
 mod logout;
 mod me;
 pub(crate) mod provider;

@@ -15,7 +15,8 @@ Examples:
   oa runs tail ID                       follow a run, as its output comes
   oa runs export ID proof.jsonl         one file that proves what was done
   oa runs verify proof.jsonl            check it, without any server
-  oa doctor                             what is wrong with this set-up";
+  oa doctor                             what is wrong with this set-up
+  oa conformance                        whether both services are what the route table says";
 
 /// Records what agents and commands do as runs that can be followed, exported and proved.
 #[derive(Debug, Parser)]
@@ -69,6 +70,42 @@ pub enum Command {
     /// Says what is wrong with this set-up, and what to do about it
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,
+    Conformance(Conformance),
+}
+
+const CONFORMANCE_HELP: &str = "\
+Examples:
+  oa conformance                                    the services of the data directory
+  oa conformance https://control.example --runtime-url https://runtime.example \\
+     --token oa_pat_… --service-token oa_st_…
+  oa conformance http://127.0.0.1:8787 --expect-no-runtime
+
+--token is the personal token to show control; it must carry every ability (`*`), or rows that it does not open
+count as wrong. The service token goes to the runtime only.
+
+Safe on a live system. It sends GETs, requests without a credential, and otherwise only what is refused before it
+is looked at: a body that is no JSON, members of a wrong type, methods and paths that no row has. Rows that act
+without reading a body (ending a session, revoking all tokens) are asked without a credential only. What it leaves
+behind is the last use of the token, counters and lines of the log.
+
+Exit code 1 when something is not as the table says.";
+
+/// Checks a running pair of services against the route table: every row answered by its owner, and nothing else
+#[derive(Args, Debug)]
+#[command(after_help = CONFORMANCE_HELP)]
+pub struct Conformance {
+    /// Where control is [default: what the data directory says, else http://127.0.0.1:8787]
+    #[arg(value_name = "URL", conflicts_with = "control_url")]
+    pub url: Option<String>,
+    /// The same, as a flag
+    #[arg(long, value_name = "URL")]
+    pub control_url: Option<String>,
+    /// The service token to show the runtime [env: RUNTIME_SERVICE_TOKEN] [default: the data directory's, for its own server]
+    #[arg(long, value_name = "TOKEN")]
+    pub service_token: Option<String>,
+    /// Control has no runtime, or it is down: look at control only, and want 503 of the proxied rows
+    #[arg(long)]
+    pub expect_no_runtime: bool,
 }
 
 #[derive(Args, Debug)]

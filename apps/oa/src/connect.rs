@@ -53,7 +53,8 @@ pub fn find(wish: &Wish, settings: &Settings, data: &DataDir) -> Result<Place, F
     Ok(Place { url, token })
 }
 
-fn is_loopback(url: &str) -> bool {
+/// Whether an address is this machine's own.
+pub fn is_loopback(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

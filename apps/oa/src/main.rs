@@ -3,6 +3,7 @@
 mod backoff;
 mod cli;
 mod config;
+mod conformance;
 mod connect;
 mod data_dir;
 mod doctor;
@@ -99,6 +100,12 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
         Command::Doctor => {
             let (data, settings, place) = around(&common)?;
             doctor::examine(&data, &settings, &place, common.output).await
+        }
+        Command::Conformance(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+            let pair = conformance::Pair::find(&wanted, &common, &settings, &data)?;
+            conformance::check(&pair, common.output).await
         }
     }
 }

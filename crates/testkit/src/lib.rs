@@ -3,8 +3,12 @@
 
 mod clock;
 mod http;
+mod kept;
+mod simulated_runtime;
 mod world;
 
 pub use clock::{SeededIds, TestClock};
 pub use http::{Answered, Http};
+pub use kept::kept;
+pub use simulated_runtime::SimulatedRuntime;
 pub use world::{Engine, World, WorldOptions, both_engines};

@@ -46,6 +46,7 @@ pub struct Control {
     pub(crate) runtime: Option<Client>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) known_tokens: crate::identity::authenticate::KnownTokens,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
     /// Tells the runtime of revocations; without one nobody is told.
@@ -73,6 +74,7 @@ impl Control {
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();
         let etag = format!("\"{}\"", hex(&Sha256::digest(text.as_bytes())));
         Control {
+            known_tokens: crate::identity::authenticate::KnownTokens::default(),
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
             herald: herald(&config, &clock, &ids),

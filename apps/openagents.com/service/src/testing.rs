@@ -251,6 +251,12 @@ impl World {
         self.control.store.read("test_tokens", (user_id.to_owned(),), tokens).await.expect("a read")
     }
 
+    /// Revokes every token of a user as another process would, straight in the store.
+    pub async fn revoke_behind_its_back(&self, user_id: &str) {
+        let ask = (user_id.to_owned(), self.now());
+        self.control.store.write("test_revoke", (), ask, revoke_tokens).await.expect("a write");
+    }
+
     /// Whether the text stands in any file of the store, the log included.
     pub async fn files_hold(&self, text: &str) -> bool {
         let files =
@@ -267,6 +273,13 @@ async fn session(tx: &mut Tx, (id,): &(String,)) -> Result<Option<Session>, Stop
 
 async fn tokens(tx: &mut Tx, (user_id,): &(String,)) -> Result<Vec<PersonalToken>, Stop> {
     rows::tokens_of_user(tx, user_id).await
+}
+
+async fn revoke_tokens(tx: &mut Tx, (user_id, now): &(String, Timestamp)) -> Result<(), Stop> {
+    for token in rows::tokens_of_user(tx, user_id).await? {
+        rows::put_token(tx, &PersonalToken { revoked_at: Some(*now), ..token }).await?;
+    }
+    Ok(())
 }
 
 fn refused<T>(result: Result<T, Stop>) -> Result<T, Refusal> {

@@ -10,14 +10,14 @@ use super::opener;
 /// Rows whose example would end the session that the others need, or stream for ever.
 const LAST: [&str; 1] = ["auth.logout"];
 
-fn operation<'a>(document: &'a Value, row: &Row) -> &'a Value {
+pub fn operation<'a>(document: &'a Value, row: &Row) -> &'a Value {
     let path = row.braced_path();
     let path = path.strip_prefix("/internal/v1").unwrap_or(&path);
     &document["paths"][path][row.method.name().to_lowercase()]
 }
 
 /// The first example of the schema that a body refers to.
-fn example(document: &Value, operation: &Value) -> Option<Value> {
+pub fn example(document: &Value, operation: &Value) -> Option<Value> {
     let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     let pointer = schema["$ref"].as_str()?.strip_prefix('#')?;
     Some(document.pointer(pointer)?["examples"][0].clone())

@@ -10,6 +10,7 @@ pub mod openapi;
 pub mod paths;
 pub mod projectors;
 pub mod runs;
+pub mod skills;
 pub mod spacetime;
 pub mod workers;
 

@@ -6,5 +6,6 @@ pub mod fraud;
 pub mod identity;
 pub mod revocations;
 pub mod runs;
+pub mod skills;
 pub mod streams;
 pub mod workers;

@@ -25,8 +25,9 @@ pub const SKILL_FILE: &str = "SKILL.md";
 pub const MAX_FILES: usize = 200;
 /// How many bytes all files of a specification may have together.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
-/// How long a path may be.
-const MAX_PATH_BYTES: usize = 255;
+/// How long a path and each part of it may be, so that every archive can hold it.
+const MAX_PATH_BYTES: usize = 155;
+const MAX_PART_BYTES: usize = 100;
 
 /// A BIP-340 signature over the signed members of a release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -84,7 +85,7 @@ impl Signed<'_> {
 /// One file of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// Relative, with `/`; at most 255 bytes.
+    /// Relative, with `/`; at most 155 bytes, 100 between two `/`.
     pub path: String,
     pub bytes: Vec<u8>,
     /// May be run; `scripts/` usually are.
@@ -178,6 +179,7 @@ pub fn check_path(path: &str) -> Result<(), String> {
         !part.is_empty()
             && part != "."
             && part != ".."
+            && part.len() <= MAX_PART_BYTES
             && !part.ends_with(['.', ' '])
             && part.chars().all(plain)
     };
@@ -370,7 +372,8 @@ mod tests {
         for path in ["SKILL.md", "scripts/a b.sh", "assets/ü.png", ".hidden", "a/...b"] {
             assert_eq!(check_path(path), Ok(()), "{path}");
         }
-        let long = "a".repeat(256);
+        let long = format!("{}/{}", "a".repeat(80), "b".repeat(80));
+        let wide = "a".repeat(101);
         for path in [
             "",
             "/etc/passwd",
@@ -387,6 +390,7 @@ mod tests {
             "x.",
             "..",
             &long,
+            &wide,
         ] {
             assert!(check_path(path).is_err(), "{path:?}");
         }

@@ -25,8 +25,10 @@ CREATE TABLE specs (
 
 -- What was published, with the text that it was published with; never changes.
 CREATE TABLE skill_releases (
-  org_id TEXT NOT NULL,
-  skill_key TEXT NOT NULL,
+  org_id TEXT NOT NULL, --@sqlite
+  org_id TEXT COLLATE "C" NOT NULL, --@postgres
+  skill_key TEXT NOT NULL, --@sqlite
+  skill_key TEXT COLLATE "C" NOT NULL, --@postgres
   version BIGINT NOT NULL,
   bundle_hash BYTEA NOT NULL,
   published_by TEXT NOT NULL,

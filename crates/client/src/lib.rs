@@ -173,6 +173,13 @@ impl Client {
         Ok(Prepared { method: O::ROW.method, url: self.url::<O>(call)?, body: body.map(bytes::Bytes::from) })
     }
 
+    /// Writes a call down for a service that serves it at another path than the table says.
+    pub fn prepare_at<O: Operation>(&self, call: &Call<O>, path: &str) -> Result<Prepared, CallError> {
+        let mut prepared = self.prepare(call)?;
+        prepared.url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        Ok(prepared)
+    }
+
     /// Sends a call once, with a signature of its own, and gives the whole answer as it came.
     pub async fn send_prepared(&self, prepared: &Prepared, manner: Manner<'_>) -> Result<Raw, CallError> {
         let response = self.open_prepared(prepared, manner).await?;

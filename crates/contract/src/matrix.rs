@@ -16,8 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, skills, spacetime,
-        workers,
+        accounts, admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, skills,
+        spacetime, sync, workers,
     },
 };
 
@@ -522,33 +522,61 @@ section! {
             (Nothing, Nothing, Nothing) -> [200] identity::DeletedTokensReply,
             by (user "tokens.manage"), open, may [], reads [] }
         /// The sessions of the caller, ended ones included.
-        planned { control AuthSessions = "auth.sessions", GET "/api/auth/sessions" }
+        row { control AuthSessions = "auth.sessions", GET "/api/auth/sessions"
+            (Nothing, accounts::ListSessions, Nothing) -> [200] accounts::SessionList,
+            by (user "tokens.manage"), open, may [InvalidRequest], reads [] }
         /// Ends sessions of the caller: one, those of a device, or all.
-        planned { control AuthRevokeSessions = "auth.revoke_sessions", POST "/api/auth/sessions/revoke" }
+        row { control AuthRevokeSessions = "auth.revoke_sessions", POST "/api/auth/sessions/revoke"
+            (Nothing, Nothing, accounts::RevokeMySessions) -> [200] accounts::SessionsRevoked,
+            by (user "tokens.manage"), open, may [ServiceUnavailable], reads [] }
         /// Compatibility alias of `auth.session`.
-        planned { control AuthSessionV1 = "auth.session_v1", GET "/api/v1/auth/session" }
+        row { control AuthSessionV1 = "auth.session_v1", GET "/api/v1/auth/session"
+            (Nothing, Nothing, Nothing) -> [200] identity::SessionReply,
+            by (user "self"), open, may [], reads [] }
         /// Compatibility alias of `auth.sessions`.
-        planned { control AuthSessionsV1 = "auth.sessions_v1", GET "/api/v1/auth/sessions" }
+        row { control AuthSessionsV1 = "auth.sessions_v1", GET "/api/v1/auth/sessions"
+            (Nothing, accounts::ListSessions, Nothing) -> [200] accounts::SessionList,
+            by (user "tokens.manage"), open, may [InvalidRequest], reads [] }
         /// Compatibility alias of `auth.revoke_sessions`.
-        planned { control AuthRevokeSessionsV1 = "auth.revoke_sessions_v1", POST "/api/v1/auth/sessions/revoke" }
+        row { control AuthRevokeSessionsV1 = "auth.revoke_sessions_v1", POST "/api/v1/auth/sessions/revoke"
+            (Nothing, Nothing, accounts::RevokeMySessions) -> [200] accounts::SessionsRevoked,
+            by (user "tokens.manage"), open, may [ServiceUnavailable], reads [] }
         /// Sign-up without a person: a user and a token, for automation on a loopback address.
-        planned { control AuthRegister = "auth.register", POST "/api/auth/register" }
+        row { control AuthRegister = "auth.register", POST "/api/auth/register"
+            (Nothing, Nothing, accounts::Register) -> [201 200] accounts::RegisterReply,
+            by anyone, open, may [NotFound RateLimited Forbidden], reads [] }
         /// The organisations of the caller.
-        planned { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships" }
+        row { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships"
+            (Nothing, Nothing, Nothing) -> [200] accounts::MembershipList,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Chooses the organisation that a session speaks for.
-        planned { control OrgsActivate = "orgs.activate", POST "/api/orgs/active" }
+        row { control OrgsActivate = "orgs.activate", POST "/api/orgs/active"
+            (Nothing, Nothing, accounts::ActivateOrg) -> [200] accounts::OrgActivated,
+            by (user "self"), open, may [], reads [] }
         /// Asks whether the caller may, without doing it.
-        planned { control PolicyAuthorize = "policy.authorize", POST "/api/policy/authorize" }
+        row { control PolicyAuthorize = "policy.authorize", POST "/api/policy/authorize"
+            (Nothing, Nothing, accounts::Authorize) -> [200] accounts::PolicyReply,
+            by (user "self"), open, may [], reads [] }
         /// A short-lived token with which a client follows its streams.
-        planned { control SyncToken = "sync.token", POST "/api/sync/token" }
+        row { control SyncToken = "sync.token", POST "/api/sync/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// The same token under the name of its transport.
-        planned { control SpacetimeToken = "sync.spacetime_token", POST "/api/spacetime/token" }
+        row { control SpacetimeToken = "sync.spacetime_token", POST "/api/spacetime/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// Compatibility alias of `sync.token`.
-        planned { control SyncTokenV1 = "sync.token_v1", POST "/api/v1/sync/token" }
+        row { control SyncTokenV1 = "sync.token_v1", POST "/api/v1/sync/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// Compatibility alias of `sync.spacetime_token`.
-        planned { control SpacetimeTokenV1 = "sync.spacetime_token_v1", POST "/api/v1/spacetime/token" }
+        row { control SpacetimeTokenV1 = "sync.spacetime_token_v1", POST "/api/v1/spacetime/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// The public keys that sync tokens are checked with.
-        planned { control SyncKeys = "sync.keys", GET "/.well-known/jwks.json" }
+        row { control SyncKeys = "sync.keys", GET "/.well-known/jwks.json"
+            (Nothing, Nothing, Nothing) -> [200] sync::KeySet,
+            by anyone, open, may [], reads [] }
         /// What was paid, refused and fetched through L402, newest first.
         planned { control L402Transactions = "l402.transactions", GET "/api/l402/transactions" }
         /// One L402 receipt.

@@ -79,6 +79,8 @@ macro_rules! codes {
 codes! {
     /// The request is malformed or asks for something the rules forbid; `message` names the member.
     InvalidRequest "invalid_request" runtime 400 control 422 retry Never;
+    /// A scope was asked for that is not given out, or that a topic needs and the request does not name.
+    InvalidScope "invalid_scope" runtime 400 control 422 retry Never;
     /// No credential, or one that does not verify.
     Unauthorized "unauthorized" runtime 401 control 401 retry Never;
     /// The credential is good, but not for this resource or this act.
@@ -105,6 +107,8 @@ codes! {
     DependencyUnavailable "dependency_unavailable" runtime 502 control 502 retry Later;
     /// The instance is read-only: writes go to another one, or wait.
     WritePathFrozen "write_path_frozen" runtime 503 control 503 retry Later;
+    /// Sync tokens are switched off, or there is no key to sign them with.
+    SyncTokenUnavailable "sync_token_unavailable" runtime 503 control 503 retry Later;
     /// The runtime is not configured or not reachable, the store cannot be written, or the service is
     /// draining.
     ServiceUnavailable "service_unavailable" runtime 503 control 503 retry Later;

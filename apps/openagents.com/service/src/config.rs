@@ -6,7 +6,10 @@ use std::{fmt, net::SocketAddr};
 use oa_contract::wire::{control::ClientCompatibility, identity::Secret};
 use url::Url;
 
-use crate::env::{Env, wrong};
+use crate::{
+    env::{Env, wrong},
+    identity::settings::AccountsConfig,
+};
 
 /// Everything that the control service takes from the environment.
 #[derive(Clone, Debug)]
@@ -16,6 +19,7 @@ pub struct Config {
     /// `OA_CONTROL_STATIC_DIR`; readiness asks for the directory only when it was named.
     pub static_dir: Option<String>,
     pub auth: AuthConfig,
+    pub accounts: AccountsConfig,
     pub runtime: RuntimeConfig,
     pub compatibility: ClientCompatibility,
     pub route_split: RouteSplitConfig,
@@ -105,11 +109,13 @@ impl Config {
         let env = Env(lookup);
         let bind = env.parsed("OA_CONTROL_BIND_ADDR", "an address with a port, e.g. 127.0.0.1:8787")?;
         let bind = bind.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787)));
+        let (auth, runtime) = (auth(&env, bind)?, runtime(&env)?);
         Ok(Config {
+            accounts: AccountsConfig::read(&env, &auth.provider, &runtime)?,
             bind,
             static_dir: env.text(&["OA_CONTROL_STATIC_DIR"]),
-            auth: auth(&env, bind)?,
-            runtime: runtime(&env)?,
+            auth,
+            runtime,
             compatibility: compatibility(&env)?,
             route_split: route_split(&env)?,
             routing: routing(&env)?,

@@ -4,13 +4,19 @@
 use std::sync::Arc;
 
 use oa_client::Client;
-use oa_contract::{Clock, Ids, Service, Timestamp, credential::hex, openapi, signer::Signer};
+use oa_contract::{Clock, Ids, Refusal, Service, Timestamp, User, credential::hex, openapi, signer::Signer};
 use oa_store::Store;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use crate::{
-    config::Config,
-    identity::{provider::Provider, throttle::Throttle},
+    config::{Config, RuntimeConfig},
+    identity::{
+        propagation::Herald,
+        provider::Provider,
+        throttle::{Limit, Throttle},
+    },
+    proxy::runtime_client,
 };
 
 /// The name of the service on the wire.
@@ -45,6 +51,10 @@ pub struct Control {
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
+    /// Tells the runtime of revocations; without one nobody is told.
+    pub(crate) herald: Option<Herald>,
+    /// Wakes whoever tells in the background.
+    pub(crate) revocations: Notify,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -56,6 +66,11 @@ pub(crate) struct Document {
 }
 
 impl Control {
+    /// Counts one try of a user, or refuses it and says when to come back.
+    pub fn admit(&self, limit: Limit, user: &User) -> Result<(), Refusal> {
+        self.throttle.admit(limit, &user.user_id, self.clock.now())
+    }
+
     pub fn new(parts: Parts) -> Self {
         let Parts { config, store, clock, ids, runtime, signer, metrics, draining } = parts;
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();
@@ -63,6 +78,8 @@ impl Control {
         Control {
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
+            herald: herald(&config, &clock, &ids),
+            revocations: Notify::new(),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,
@@ -73,6 +90,19 @@ impl Control {
             signer,
             metrics,
             draining,
+        }
+    }
+}
+
+/// Whoever is told of revocations has an address of their own, which is the runtime's unless another is named.
+fn herald(config: &Config, clock: &Arc<dyn Clock>, ids: &Arc<dyn Ids>) -> Option<Herald> {
+    let revocation = config.accounts.revocation.as_ref()?;
+    let place = RuntimeConfig { base_url: Some(revocation.base_url.clone()), ..config.runtime.clone() };
+    match runtime_client(&place, clock.clone(), ids.clone()) {
+        Ok(client) => client.map(|client| Herald::new(client, revocation.path.clone())),
+        Err(error) => {
+            tracing::error!(%error, "nobody can be told of revocations");
+            None
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The control service: who may ask, what they may ask for, and where each `/api/runtime` row is answered.
 
 mod audit;
+pub mod background;
 pub mod config;
 mod control;
 mod env;

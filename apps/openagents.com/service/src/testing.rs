@@ -187,6 +187,14 @@ impl World {
         self.caller_for(secret, oa_contract::Class::User("self")).await
     }
 
+    /// The person behind a credential, as handlers see them.
+    pub async fn signed_in(&self, secret: &str) -> oa_contract::User {
+        match self.caller(secret).await.expect("a caller") {
+            Caller::User(user) => user,
+            other => panic!("{other:?} is nobody"),
+        }
+    }
+
     async fn caller_for(&self, secret: &str, class: oa_contract::Class) -> Result<Caller, Refusal> {
         let header = format!("Bearer {secret}");
         let presented = Presented {

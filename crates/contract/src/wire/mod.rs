@@ -1,5 +1,6 @@
 //! The shapes on the wire, one file a domain. Requests are verbs, replies are nouns.
 
+pub mod accounts;
 pub mod admin;
 pub mod comms;
 pub mod control;
@@ -12,6 +13,7 @@ pub mod projectors;
 pub mod runs;
 pub mod skills;
 pub mod spacetime;
+pub mod sync;
 pub mod workers;
 
 use serde_json::value::RawValue;

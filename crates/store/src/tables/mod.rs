@@ -1,5 +1,6 @@
 //! Decides which rows there are, one file a domain: the statements, and the types that they read and write.
 
+pub mod accounts;
 pub mod comms;
 pub mod drifts;
 pub mod fraud;
@@ -8,4 +9,5 @@ pub mod revocations;
 pub mod runs;
 pub mod skills;
 pub mod streams;
+pub mod sync_keys;
 pub mod workers;

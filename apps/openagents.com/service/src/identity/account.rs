@@ -8,7 +8,7 @@ use oa_store::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{PERSONAL, authenticate::user_key, new_secret, normal_email};
+use super::{PERSONAL, authenticate::user_key, new_secret, normal_email, orgs};
 
 /// A user to be made.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +83,8 @@ async fn add(tx: &mut Tx, (new, name): &(User, Option<String>)) -> Result<(User,
         },
     };
     rows::put_user(tx, &user).await?;
+    // Whoever may run this command answers for the address.
+    orgs::join_defaults(tx, &user.user_id, Some(&user.email), new.updated_at).await?;
     Ok((user, created))
 }
 

@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn the_bytes_are_those_that_were_promised_before() {
         let (_, bytes) = offered(&directory()).expect("an artifact");
-        assert_eq!(hex(&Sha256::digest(&bytes)), "46970de0c0bfdb2e4719e9923daee44485088a8af5bc9485789c78d8d0988622");
+        assert_eq!(
+            hex(&Sha256::digest(&bytes)),
+            "46970de0c0bfdb2e4719e9923daee44485088a8af5bc9485789c78d8d0988622"
+        );
     }
 
     #[test]

@@ -25,19 +25,22 @@ use super::{
 };
 use crate::{Control, audit};
 
+#[derive(Clone)]
 struct Wish {
     scope: Scope,
     /// As it stands in the path.
     skill_id: String,
+    /// The same in lower case.
+    key: String,
     version: u64,
     now: Timestamp,
     signer: Option<Signer>,
 }
 
-impl Wish {
-    fn key(&self) -> String {
-        self.skill_id.trim().to_lowercase()
-    }
+/// A release that is asked for, and whose it becomes.
+struct Order {
+    wish: Wish,
+    org_id: String,
 }
 
 impl Handle<SkillsPublish> for Control {
@@ -45,15 +48,17 @@ impl Handle<SkillsPublish> for Control {
         let scope = self.skill_scope(&ask.caller).await?;
         let wish = Wish {
             scope: scope.clone(),
+            key: ask.path.skill_id.trim().to_lowercase(),
             skill_id: ask.path.skill_id.clone(),
             version: ask.path.version,
             now: self.clock.now(),
             signer: self.signer.clone(),
         };
-        let key = wish.key();
-        let mut keys: Vec<_> = scope.orgs.iter().map(|org_id| spec_key(Kind::Skill, org_id, &key)).collect();
-        keys.push(name_key(&key));
-        let release = self.store.write("skills_publish", keys, wish, publish).await?;
+        let order = self.store.read("skills_publish_where", wish, owned).await?;
+        scope.must_write(&order.org_id)?;
+        let key = &order.wish.key;
+        let keys = [spec_key(Kind::Skill, &order.org_id, key), name_key(key)];
+        let release = self.store.write("skills_publish", keys, order, publish).await?;
         let data = answered(release, ask.path.skill_id)?;
         let version = data.version.to_string();
         let event = audit::Event {
@@ -72,48 +77,51 @@ impl Handle<SkillsPublish> for Control {
     }
 }
 
-async fn publish(tx: &mut Tx, wish: &Wish) -> Result<Release, Stop> {
-    let key = wish.key();
-    let (spec, org_id) = found(tx, wish, &key).await?;
-    wish.scope.must_write(&org_id)?;
-    let existing = rows::release(tx, &org_id, &key, wish.version).await?;
+/// Whose specification is meant: a stored one is found whatever the case of its id, in the active organisation
+/// first; one built in by its exact id only, and it is published for the active organisation.
+async fn owned(tx: &mut Tx, wish: &Wish) -> Result<Order, Stop> {
+    for org_id in &wish.scope.orgs {
+        if rows::spec(tx, org_id, Kind::Skill, &wish.key, wish.version).await?.is_some() {
+            return Ok(Order { wish: wish.clone(), org_id: org_id.clone() });
+        }
+    }
+    match built_in(wish) {
+        Some(_) => Ok(Order { wish: wish.clone(), org_id: wish.scope.active().to_owned() }),
+        None => Err(not_found().into()),
+    }
+}
+
+fn built_in(wish: &Wish) -> Option<&'static Spec> {
+    builtin::named(Kind::Skill, &wish.key, wish.version).filter(|spec| spec.id == wish.skill_id)
+}
+
+async fn publish(tx: &mut Tx, order: &Order) -> Result<Release, Stop> {
+    let Order { wish, org_id } = order;
+    let stored = rows::spec(tx, org_id, Kind::Skill, &wish.key, wish.version).await?;
+    let spec = stored.or_else(|| built_in(wish).cloned()).ok_or_else(not_found)?;
+    let existing = rows::release(tx, org_id, &wish.key, wish.version).await?;
     if let Ruling::Known(release) = decide(&spec, existing)? {
         return Ok(release);
     }
     let value = public::read(&spec.text)?;
     for tool in allowed_tools(&value)? {
-        if !exists(tx, &org_id, &tool).await? {
+        if !exists(tx, org_id, &tool).await? {
             return Err(unknown_tool(&tool).into());
         }
     }
     let built_in = spec.org_id.is_empty();
     let seen = !built_in && public::is_asked(&value);
     if seen {
-        public::claim(tx, &org_id, &spec, &value).await?;
+        public::claim(tx, org_id, &spec, &value).await?;
     }
-    let release = made(wish, &spec, &org_id, &value, seen)?;
+    let release = made(wish, &spec, org_id, &value, seen)?;
     rows::put_release(tx, &release).await?;
     if !built_in {
         let spec = Spec { state: State::Published, frozen: true, updated_at: wish.now, ..spec };
         rows::put_spec(tx, &spec).await?;
-        public::refresh(tx, &org_id, &key).await?;
+        public::refresh(tx, org_id, &wish.key).await?;
     }
     Ok(release)
-}
-
-/// The specification that is meant, and the organisation that publishes it: a stored one is found whatever the case
-/// of its id, one built in by its exact id only, and published for the active organisation.
-async fn found(tx: &mut Tx, wish: &Wish, key: &str) -> Result<(Spec, String), Stop> {
-    for org_id in &wish.scope.orgs {
-        if let Some(spec) = rows::spec(tx, org_id, Kind::Skill, key, wish.version).await? {
-            return Ok((spec, org_id.clone()));
-        }
-    }
-    let exact = builtin::named(Kind::Skill, key, wish.version).filter(|spec| spec.id == wish.skill_id);
-    match exact {
-        Some(spec) => Ok((spec.clone(), wish.scope.active()?.to_owned())),
-        None => Err(not_found().into()),
-    }
 }
 
 enum Ruling {

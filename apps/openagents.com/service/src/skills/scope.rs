@@ -3,10 +3,7 @@
 
 use oa_contract::{Caller, Refusal, Stop, wire::identity::Membership};
 
-use crate::{
-    Control,
-    identity::{memberships, personal_org, signed_in},
-};
+use crate::{Control, identity::signed_in};
 
 /// A caller as the registry sees them.
 #[derive(Clone, Debug)]
@@ -15,14 +12,15 @@ pub(super) struct Scope {
     pub session_id: String,
     /// The active organisation first, then the others by id.
     pub orgs: Vec<String>,
+    active: String,
     writable: Vec<String>,
 }
 
 impl Control {
     pub(super) async fn skill_scope(&self, caller: &Caller) -> Result<Scope, Stop> {
         let user = signed_in(caller)?;
-        let active = personal_org(&user.user_id);
-        Ok(Scope::new(&user.user_id, &user.session_id, &active, &memberships(&user.user_id)))
+        let orgs = self.orgs_of(user).await?;
+        Ok(Scope::new(&user.user_id, &user.session_id, &orgs.active, &orgs.memberships))
     }
 }
 
@@ -31,12 +29,14 @@ impl Scope {
         let mut orgs: Vec<String> = memberships.iter().map(|one| one.org_id.clone()).collect();
         orgs.sort_by(|a, b| (a != active, a).cmp(&(b != active, b)));
         let writable = memberships.iter().filter(|one| writes(one)).map(|one| one.org_id.clone()).collect();
-        Scope { user_id: user_id.to_owned(), session_id: session_id.to_owned(), orgs, writable }
+        let [user_id, session_id, active] = [user_id, session_id, active].map(str::to_owned);
+        Scope { user_id, session_id, orgs, active, writable }
     }
 
-    /// Where records are stored.
-    pub fn active(&self) -> Result<&str, Refusal> {
-        self.orgs.first().map(String::as_str).ok_or_else(super::not_found)
+    /// Where records are stored. A session may have chosen an organisation that its user has left since; nothing
+    /// can be written there.
+    pub fn active(&self) -> &str {
+        &self.active
     }
 
     /// Refuses an organisation whose records the caller may only read.
@@ -79,7 +79,7 @@ mod tests {
         ];
         let scope = Scope::new("u", "s", "org:c", &memberships);
         assert_eq!(scope.orgs, ["org:c", "org:a", "org:b", "user:u"]);
-        assert_eq!(scope.active(), Ok("org:c"));
+        assert_eq!(scope.active(), "org:c");
         for org_id in ["org:b", "org:c", "user:u"] {
             assert_eq!(scope.must_write(org_id), Ok(()), "{org_id}");
         }

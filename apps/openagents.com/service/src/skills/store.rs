@@ -20,7 +20,7 @@ struct Ask {
 impl Control {
     /// Stores what was checked for the active organisation of the caller.
     pub(super) async fn store_spec(&self, scope: &Scope, checked: Checked) -> Result<Spec, Stop> {
-        let org_id = scope.active()?.to_owned();
+        let org_id = scope.active().to_owned();
         scope.must_write(&org_id)?;
         let keys = keys(&org_id, &checked);
         let ask = Ask { org_id, user_id: scope.user_id.clone(), checked, now: self.clock.now() };

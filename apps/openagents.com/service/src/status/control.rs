@@ -16,7 +16,7 @@ use crate::{
     Control,
     config::{RouteSplitConfig, RoutingConfig},
     control::SERVICE_NAME,
-    identity::{memberships, signed_in},
+    identity::signed_in,
     runtime_ownership::runtime_route_ownership,
 };
 
@@ -27,7 +27,7 @@ impl Handle<Operation> for Control {
             service: SERVICE_NAME.into(),
             auth_provider: self.provider.name().into(),
             active_org_id: standing.session.active_org_id,
-            memberships: memberships(&standing.user.user_id),
+            memberships: standing.memberships,
             compatibility: self.config.compatibility.clone(),
             route_split: route_split(&self.config.route_split),
             runtime_routing: runtime_routing(&self.config.routing),

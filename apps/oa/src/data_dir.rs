@@ -195,6 +195,15 @@ impl DataDir {
         read_key(&path, |text| if text.len() >= 6 { Ok(()) } else { Err("it is too short to be a code") })
     }
 
+    /// The secret of sync tokens, made on the first start.
+    pub fn sync_token_key(&self) -> Result<SecretString, Failure> {
+        let path = self.keys_path().join("sync-token.key");
+        if !path.exists() {
+            make_key(&path, &hex(&random()))?;
+        }
+        read_key(&path, |text| if text.len() >= 32 { Ok(()) } else { Err("it is too short to be a key") })
+    }
+
     /// What is wrong with the keys that are there, one sentence each.
     pub fn key_findings(&self) -> Vec<String> {
         let present = KEYS.iter().filter_map(|key| {

@@ -79,6 +79,7 @@ struct Opened {
     stores: Vec<Store>,
     /// Its background tasks run as long as it is served.
     runtime: Option<Arc<Runtime>>,
+    control: Option<Arc<Control>>,
     /// What has expired in it is forgotten every hour.
     control_store: Option<Store>,
     here: Endpoints,
@@ -134,6 +135,10 @@ async fn serve(
         Some(runtime) => oa_runtime::background::start(runtime, &stop),
         None => JoinSet::new(),
     };
+    let mut of_control = match &opened.control {
+        Some(control) => oa_control::background::start(control, &stop),
+        None => JoinSet::new(),
+    };
     if let Some(store) = opened.control_store.clone() {
         let (stop, clock) = (stop.clone(), common.clock.clone());
         tasks.spawn(async move {
@@ -161,6 +166,7 @@ async fn serve(
     let withdrawn = data.withdraw(&here);
     stop.cancel();
     while tasks.join_next().await.is_some() {}
+    while of_control.join_next().await.is_some() {}
     for store in opened.stores {
         store.close().await;
     }
@@ -221,8 +227,15 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
 async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
     let beside = opened.here.runtime.clone();
     let code = data.sign_in_code()?;
+    let sync_key = match common.settings.get("OA_SYNC_TOKEN_SIGNING_KEY") {
+        Some(_) => None,
+        None => Some(data.sync_token_key()?),
+    };
     let lookup = |name: &str| match name {
         "OA_RUNTIME_SIGNATURE_SECRET" => Some(reveal(&common.keys.signature).to_owned()),
+        "OA_SYNC_TOKEN_SIGNING_KEY" => {
+            sync_key.as_ref().map(|key| reveal(key).to_owned()).or_else(|| common.settings.lookup(name))
+        }
         "OA_RUNTIME_BASE_URL" => beside.clone().or_else(|| common.settings.lookup(name)),
         // Whoever runs this on one machine has no other provider; it works on loopback binds only.
         "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| Some("mock".to_owned())),
@@ -246,12 +259,14 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         metrics: common.metrics(),
         draining: common.draining(),
     };
-    let router = oa_edge::router(Arc::new(Control::new(parts)), Limits::default(), |rows| {
+    let control = Arc::new(Control::new(parts));
+    let router = oa_edge::router(control.clone(), Limits::default(), |rows| {
         matrix::mount_control::<Control>(rows);
         matrix::mount_control_asides::<Control>(rows);
     });
     let url = format!("http://{address}");
     opened.fronts.push((listener, router));
+    opened.control = Some(control);
     opened.control_store = Some(store.clone());
     opened.stores.push(store);
     opened.here.control = Some(url.clone());

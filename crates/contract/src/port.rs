@@ -1,7 +1,7 @@
 //! Decides what a service must offer to be served over the wire: who may call it, whether it takes writes,
 //! and what it adds to its answers.
 
-use std::future::Future;
+use std::{future::Future, net::IpAddr};
 
 use crate::{
     caller::Caller,
@@ -46,6 +46,12 @@ pub trait Port: Send + Sync + 'static {
 
     /// A new request id, for a caller who sent none.
     fn request_id(&self) -> String;
+
+    /// On whose behalf `peer` asks; the two texts are what forwarded headers say, empty when there are none.
+    /// Without a reason to believe them, it asks for itself.
+    fn client(&self, peer: IpAddr, _forwarded_for: &str, _real_ip: &str) -> IpAddr {
+        peer
+    }
 
     /// Whether `OPTIONS` on this path is answered with the headers of [`Port::dress`] and nothing else.
     fn answers_preflight(&self, _path: &str) -> bool {

@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -106,6 +107,8 @@ struct Arrival {
     parts: Parts,
     request_id: String,
     traceparent: String,
+    /// The address on whose behalf is asked.
+    peer: String,
     begun: Instant,
 }
 
@@ -117,12 +120,21 @@ impl Arrival {
             _ => edge.service.request_id(),
         };
         let traceparent = trace::context(text(&parts.headers, "traceparent"));
-        Arrival { parts, request_id, traceparent, begun }
+        let peer = client(edge, &parts).map(|address| address.to_string()).unwrap_or_default();
+        Arrival { parts, request_id, traceparent, peer, begun }
     }
+}
 
-    fn peer(&self) -> String {
-        self.parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default()
+/// The service decides whether forwarded headers are believed.
+fn client<S: Port>(edge: &Edge<S>, parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<Peer>()?.0.ip();
+    if !parts.headers.contains_key("x-forwarded-for") && !parts.headers.contains_key("x-real-ip") {
+        return Some(edge.service.client(peer, "", ""));
     }
+    // A proxy may add a header of its own beside the one that it was sent; together they are one list.
+    let said = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let said = said.collect::<Vec<_>>().join(",");
+    Some(edge.service.client(peer, &said, text(&parts.headers, "x-real-ip").unwrap_or_default()))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -167,7 +179,7 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
         S::TAKES_SIGNATURES && O::ROW.class != Class::Anyone && parts.headers.contains_key(SIGNATURE_HEADER);
     if signed {
         // Nobody makes us read a body with a signature that is not ours.
-        edge.service.admits_head(presented(arrival, &arrival.peer(), &[]))?;
+        edge.service.admits_head(presented(arrival, &[]))?;
     }
     let mut unread = Some(body);
     let early = match signed {
@@ -231,11 +243,11 @@ async fn authenticate<S: Port>(
     if class == Class::Anyone {
         return Ok(Caller::Anyone);
     }
-    edge.service.authenticate(class, presented(arrival, &arrival.peer(), body)).await
+    edge.service.authenticate(class, presented(arrival, body)).await
 }
 
 /// The credentials of a request as it was sent.
-fn presented<'a>(arrival: &'a Arrival, peer: &'a str, body: &'a [u8]) -> Presented<'a> {
+fn presented<'a>(arrival: &'a Arrival, body: &'a [u8]) -> Presented<'a> {
     let (headers, uri) = (&arrival.parts.headers, &arrival.parts.uri);
     Presented {
         method: arrival.parts.method.as_str(),
@@ -244,7 +256,7 @@ fn presented<'a>(arrival: &'a Arrival, peer: &'a str, body: &'a [u8]) -> Present
         signature: text(headers, SIGNATURE_HEADER),
         cookie: text(headers, "cookie"),
         body,
-        peer,
+        peer: &arrival.peer,
     }
 }
 
@@ -258,7 +270,7 @@ fn meta<O: Operation>(arrival: &Arrival) -> Meta {
         request_id: arrival.request_id.clone(),
         traceparent: arrival.traceparent.clone(),
         headers,
-        peer: arrival.peer(),
+        peer: arrival.peer.clone(),
     }
 }
 

@@ -146,6 +146,8 @@ impl World {
         ];
         let mut tasks = oa_runtime::background::start(&runtime, &stop);
         servers.push(tokio::spawn(async move { while tasks.join_next().await.is_some() {} }));
+        let mut tasks = oa_control::background::start(&control, &stop);
+        servers.push(tokio::spawn(async move { while tasks.join_next().await.is_some() {} }));
         let http = Http::new(runtime_url, Some(TOKEN.into()));
         let control_http = Http::new(control_url, None);
         World {
@@ -285,7 +287,10 @@ async fn open_control(
     draining: &Arc<dyn Fn() -> bool + Send + Sync>,
     runtime_url: &str,
 ) -> Control {
-    let mut variables = vec![("OA_AUTH_PROVIDER_MODE", "mock".to_owned())];
+    let mut variables = vec![
+        ("OA_AUTH_PROVIDER_MODE", "mock".to_owned()),
+        ("OA_SYNC_TOKEN_SIGNING_KEY", "sync-test-signing-key".to_owned()),
+    ];
     if options.control_knows_runtime {
         variables.push(("OA_RUNTIME_BASE_URL", runtime_url.to_owned()));
         variables.push(("OA_RUNTIME_SIGNATURE_SECRET", String::from_utf8_lossy(SECRET).into_owned()));

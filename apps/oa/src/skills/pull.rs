@@ -33,7 +33,9 @@ pub async fn pull(client: &Client, order: Order, format: Format) -> Result<(), F
         Some(directory) => directory.clone(),
         None if is_skill_name(&id) => PathBuf::from(&id),
         None => {
-            return Err(Failure::usage(format!("{id:?} is no name for a directory: say which, after the id")));
+            return Err(Failure::usage(format!(
+                "{id:?} is no name for a directory: say which, after the id"
+            )));
         }
     };
     let version = match order.named.version {

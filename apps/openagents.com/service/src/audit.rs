@@ -18,6 +18,11 @@ pub fn success(event: Event<'_>, meta: &Meta, now: Timestamp) {
     write(event, "success", meta, now);
 }
 
+/// Something that was asked for and not allowed.
+pub fn rejected(event: Event<'_>, meta: &Meta, now: Timestamp) {
+    write(event, "rejected", meta, now);
+}
+
 /// A refusal is the caller's failure and worth a line; a fault is logged at the edge.
 pub fn failure(name: &'static str, stop: &Stop, meta: &Meta, now: Timestamp) {
     if let Stop::Refusal(refusal) = stop {

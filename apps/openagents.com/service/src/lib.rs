@@ -5,6 +5,7 @@ pub mod background;
 pub mod config;
 mod control;
 mod env;
+mod forwarded;
 mod headers;
 pub mod identity;
 mod port;

@@ -1,9 +1,11 @@
 //! Decides who may call a row of control: anyone, or whoever carries a session or a personal token whose
 //! abilities reach that far.
 
+use std::net::IpAddr;
+
 use oa_contract::{Caller, Class, Port, Presented, Refusal, Service, Stop};
 
-use crate::{Control, headers, identity::authenticate::unauthenticated};
+use crate::{Control, forwarded, headers, identity::authenticate::unauthenticated};
 
 impl Port for Control {
     const SERVICE: Service = Service::Control;
@@ -41,6 +43,10 @@ impl Port for Control {
     }
 
     fn dress(&self, path: &str, origin: Option<&str>, preflight: bool) -> Vec<(&'static str, String)> {
-        headers::dress(path, origin, preflight)
+        headers::dress(path, origin, preflight, self.config.accounts.cors_allowed_origins.as_deref())
+    }
+
+    fn client(&self, peer: IpAddr, forwarded_for: &str, real_ip: &str) -> IpAddr {
+        forwarded::client(&self.config.accounts.trusted_proxies, peer, forwarded_for, real_ip)
     }
 }

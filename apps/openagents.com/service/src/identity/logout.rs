@@ -25,7 +25,8 @@ impl Handle<AuthLogout> for Control {
         }
         let session_id = user.session_id.clone();
         let ending = (session_id.clone(), self.telling(Telling::AtOnce), now);
-        let notice = self.store.write("identity_logout", user_key(&user.email), ending, end).await?;
+        let ended = self.store.write("identity_logout", user_key(&user.email), ending, end).await;
+        let notice = ended.inspect_err(|stop| audit::failure("auth.logout.failed", stop, &ask.meta, now))?;
         let event = audit::Event {
             name: "auth.logout.completed",
             user_id: Some(&user.user_id),

@@ -19,6 +19,7 @@ mod revoke_sessions;
 mod session;
 mod sessions;
 pub mod settings;
+mod sync;
 pub mod throttle;
 mod tokens;
 mod verify;

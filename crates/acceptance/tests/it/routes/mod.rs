@@ -4,4 +4,5 @@ mod control_status;
 mod projectors;
 mod proxied_workers;
 mod runs;
+mod skills;
 mod streams;

@@ -4,4 +4,5 @@
 mod exec;
 mod kill;
 mod server;
+mod skills;
 mod up;

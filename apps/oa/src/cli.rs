@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand};
 use oa_contract::wire::runs::RunStatus;
 use uuid::Uuid;
 
-use crate::{config::SettingFlags, failure::EXIT_CODES, output::Format};
+use crate::{
+    config::SettingFlags,
+    failure::EXIT_CODES,
+    output::Format,
+    skills::{Named, public_key},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +55,9 @@ pub enum Command {
     /// Lists, follows, exports and verifies runs
     #[command(subcommand)]
     Runs(Runs),
+    /// Pushes directories with a SKILL.md to the registry, pulls and verifies them
+    #[command(subcommand)]
+    Skills(Skills),
     /// Serves both services with an embedded store, and prints how to get in
     Up(Up),
     /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
@@ -247,6 +255,68 @@ pub enum Runs {
         /// The receipt must be signed by this key (64 hex digits)
         #[arg(long, value_name = "PUBKEY")]
         signer: Option<String>,
+    },
+}
+
+const SKILLS_HELP: &str = "\
+The personal token for the control service is --token, else OA_CONTROL_TOKEN, else the one that `oa up` keeps in the
+data directory for its own service. For another user of a local service, `oa user add` prints one.";
+
+#[derive(Debug, Subcommand)]
+pub enum Skills {
+    /// Stores a directory with a SKILL.md as a specification of your organisation
+    #[command(after_help = format!("\
+The directory is in the Agent Skills format: SKILL.md with `name` (that of the directory) and `description`, beside it
+what it needs, e.g. scripts/, references/, assets/; at most 200 files and 1 MiB, no links. Of allowed-tools, those
+written as ID@VERSION are tools of the registry and must exist when the skill is published.
+
+{SKILLS_HELP}
+
+Examples:\n  oa skills push ./pdf-tools\n  oa skills push ./pdf-tools --version 2 --publish --public"))]
+    Push {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// [default: `version` in the metadata of SKILL.md, else 1]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+        /// Makes a release of it, which never changes
+        #[arg(long)]
+        publish: bool,
+        /// Everybody may see the release: it is listed under /.well-known/agent-skills/
+        #[arg(long)]
+        public: bool,
+        /// Where the control service is [env: OA_CONTROL_BASE_URL] [default: what the data directory says, else http://127.0.0.1:8787]
+        #[arg(long, value_name = "URL")]
+        control_url: Option<String>,
+    },
+    /// Writes a release as a directory, byte for byte as it was pushed, and verifies it
+    #[command(after_help = format!("{SKILLS_HELP}\n\nExamples:\n  oa skills pull pdf-tools\n  oa skills pull pdf-tools@2 ./skills/pdf-tools --key PUBKEY"))]
+    Pull {
+        /// The skill; without a version its newest
+        #[arg(value_name = "ID[@VERSION]")]
+        named: Named,
+        /// Where to [default: the id]
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// Overwrite the files of the skill where there are some already
+        #[arg(long)]
+        force: bool,
+        /// The release must be signed by this key (64 hex digits)
+        #[arg(long, value_name = "PUBKEY", value_parser = public_key)]
+        key: Option<String>,
+        /// Where the control service is [env: OA_CONTROL_BASE_URL] [default: what the data directory says, else http://127.0.0.1:8787]
+        #[arg(long, value_name = "URL")]
+        control_url: Option<String>,
+    },
+    /// Checks a pulled directory, or the record of a release, offline
+    #[command(after_help = "Exit code 1 when it does not fit; the first thing that does not is named.")]
+    Verify {
+        /// A directory with its .oa-skill.json, or such a file alone
+        #[arg(value_name = "PATH")]
+        place: PathBuf,
+        /// The release must be signed by this key (64 hex digits)
+        #[arg(long, value_name = "PUBKEY", value_parser = public_key)]
+        key: Option<String>,
     },
 }
 

@@ -102,6 +102,8 @@ macro_rules! settings {
 /// Settings of the programs that call a server.
 pub const CLIENT: &[Setting] = settings! {
     "OA_RUNTIME_BASE_URL" or "OA_RUNTIME_ELIXIR_BASE_URL", Kind::Url, None, "Where the runtime is.";
+    "OA_CONTROL_BASE_URL", Kind::Url, None, "Where the control service is.";
+    "OA_CONTROL_TOKEN", Kind::Secret, None, "The personal token for the control service; the data directory's own for its own service when not set.";
     "RUNTIME_SERVICE_TOKEN", Kind::Secret, None, "The bearer token of the runtime; made in the data directory when not set.";
 };
 
@@ -134,6 +136,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
     "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
     "OA_AUTH_REFRESH_TTL_SECONDS", Kind::Count(0), Some("2592000"), "How long a refresh token is good.";
+    "OA_SKILLS_SIGNING_KEY", Kind::Secret, None, "The key that signs releases of skills, nsec1… or 64 hex digits; made in the data directory when not set.";
     "OA_AUTH_API_SIGNUP_ENABLED", Kind::Switch, Some("false"), "Whether automation may sign up without a sign-in; beside the mock provider only.";
     "OA_AUTH_API_SIGNUP_ALLOWED_DOMAINS", Kind::Text, Some(""), "Whose addresses may sign up, separated by commas; empty means all.";
     "OA_AUTH_API_SIGNUP_DEFAULT_TOKEN_NAME", Kind::Text, Some("api-bootstrap"), "What the token of a sign-up is called.";

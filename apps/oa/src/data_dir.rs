@@ -31,6 +31,8 @@ pub struct Keys {
     pub token: SecretString,
     /// Signs receipts.
     pub receipt: SecretString,
+    /// Signs the releases of the skill registry.
+    pub registry: SecretString,
 }
 
 /// Where the servers of this directory are.
@@ -77,7 +79,8 @@ const RECEIPT: Key = Key {
             .map_err(|_| "it is neither 64 hex digits nor nsec1… of a valid key")
     },
 };
-const KEYS: [Key; 3] = [SIGNATURE, TOKEN, RECEIPT];
+const REGISTRY: Key = Key { file: "registry.key", setting: "OA_SKILLS_SIGNING_KEY", ..RECEIPT };
+const KEYS: [Key; 4] = [SIGNATURE, TOKEN, RECEIPT, REGISTRY];
 
 /// Nearly every 256-bit number is a key; the others are not used.
 fn receipt_key() -> String {
@@ -132,6 +135,7 @@ impl DataDir {
             signature: self.key(&SIGNATURE, settings)?,
             token: self.key(&TOKEN, settings)?,
             receipt: self.key(&RECEIPT, settings)?,
+            registry: self.key(&REGISTRY, settings)?,
         })
     }
 
@@ -370,7 +374,7 @@ pub mod tests {
         for key in KEYS {
             assert_eq!(fs::metadata(data.keys_path().join(key.file)).expect("there").mode() & 0o777, 0o600);
         }
-        assert_eq!(fs::read_dir(data.keys_path()).expect("there").count(), 3, "no draft is left");
+        assert_eq!(fs::read_dir(data.keys_path()).expect("there").count(), KEYS.len(), "no draft is left");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod output;
 mod runs;
 #[cfg(test)]
 mod simulated;
+mod skills;
 mod system;
 mod up;
 mod verify_store;
@@ -24,7 +25,7 @@ use oa_client::Client;
 use oa_control::identity::NewUser;
 
 use crate::{
-    cli::{Cli, Command, Common, Exec, Runs, Users},
+    cli::{Cli, Command, Common, Exec, Runs, Skills, Users},
     config::{SettingFlags, Settings, process_environment},
     connect::{Place, Wish},
     data_dir::DataDir,
@@ -72,6 +73,7 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
     match command {
         Command::Exec(exec) => record(exec, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
+        Command::Skills(skills) => about_skills(skills, &common).await,
         Command::Up(args) => {
             let (data, settings) = server(
                 &common,
@@ -154,6 +156,28 @@ async fn record(exec: Exec, common: &Common) -> Result<u8, Failure> {
         patience: exec.patience,
     };
     exec::run(order, around).await
+}
+
+async fn about_skills(command: Skills, common: &Common) -> Result<u8, Failure> {
+    let format = common.output;
+    let client = |control_url: Option<String>| -> Result<Client, Failure> {
+        let data = DataDir::at(&common.data);
+        let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+        connect::find_control(control_url.as_deref(), common.token.as_deref(), &settings, &data)?.client()
+    };
+    match command {
+        // Needs nothing but the files.
+        Skills::Verify { place, key } => return skills::verify::verify(&place, key.as_deref(), format),
+        Skills::Push { directory, version, publish, public, control_url } => {
+            let order = skills::push::Order { directory, version, publish, public };
+            skills::push::push(&client(control_url)?, order, format).await?;
+        }
+        Skills::Pull { named, directory, force, key, control_url } => {
+            let order = skills::pull::Order { named, directory, force, key };
+            skills::pull::pull(&client(control_url)?, order, format).await?;
+        }
+    }
+    Ok(OK)
 }
 
 async fn about_runs(runs: Runs, common: &Common) -> Result<u8, Failure> {

@@ -255,6 +255,7 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         clock: common.clock.clone(),
         ids: common.ids.clone(),
         runtime,
+        signer: Some(registry_signer(common)?),
         metrics: common.metrics(),
         draining: common.draining(),
     };
@@ -270,6 +271,12 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     opened.stores.push(store);
     opened.here.control = Some(url.clone());
     Ok(url)
+}
+
+/// The key that signs releases of skills.
+fn registry_signer(common: &Common) -> Result<Signer, Failure> {
+    Signer::from_secret(reveal(&common.keys.registry))
+        .map_err(|error| Failure::usage(format!("the key of the skill registry: {error}")))
 }
 
 /// Sums the metrics up every few seconds, so that they take no more memory the more is counted.

@@ -12,6 +12,7 @@ pub mod receipt;
 pub mod refusal;
 pub mod wire;
 
+pub mod bundle;
 pub mod canonical;
 pub mod chain;
 pub mod export;

@@ -16,7 +16,7 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs,
+        accounts, admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, skills,
         spacetime, sync, workers,
     },
 };
@@ -206,17 +206,29 @@ section! {
         /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
         planned { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute" }
         /// The skill registry lives with the users and organisations that own its records.
-        planned { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs" }
+        row { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs"
+            (Nothing, skills::ListSpecs, Nothing) -> [200] skills::ToolSpecList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A tool specification is stored by the user who owns it.
-        planned { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs" }
+        row { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs"
+            (Nothing, Nothing, skills::StoreToolSpec) -> [201] skills::ToolSpecReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Skill specifications are listed from the control-owned registry.
-        planned { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs" }
+        row { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs"
+            (Nothing, skills::ListSpecs, Nothing) -> [200] skills::SkillSpecList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A skill specification is stored by the user who owns it.
-        planned { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs" }
+        row { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs"
+            (Nothing, Nothing, skills::StoreSkillSpec) -> [201] skills::SkillSpecReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Publishing freezes a validated specification into an immutable release of the registry.
-        planned { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish" }
+        row { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish"
+            (paths::SkillPath, Nothing, Nothing) -> [201] skills::SkillReleaseReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Releases are read where they were published.
-        planned { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version" }
+        row { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version"
+            (paths::SkillPath, Nothing, Nothing) -> [200] skills::SkillReleaseReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Threads belong to the signed-in principal that control knows.
         planned { native ThreadsList = "threads.list", GET "/api/runtime/threads" }
         /// Messages are read by the owner of the thread, which control checks.
@@ -570,7 +582,17 @@ section! {
         /// One L402 receipt.
         planned { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id" }
         /// The published skills, with digests, as agents discover them.
-        planned { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json" }
+        row { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json"
+            (Nothing, skills::ListPublicSkills, Nothing) -> [200 304] Cacheable<skills::SkillsIndex>,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// The `SKILL.md` of one public release, byte for byte as it was published.
+        row { control SkillsMarkdown = "skills.markdown", GET "/.well-known/agent-skills/:skill_id/:version/SKILL.md"
+            (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Markdown>,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// The whole directory of one public release, as the archive that the index has the digest of.
+        row { control SkillsArchive = "skills.archive", GET "/.well-known/agent-skills/:skill_id/:version/skill.tar.gz"
+            (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Gzip>,
+            by anyone, open, may [], reads ["if-none-match"] }
         /// How route groups are split, and what overrides them.
         planned { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status" }
         /// Where one path would be served.

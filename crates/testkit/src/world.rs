@@ -326,6 +326,7 @@ async fn open_control(
         clock: clock.clone(),
         ids: ids.clone(),
         runtime,
+        signer: Some(Signer::from_secret(RECEIPT_KEY).expect("a key")),
         metrics: metrics.clone(),
         draining: draining.clone(),
     };

@@ -5,4 +5,5 @@ mod conformance;
 mod exec;
 mod kill;
 mod server;
+mod skills;
 mod up;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use oa_client::Client;
-use oa_contract::{Clock, Ids, Refusal, Service, Timestamp, User, credential::hex, openapi};
+use oa_contract::{Clock, Ids, Refusal, Service, Timestamp, User, credential::hex, openapi, signer::Signer};
 use oa_store::Store;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -30,6 +30,8 @@ pub struct Parts {
     pub ids: Arc<dyn Ids>,
     /// Without one the proxied rows answer 503; [`crate::runtime_client`] makes it from the configuration.
     pub runtime: Option<Client>,
+    /// Signs the releases of the skill registry; without one they are not signed.
+    pub signer: Option<Signer>,
     /// The text of `GET /metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the process is about to end; readiness says so first.
@@ -44,6 +46,7 @@ pub struct Control {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) runtime: Option<Client>,
+    pub(crate) signer: Option<Signer>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) known_tokens: crate::identity::authenticate::KnownTokens,
@@ -70,7 +73,7 @@ impl Control {
     }
 
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, clock, ids, runtime, metrics, draining } = parts;
+        let Parts { config, store, clock, ids, runtime, signer, metrics, draining } = parts;
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();
         let etag = format!("\"{}\"", hex(&Sha256::digest(text.as_bytes())));
         Control {
@@ -86,6 +89,7 @@ impl Control {
             clock,
             ids,
             runtime,
+            signer,
             metrics,
             draining,
         }

@@ -11,6 +11,7 @@ pub mod identity;
 mod port;
 mod proxy;
 pub mod runtime_ownership;
+mod skills;
 mod status;
 #[cfg(test)]
 mod testing;

@@ -12,6 +12,7 @@ use oa_contract::{
     Answer, Ask, Caller, Clock, Fault, Handle, Ids, Meta, Nothing, Operation, Port, Presented, Refusal, Stop,
     Timestamp,
     matrix::{AuthEmail, AuthRefresh, AuthSession, AuthVerify},
+    signer::Signer,
     wire::identity::{CurrentSession, RefreshSession, Refreshed, RequestCode, Secret, SignedIn, VerifyCode},
 };
 use oa_store::{
@@ -117,6 +118,7 @@ impl World {
             clock: clock.clone(),
             ids,
             runtime,
+            signer: Some(Signer::from_secret(&"2a".repeat(32)).expect("a key")),
             metrics: Arc::new(String::new),
             draining: Arc::new(|| false),
         });

@@ -11,6 +11,7 @@ pub mod openapi;
 pub mod paths;
 pub mod projectors;
 pub mod runs;
+pub mod skills;
 pub mod spacetime;
 pub mod sync;
 pub mod workers;

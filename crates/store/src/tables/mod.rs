@@ -7,6 +7,7 @@ pub mod fraud;
 pub mod identity;
 pub mod revocations;
 pub mod runs;
+pub mod skills;
 pub mod streams;
 pub mod sync_keys;
 pub mod workers;

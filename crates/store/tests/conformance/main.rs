@@ -5,6 +5,7 @@ mod file;
 mod harness;
 mod only_postgres;
 mod only_sqlite;
+mod skills;
 mod suite;
 
 /// Runs every function of the suite on both engines, each in a store of its own.

@@ -5,4 +5,5 @@ mod identity;
 mod projectors;
 mod proxied_workers;
 mod runs;
+mod skills;
 mod streams;

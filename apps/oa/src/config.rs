@@ -165,10 +165,20 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID", Kind::Text, None, "The newest client build.";
     "OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The oldest schema of clients.";
     "OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The newest schema of clients.";
+    "OA_DESKTOP_DOWNLOAD_URL", Kind::Url, None, "Where /download-desktop leads; nowhere when not set.";
+    "OA_SMOKE_SECRET", Kind::Secret, None, "Who knows it may ask /api/smoke/stream.";
+    "OA_COMPAT_CONTROL_ENFORCED", Kind::Switch, Some("false"), "Whether clients of the guarded lanes must be builds that are served.";
+    "OA_COMPAT_SUNSET_ENFORCED", Kind::Switch, Some("false"), "Whether the compatibility lanes are gone after 2026-06-30.";
+    "OA_MAINTENANCE_MODE_ENABLED", Kind::Switch, Some("false"), "Whether everything but the allowed paths answers 503.";
+    "OA_MAINTENANCE_BYPASS_TOKEN", Kind::Secret, None, "Who knows it gets past the maintenance page.";
+    "OA_MAINTENANCE_BYPASS_COOKIE_NAME", Kind::Text, Some("oa_maintenance_bypass"), "The cookie that stands for the bypass token.";
+    "OA_MAINTENANCE_BYPASS_COOKIE_TTL_SECONDS", Kind::Count(0), Some("900"), "How long that cookie is good, at least 60.";
+    "OA_MAINTENANCE_ALLOWED_PATHS", Kind::Text, Some("/healthz,/readyz"), "Paths that stay open, exact or ending in *, separated by commas.";
     "OA_ROUTE_SPLIT_ENABLED", Kind::Switch, Some("true"), "Whether pages are split between this service and the one before it.";
     "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "rust, cohort, or legacy.";
     "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that are ours, separated by commas.";
     "OA_ROUTE_SPLIT_COHORT_PERCENTAGE", Kind::Count(0), Some("100"), "How much of the cohort is ours, 0 to 100.";
+    "OA_ROUTE_SPLIT_SALT", Kind::Text, Some("openagents-route-split-v1"), "What the buckets of the cohort are made with.";
     "OA_ROUTE_SPLIT_FORCE_LEGACY", Kind::Switch, Some("false"), "Sends every page to the service before this one.";
     "OA_ROUTE_SPLIT_LEGACY_BASE_URL", Kind::Url, None, "Where the service before this one is.";
     "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::Text, Some("control_service"), "Which driver runs threads.";
@@ -176,9 +186,14 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_RUNTIME_FORCE_CONTROL_SERVICE" or "OA_RUNTIME_FORCE_LEGACY", Kind::Switch, None, "Forces the control service's own driver.";
     "OA_RUNTIME_CANARY_USER_PERCENT", Kind::Count(0), Some("0"), "How many users are canaries, 0 to 100.";
     "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", Kind::Count(0), Some("0"), "How many autopilots are canaries, 0 to 100.";
+    "OA_RUNTIME_CANARY_SEED", Kind::Text, Some("runtime-canary-v1"), "What the numbers of canaries are made with.";
     "OA_RUNTIME_OVERRIDES_ENABLED", Kind::Switch, Some("true"), "Whether routing may be overridden.";
     "OA_RUNTIME_SHADOW_ENABLED", Kind::Switch, Some("false"), "Whether a second driver is asked in the shadow.";
     "OA_RUNTIME_SHADOW_SAMPLE_RATE", Kind::Text, Some("1.0"), "How much is asked in the shadow.";
+    "OA_CODEX_REQUEST_WAIT_MS", Kind::Count(0), Some("10000"), "How long a request waits for an attached codex worker, at most 30000.";
+    "OA_CODEX_REQUEST_DEADLINE_SECONDS", Kind::Count(1), Some("300"), "When a request that no codex worker answered is ended.";
+    "OA_CODEX_EVENT_RETENTION", Kind::Count(1), Some("10000"), "How many events of a codex worker are kept.";
+    "OA_CODEX_EVENT_RETENTION_SECONDS", Kind::Count(1), Some("604800"), "How long events of a codex worker are kept.";
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
 };
 

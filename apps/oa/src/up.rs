@@ -79,6 +79,7 @@ struct Opened {
     stores: Vec<Store>,
     /// Its background tasks run as long as it is served.
     runtime: Option<Arc<Runtime>>,
+    /// Its background tasks run as long as it is served.
     control: Option<Arc<Control>>,
     /// What has expired in it is forgotten every hour.
     control_store: Option<Store>,
@@ -244,7 +245,12 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
     let (listener, address) = listen(config.bind).await?;
-    let store = Store::open(store_config(&common.settings, data, "control"))
+    let hub = Arc::new(oa_control::Hub::default());
+    let on_commit = {
+        let hub = hub.clone();
+        Arc::new(move |wakes: &[Wake]| hub.wake(wakes))
+    };
+    let store = Store::open_with(store_config(&common.settings, data, "control"), on_commit)
         .await
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
     let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone())
@@ -252,6 +258,7 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     let parts = oa_control::Parts {
         config,
         store: store.clone(),
+        hub,
         clock: common.clock.clone(),
         ids: common.ids.clone(),
         runtime,

@@ -16,8 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, skills,
-        spacetime, sync, workers,
+        accounts, admin, autopilots, chat, codex, comms, control, fraud, health, identity, openapi, paths,
+        projectors, routing, runs, shell, skills, spacetime, sync, threads, workers,
     },
 };
 
@@ -131,6 +131,7 @@ macro_rules! operation {
                     reply: <$reply as Reply>::schema,
                     has_body: !<$b as Body>::NONE,
                     content_type: <$reply as Reply>::CONTENT_TYPE,
+                    also: <$reply as Reply>::ALSO,
                 },
             };
             type Path = $p;
@@ -164,6 +165,7 @@ macro_rules! operation {
                     reply: <Nothing as Reply>::schema,
                     has_body: false,
                     content_type: "application/json",
+                    also: None,
                 },
             };
             type Path = paths::AnyPath;
@@ -230,25 +232,45 @@ section! {
             (paths::SkillPath, Nothing, Nothing) -> [200] skills::SkillReleaseReply,
             by (user "runtime.read"), open, may [], reads [] }
         /// Threads belong to the signed-in principal that control knows.
-        planned { native ThreadsList = "threads.list", GET "/api/runtime/threads" }
+        row { native ThreadsList = "threads.list", GET "/api/runtime/threads"
+            (Nothing, threads::ListThreads, Nothing) -> [200] threads::ThreadListReply,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// Messages are read by the owner of the thread, which control checks.
-        planned { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages" }
+        row { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages"
+            (paths::ThreadPath, threads::ListMessages, Nothing) -> [200] threads::MessageListReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// A user's message enters a thread through the service that knows the user.
-        planned { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages" }
+        row { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages"
+            (paths::ThreadPath, Nothing, threads::AppendMessage) -> [200] threads::MessageAcceptedReply,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads ["idempotency-key"] }
         /// Codex workers are attached to control, next to the threads that they serve.
-        planned { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers" }
+        row { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers"
+            (Nothing, codex::ListCodexWorkers, Nothing) -> [200] codex::CodexWorkerList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A codex worker is created for the signed-in principal.
-        planned { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers" }
+        row { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers"
+            (Nothing, Nothing, codex::CreateCodexWorker) -> [202] codex::CreatedCodexWorkerReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// One codex worker as control knows it.
-        planned { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id" }
+        row { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id"
+            (paths::WorkerPath, Nothing, Nothing) -> [200] codex::CodexWorkerReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The worker's event feed is kept by control, which assigned its sequence.
-        planned { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream" }
+        row { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream"
+            (paths::WorkerPath, codex::FollowCodexWorker, Nothing) -> [200] codex::CodexFeedReply,
+            by (user "runtime.read"), open, may [StaleCursor], reads ["accept" "last-event-id" "prefer"] }
         /// A codex worker posts its events to the service it is attached to.
-        planned { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events" }
+        row { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events"
+            (paths::WorkerPath, Nothing, codex::PostCodexEvent) -> [202] codex::TakenCodexEventReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Stopping is an act of the worker's owner, checked by control.
-        planned { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop" }
+        row { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop"
+            (paths::WorkerPath, Nothing, codex::StopCodexWorker) -> [202] codex::StoppedCodexWorkerReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Requests to a codex worker pass control's idempotency ledger exactly once.
-        planned { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests" }
+        row { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests"
+            (paths::WorkerPath, Nothing, codex::PostCodexRequest) -> [200 202] codex::CodexRequestReply,
+            by (user "runtime.write"), open, may [Conflict RateLimited ServiceUnavailable], reads [] }
         /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
         row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
             (Nothing, Nothing, Nothing) -> [200] Enveloped,
@@ -594,49 +616,93 @@ section! {
             (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Gzip>,
             by anyone, open, may [], reads ["if-none-match"] }
         /// How route groups are split, and what overrides them.
-        planned { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status" }
+        row { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status"
+            (Nothing, Nothing, Nothing) -> [200] routing::RouteSplitStatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Where one path would be served.
-        planned { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate" }
+        row { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate"
+            (Nothing, Nothing, routing::EvaluateRouteSplit) -> [200] routing::RouteSplitDecisionReply,
+            by (user "runtime.read"), open, may [], reads ["x-oa-route-key" "x-device-id" "x-forwarded-for" "user-agent"] }
         /// Sets or clears an override of the route split.
-        planned { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override" }
+        row { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override"
+            (Nothing, Nothing, routing::OverrideRouteSplit) -> [200] routing::RouteSplitStatusReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// How runs are routed to drivers, and what overrides it.
-        planned { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status" }
+        row { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status"
+            (Nothing, Nothing, Nothing) -> [200] routing::RuntimeRoutingStatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Which driver would serve one thread.
-        planned { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate" }
+        row { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate"
+            (Nothing, Nothing, routing::EvaluateRuntimeRouting) -> [200] routing::RuntimeRoutingDecisionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Sets an override of the driver for a user or an autopilot.
-        planned { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override" }
+        row { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override"
+            (Nothing, Nothing, routing::OverrideRuntimeRouting) -> [200] routing::OverriddenRoutingReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// The personal agents of the caller.
-        planned { control AutopilotsList = "autopilots.list", GET "/api/autopilots" }
+        row { control AutopilotsList = "autopilots.list", GET "/api/autopilots"
+            (Nothing, autopilots::ListAutopilots, Nothing) -> [200] autopilots::AutopilotList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// Creates a personal agent.
-        planned { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots" }
+        row { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots"
+            (Nothing, Nothing, autopilots::CreateAutopilot) -> [201] autopilots::AutopilotReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// The threads that are bound to an autopilot.
-        planned { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads" }
+        row { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads"
+            (paths::AutopilotPath, autopilots::ListAutopilots, Nothing) -> [200] chat::ChatPage,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Begins a thread that is bound to an autopilot.
-        planned { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads" }
+        row { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads"
+            (paths::AutopilotPath, Nothing, autopilots::CreateAutopilotThread) -> [201] chat::ChatSummaryReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Guest sessions are retired; this says where to go.
-        planned { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session" }
+        row { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session"
+            (Nothing, Nothing, Nothing) -> [410] chat::GuestSessionReply,
+            by (user "self"), open, may [], reads [] }
         /// Legacy view of the caller's threads.
-        planned { control ChatsList = "chats.list", GET "/api/chats" }
+        row { control ChatsList = "chats.list", GET "/api/chats"
+            (Nothing, chat::ListChats, Nothing) -> [200] chat::ChatListReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy way to begin a thread.
-        planned { control ChatsCreate = "chats.create", POST "/api/chats" }
+        row { control ChatsCreate = "chats.create", POST "/api/chats"
+            (Nothing, Nothing, chat::CreateChat) -> [201] chat::ChatSummaryReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Legacy view of one thread with its messages.
-        planned { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id" }
+        row { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ConversationReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of a thread's messages.
-        planned { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages" }
+        row { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ChatMessagesReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of a thread's turns.
-        planned { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs" }
+        row { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ChatRunsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of what happened in one turn.
-        planned { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events" }
+        row { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events"
+            (paths::ConversationRunPath, Nothing, Nothing) -> [200] chat::ChatRunEventsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy way to send a message and read the turn as a UI message stream.
-        planned { control ChatStream = "chat.stream", POST "/api/chat/stream" }
+        row { control ChatStream = "chat.stream", POST "/api/chat/stream"
+            (Nothing, Nothing, chat::ChatTurn) -> [200] Streamed<chat::UiMessageStream>,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads [] }
         /// The same stream, with the thread named in the path.
-        planned { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream" }
+        row { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream"
+            (paths::ConversationPath, Nothing, chat::ChatTurn) -> [200] Streamed<chat::UiMessageStream>,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads [] }
         /// Shows a deployment that streams would be delivered.
-        planned { control SmokeStream = "smoke.stream", GET "/api/smoke/stream" }
+        row { control SmokeStream = "smoke.stream", GET "/api/smoke/stream"
+            (Nothing, Nothing, Nothing) -> [200] shell::StreamSmokeReply,
+            by anyone, open, may [Unauthorized], reads ["x-oa-smoke-secret"] }
         /// The page that people see first.
-        planned { control Landing = "control.landing", GET "/" }
+        row { control Landing = "control.landing", GET "/"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<shell::Html>,
+            by anyone, open, may [], reads [] }
         /// Leads to the desktop application.
-        planned { control DownloadDesktop = "control.download_desktop", GET "/download-desktop" }
+        row { control DownloadDesktop = "control.download_desktop", GET "/download-desktop"
+            (Nothing, Nothing, Nothing) -> [307] Streamed<shell::Html>,
+            by anyone, open, may [NotFound], reads [] }
     }
 }
 

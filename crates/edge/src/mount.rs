@@ -21,7 +21,7 @@ use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, header, request::Parts};
 use hyper::body::Body as _;
 use oa_contract::{
-    Answer, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
+    Answer, Arriving, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
     Presented, Refusal, Reply, Row, Service, Stop, credential::SIGNATURE_HEADER, operation::Body as _,
 };
 
@@ -150,6 +150,9 @@ async fn life<S: Port + Handle<O>, O: Operation>(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let arrival = Arrival::new(edge, parts);
+    if let Some(response) = barred(edge, &arrival) {
+        return leave(edge, meters, &arrival, response);
+    }
     let Some(_place) = edge.in_flight.enter() else {
         let refusal = Refusal {
             retry_after_ms: Some(1_000),
@@ -278,6 +281,7 @@ fn meta<O: Operation>(arrival: &Arrival) -> Meta {
 /// Puts an answer on the wire.
 fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let status = answer.status.or(O::ROW.success.first().copied()).unwrap_or(200);
+    let content_type = answer.body.content_type();
     let body = match answer.body.content()? {
         Content::Whole(bytes) => Body::from(bytes),
         Content::Stream(chunks) => Body::from_stream(chunks.inspect(|chunk| {
@@ -289,7 +293,7 @@ fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let mut response = Response::new(if status == 304 { Body::empty() } else { body });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(<O::Reply as Reply>::CONTENT_TYPE));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in answer.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.append(HeaderName::from_static(name), value);
@@ -335,7 +339,7 @@ fn leave<S: Port>(edge: &Edge<S>, meters: &RowMeters, arrival: &Arrival, mut res
 async fn unknown_path<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let arrival = Arrival::new(&edge, parts);
-    let response = match preflight(&edge, &arrival) {
+    let response = match preflight(&edge, &arrival).or_else(|| barred(&edge, &arrival)) {
         Some(response) => response,
         None => {
             let message = format!("nothing is served at {}", arrival.parts.uri.path());
@@ -349,7 +353,7 @@ async fn unknown_path<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Reques
 async fn wrong_method<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let arrival = Arrival::new(&edge, parts);
-    let response = match preflight(&edge, &arrival) {
+    let response = match preflight(&edge, &arrival).or_else(|| barred(&edge, &arrival)) {
         Some(response) => response,
         None => refuse_method(&edge, &arrival).await,
     };
@@ -389,6 +393,20 @@ fn preflight<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     Some(response)
+}
+
+/// The answer of the service's gates, for whom they are closed.
+fn barred<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
+    let (headers, uri) = (&arrival.parts.headers, &arrival.parts.uri);
+    let arriving = Arriving {
+        method: arrival.parts.method.as_str(),
+        path: uri.path(),
+        query: uri.query(),
+        header: &|name| text(headers, name),
+        request_id: &arrival.request_id,
+    };
+    let barred = edge.service.bars(&arriving)?;
+    Some(problem::barred(S::SERVICE, barred, &arrival.request_id))
 }
 
 /// Whether a path has the shape of a template.

@@ -1,26 +1,13 @@
 //! Decides which headers every answer on a path carries: CORS and caching on the API (control §2.3), and on the
 //! compatibility lanes the date of their end (§2.5).
 
-type Headers = Vec<(&'static str, String)>;
+use oa_contract::sunset::{DEPRECATION, MIGRATION_DOC, SUNSET_DATE, SUNSET_HTTP_DATE, is_compatibility_lane};
 
-const MIGRATION_DOC: &str = "docs/audits/2026-02-25-oa-audit-phase5-compatibility-lane-signoff.md";
+type Headers = Vec<(&'static str, String)>;
 
 /// Whether a path belongs to the API, so that browsers of other origins may ask for it.
 pub fn is_api(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/")
-}
-
-/// Whether a path is a compatibility lane with a date of its end.
-pub fn is_compatibility_lane(path: &str) -> bool {
-    const EXACT: [&str; 5] = [
-        "/api/v1/sync/token",
-        "/api/v1/spacetime/token",
-        "/api/chat/guest-session",
-        "/api/chat/stream",
-        "/api/chats",
-    ];
-    const PREFIXES: [&str; 3] = ["/api/v1/control/", "/api/v1/auth/", "/api/chats/"];
-    EXACT.contains(&path) || PREFIXES.iter().any(|prefix| path.starts_with(prefix))
 }
 
 /// Without a list every origin is reflected; with one, an origin that is not on it is told nothing, and its
@@ -56,15 +43,18 @@ pub fn dress(path: &str, origin: Option<&str>, preflight: bool, allowed: Option<
     }
     if is_compatibility_lane(path) && !preflight {
         headers.extend([
-            ("sunset", "Tue, 30 Jun 2026 00:00:00 GMT".to_owned()),
-            ("x-oa-compat-sunset-date", "2026-06-30".to_owned()),
+            ("sunset", SUNSET_HTTP_DATE.to_owned()),
+            ("x-oa-compat-sunset-date", SUNSET_DATE.to_owned()),
             ("x-oa-compat-migration-doc", MIGRATION_DOC.to_owned()),
-            // RFC 9745: the moment of deprecation, 2026-02-25.
-            ("deprecation", "@1771977600".to_owned()),
-            ("link", format!("</{MIGRATION_DOC}>; rel=\"deprecation\"; type=\"text/markdown\"")),
+            ("deprecation", DEPRECATION.to_owned()),
+            ("link", ["deprecation", "sunset"].map(link).join(", ")),
         ]);
     }
     headers
+}
+
+fn link(relation: &str) -> String {
+    format!("</{MIGRATION_DOC}>; rel=\"{relation}\"; type=\"text/markdown\"")
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use oa_contract::{Caller, Class, Port, Presented, Refusal, Service, Stop};
+use oa_contract::{Arriving, Barred, Caller, Class, Port, Presented, Refusal, Service, Stop};
 
 use crate::{Control, forwarded, headers, identity::authenticate::unauthenticated};
 
@@ -36,6 +36,10 @@ impl Port for Control {
             Ok(id) => id.to_string(),
             Err(_) => id,
         }
+    }
+
+    fn bars(&self, arriving: &Arriving<'_>) -> Option<Barred> {
+        self.gates(arriving)
     }
 
     fn answers_preflight(&self, path: &str) -> bool {

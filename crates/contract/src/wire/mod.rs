@@ -2,6 +2,9 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod autopilots;
+pub mod chat;
+pub mod codex;
 pub mod comms;
 pub mod control;
 pub mod fraud;
@@ -10,10 +13,13 @@ pub mod identity;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;
+pub mod routing;
 pub mod runs;
+pub mod shell;
 pub mod skills;
 pub mod spacetime;
 pub mod sync;
+pub mod threads;
 pub mod workers;
 
 use serde_json::value::RawValue;

@@ -65,6 +65,24 @@ impl PathParams for StreamPath {
     }
 }
 
+/// `:thread_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPath {
+    pub thread_id: String,
+}
+
+impl PathParams for ThreadPath {
+    const NAMES: &'static [&'static str] = &["thread_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(ThreadPath { thread_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.thread_id.clone()]
+    }
+}
+
 /// `:token_id` of a personal access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPath {
@@ -110,6 +128,62 @@ impl PathParams for SkillPath {
 
     fn values(&self) -> Vec<String> {
         vec![self.skill_id.clone(), self.version.to_string()]
+    }
+}
+
+/// `:autopilot`, the id or the handle of an autopilot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutopilotPath {
+    pub autopilot: String,
+}
+
+impl PathParams for AutopilotPath {
+    const NAMES: &'static [&'static str] = &["autopilot"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(AutopilotPath { autopilot: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.autopilot.clone()]
+    }
+}
+
+/// `:conversation_id`, a thread under its former name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationPath {
+    pub conversation_id: String,
+}
+
+impl PathParams for ConversationPath {
+    const NAMES: &'static [&'static str] = &["conversation_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(ConversationPath { conversation_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.conversation_id.clone()]
+    }
+}
+
+/// `:conversation_id` and `:run_id`, which here names a turn and is no UUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationRunPath {
+    pub conversation_id: String,
+    pub run_id: String,
+}
+
+impl PathParams for ConversationRunPath {
+    const NAMES: &'static [&'static str] = &["conversation_id", "run_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let run_id = segments.get(1).map_or("", |segment| segment);
+        Ok(ConversationRunPath { conversation_id: first(segments).to_owned(), run_id: run_id.to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.conversation_id.clone(), self.run_id.clone()]
     }
 }
 

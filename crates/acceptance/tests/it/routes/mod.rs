@@ -1,5 +1,6 @@
 //! One file per operation, at the place that its URL suggests.
 
+mod codex;
 mod control_status;
 mod identity;
 mod projectors;
@@ -7,3 +8,4 @@ mod proxied_workers;
 mod runs;
 mod skills;
 mod streams;
+mod threads;

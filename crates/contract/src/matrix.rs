@@ -16,7 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime, workers,
+        admin, comms, control, fraud, health, identity, l402, openapi, paths, projectors, runs, spacetime,
+        tools, workers,
     },
 };
 
@@ -203,7 +204,9 @@ section! {
     /// The `/api/runtime/*` rows, in the order of the route-ownership document.
     CONTROL ServesControl mount_control {
         /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
-        planned { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute" }
+        row { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute"
+            (Nothing, Nothing, tools::ExecuteTool) -> [200] tools::ToolReply,
+            by (user "runtime.write"), open, may [Conflict ServiceUnavailable], reads [] }
         /// The skill registry lives with the users and organisations that own its records.
         planned { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs" }
         /// A tool specification is stored by the user who owns it.
@@ -537,9 +540,13 @@ section! {
         /// The public keys that sync tokens are checked with.
         planned { control SyncKeys = "sync.keys", GET "/.well-known/jwks.json" }
         /// What was paid, refused and fetched through L402, newest first.
-        planned { control L402Transactions = "l402.transactions", GET "/api/l402/transactions" }
+        row { control L402Transactions = "l402.transactions", GET "/api/l402/transactions"
+            (Nothing, l402::ListTransactions, Nothing) -> [200] l402::TransactionsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// One L402 receipt.
-        planned { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id" }
+        row { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id"
+            (paths::EventPath, Nothing, Nothing) -> [200] l402::TransactionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The published skills, with digests, as agents discover them.
         planned { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json" }
         /// How route groups are split, and what overrides them.

@@ -6,11 +6,13 @@ pub mod control;
 pub mod fraud;
 pub mod health;
 pub mod identity;
+pub mod l402;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;
 pub mod runs;
 pub mod spacetime;
+pub mod tools;
 pub mod workers;
 
 use serde_json::value::RawValue;

@@ -206,7 +206,7 @@ section! {
         /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
         row { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute"
             (Nothing, Nothing, tools::ExecuteTool) -> [200] tools::ToolReply,
-            by (user "runtime.write"), open, may [Conflict ServiceUnavailable], reads [] }
+            by (user "runtime.write"), open, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// The skill registry lives with the users and organisations that own its records.
         planned { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs" }
         /// A tool specification is stored by the user who owns it.
@@ -542,7 +542,7 @@ section! {
         /// What was paid, refused and fetched through L402, newest first.
         row { control L402Transactions = "l402.transactions", GET "/api/l402/transactions"
             (Nothing, l402::ListTransactions, Nothing) -> [200] l402::TransactionsReply,
-            by (user "runtime.read"), open, may [], reads [] }
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// One L402 receipt.
         row { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id"
             (paths::EventPath, Nothing, Nothing) -> [200] l402::TransactionReply,

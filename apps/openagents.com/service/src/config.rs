@@ -6,7 +6,10 @@ use std::{fmt, net::SocketAddr};
 use oa_contract::wire::{control::ClientCompatibility, identity::Secret};
 use url::Url;
 
-use crate::env::{Env, wrong};
+use crate::{
+    env::{Env, wrong},
+    tools::config::ToolsConfig,
+};
 
 /// Everything that the control service takes from the environment.
 #[derive(Clone, Debug)]
@@ -20,6 +23,7 @@ pub struct Config {
     pub compatibility: ClientCompatibility,
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
+    pub tools: ToolsConfig,
 }
 
 /// How people sign in.
@@ -113,6 +117,7 @@ impl Config {
             compatibility: compatibility(&env)?,
             route_split: route_split(&env)?,
             routing: routing(&env)?,
+            tools: ToolsConfig::read(&env, bind)?,
         })
     }
 }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     config::Config,
     identity::{provider::Provider, throttle::Throttle},
+    tools::Tools,
 };
 
 /// The name of the service on the wire.
@@ -42,6 +43,7 @@ pub struct Control {
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
+    pub(crate) tools: Tools,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -60,6 +62,7 @@ impl Control {
         Control {
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
+            tools: Tools::new(&config.tools, store.clone(), clock.clone(), ids.clone()),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,
@@ -70,5 +73,10 @@ impl Control {
             metrics,
             draining,
         }
+    }
+
+    /// What executes tools, for those who keep it in order in the background.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 }

@@ -6,12 +6,14 @@ mod control;
 mod env;
 mod headers;
 pub mod identity;
+mod l402;
 mod port;
 mod proxy;
 pub mod runtime_ownership;
 mod status;
 #[cfg(test)]
 mod testing;
+pub mod tools;
 
 pub use config::{Config, ConfigError};
 pub use control::{Control, Parts};

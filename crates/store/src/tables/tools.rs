@@ -67,7 +67,8 @@ impl FromRow for ToolCall {
         Ok(ToolCall {
             principal: row.text(0)?.into(),
             receipt_hash: row.text(1)?.into(),
-            state: known.ok_or_else(|| Fault::msg(format!("a tool call is kept with the state {state:?}")))?,
+            state: known
+                .ok_or_else(|| Fault::msg(format!("a tool call is kept with the state {state:?}")))?,
             holder: row.text(3)?.into(),
             attempt: row.uint(4)?,
             lease_until: row.timestamp(5)?,

@@ -75,6 +75,11 @@ impl Control {
         }
     }
 
+    /// Ends the store: whatever is still under way ends as if the process had died.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
     /// What executes tools, for those who keep it in order in the background.
     pub fn tools(&self) -> &Tools {
         &self.tools

@@ -5,3 +5,4 @@ mod projectors;
 mod proxied_workers;
 mod runs;
 mod streams;
+mod tools;

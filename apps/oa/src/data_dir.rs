@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oa_contract::{credential::hex, signer::Signer};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -202,6 +203,18 @@ impl DataDir {
             make_key(&path, &hex(&random()))?;
         }
         read_key(&path, |text| if text.len() >= 32 { Ok(()) } else { Err("it is too short to be a key") })
+    }
+
+    /// The key that secrets in control's store are encrypted with, made on the first start.
+    pub fn integration_key(&self) -> Result<SecretString, Failure> {
+        let path = self.keys_path().join("integration.key");
+        if !path.exists() {
+            make_key(&path, &STANDARD.encode(random()))?;
+        }
+        read_key(&path, |text| match STANDARD.decode(text) {
+            Ok(bytes) if bytes.len() == 32 => Ok(()),
+            _ => Err("it is not 32 bytes in base64"),
+        })
     }
 
     /// What is wrong with the keys that are there, one sentence each.

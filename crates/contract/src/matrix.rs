@@ -16,8 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, autopilots, chat, codex, comms, control, fraud, health, identity, openapi, paths,
-        projectors, routing, runs, shell, skills, spacetime, sync, threads, workers,
+        accounts, admin, autopilots, chat, codex, comms, control, fraud, health, identity, l402, openapi,
+        paths, projectors, routing, runs, shell, skills, spacetime, sync, threads, tools, workers,
     },
 };
 
@@ -206,7 +206,9 @@ section! {
     /// The `/api/runtime/*` rows, in the order of the route-ownership document.
     CONTROL ServesControl mount_control {
         /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
-        planned { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute" }
+        row { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute"
+            (Nothing, Nothing, tools::ExecuteTool) -> [200] tools::ToolReply,
+            by (user "runtime.write"), open, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// The skill registry lives with the users and organisations that own its records.
         row { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs"
             (Nothing, skills::ListSpecs, Nothing) -> [200] skills::ToolSpecList,
@@ -600,9 +602,13 @@ section! {
             (Nothing, Nothing, Nothing) -> [200] sync::KeySet,
             by anyone, open, may [], reads [] }
         /// What was paid, refused and fetched through L402, newest first.
-        planned { control L402Transactions = "l402.transactions", GET "/api/l402/transactions" }
+        row { control L402Transactions = "l402.transactions", GET "/api/l402/transactions"
+            (Nothing, l402::ListTransactions, Nothing) -> [200] l402::TransactionsReply,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// One L402 receipt.
-        planned { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id" }
+        row { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id"
+            (paths::EventPath, Nothing, Nothing) -> [200] l402::TransactionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The published skills, with digests, as agents discover them.
         row { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json"
             (Nothing, skills::ListPublicSkills, Nothing) -> [200 304] Cacheable<skills::SkillsIndex>,

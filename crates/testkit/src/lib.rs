@@ -5,6 +5,7 @@ mod clock;
 mod codex;
 mod http;
 mod kept;
+pub mod simulated;
 mod simulated_runtime;
 mod world;
 

@@ -127,6 +127,8 @@ impl World {
             let _ = server.await;
         }
         runtime.store.close().await;
+        // Calls of tools run on without a request; for them this is what a crash is.
+        control.close().await;
         drop((runtime, control, serving));
         Self::open(options, place, clock, ids).await
     }

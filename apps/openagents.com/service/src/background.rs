@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Control, identity};
 pub use crate::codex::sweeper::{Swept, sweep};
+use crate::{Control, identity};
 
 /// How often codex workers are looked after.
 const EVERY: Duration = Duration::from_secs(5);

@@ -18,6 +18,7 @@ use crate::{
         throttle::{Limit, Throttle},
     },
     proxy::runtime_client,
+    tools::Tools,
 };
 
 /// The name of the service on the wire.
@@ -60,6 +61,7 @@ pub struct Control {
     pub(crate) herald: Option<Herald>,
     /// Wakes whoever tells in the background.
     pub(crate) revocations: Notify,
+    pub(crate) tools: Tools,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -86,6 +88,7 @@ impl Control {
             throttle: Throttle::default(),
             herald: herald(&config, &clock, &ids),
             revocations: Notify::new(),
+            tools: Tools::new(&config.tools, store.clone(), clock.clone(), ids.clone()),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,
@@ -98,6 +101,16 @@ impl Control {
             metrics,
             draining,
         }
+    }
+
+    /// Ends the store: whatever is still under way ends as if the process had died.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// What executes tools, for those who keep it in order in the background.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 }
 

@@ -13,6 +13,7 @@ mod gates;
 mod headers;
 mod hub;
 pub mod identity;
+mod l402;
 mod port;
 mod proxy;
 mod route_split;
@@ -24,6 +25,7 @@ mod status;
 #[cfg(test)]
 mod testing;
 mod threads;
+pub mod tools;
 
 pub use config::{Config, ConfigError};
 pub use control::{Control, Parts};

@@ -298,3 +298,31 @@ fn refused<T>(result: Result<T, Stop>) -> Result<T, Refusal> {
         Err(Stop::Fault(fault)) => panic!("a fault: {}", Fault::to_string(&fault)),
     }
 }
+
+/// Calls of tools, as a signed-in user makes them.
+pub mod tools {
+    use oa_contract::{
+        Refusal,
+        matrix::ToolsExecute,
+        wire::tools::{ExecuteTool, ToolOutcome},
+    };
+    use serde_json::Value;
+
+    use super::World;
+    use crate::identity::NewToken;
+
+    async fn execute(world: &World, body: Value) -> Result<ToolOutcome, Refusal> {
+        let body: ExecuteTool = serde_json::from_value(body).expect("a body");
+        let user = world.user("tools@example.com").await;
+        let token = world.personal_token(&user.user_id, NewToken::named("tools")).await;
+        Ok(world.ask_as::<ToolsExecute>(token.reveal(), body).await?.body.data)
+    }
+
+    pub async fn call_tool(world: &World, body: Value) -> ToolOutcome {
+        execute(world, body).await.expect("an outcome")
+    }
+
+    pub async fn tool_refusal(world: &World, body: Value) -> Refusal {
+        execute(world, body).await.expect_err("a refusal")
+    }
+}

@@ -10,6 +10,7 @@ pub mod control;
 pub mod fraud;
 pub mod health;
 pub mod identity;
+pub mod l402;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;
@@ -20,6 +21,7 @@ pub mod skills;
 pub mod spacetime;
 pub mod sync;
 pub mod threads;
+pub mod tools;
 pub mod workers;
 
 use serde_json::value::RawValue;

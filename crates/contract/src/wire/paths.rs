@@ -187,6 +187,24 @@ impl PathParams for ConversationRunPath {
     }
 }
 
+/// `:event_id` of an L402 receipt. What is no number names nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPath {
+    pub event_id: String,
+}
+
+impl PathParams for EventPath {
+    const NAMES: &'static [&'static str] = &["event_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(EventPath { event_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.event_id.clone()]
+    }
+}
+
 /// Whatever stands in the path of a planned row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnyPath;

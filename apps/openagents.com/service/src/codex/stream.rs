@@ -271,6 +271,8 @@ mod tests {
             email: "u@x".into(),
             owner_user_id: 1,
             session_id: "pat:1".into(),
+            active_org_id: String::new(),
+            admin: false,
             credential: Credential::PersonalToken,
             abilities: abilities.iter().map(|one| (*one).to_owned()).collect(),
         };

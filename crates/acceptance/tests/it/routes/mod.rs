@@ -9,3 +9,4 @@ mod runs;
 mod skills;
 mod streams;
 mod threads;
+mod tools;

@@ -2,12 +2,14 @@
 
 mod backoff;
 mod cli;
+mod codex_worker;
 mod config;
 mod connect;
 mod data_dir;
 mod doctor;
 mod exec;
 mod failure;
+mod lines;
 mod output;
 mod runs;
 #[cfg(test)]

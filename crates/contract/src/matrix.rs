@@ -16,7 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime, workers,
+        admin, codex, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime,
+        threads, workers,
     },
 };
 
@@ -130,6 +131,7 @@ macro_rules! operation {
                     reply: <$reply as Reply>::schema,
                     has_body: !<$b as Body>::NONE,
                     content_type: <$reply as Reply>::CONTENT_TYPE,
+                    also: <$reply as Reply>::ALSO,
                 },
             };
             type Path = $p;
@@ -163,6 +165,7 @@ macro_rules! operation {
                     reply: <Nothing as Reply>::schema,
                     has_body: false,
                     content_type: "application/json",
+                    also: None,
                 },
             };
             type Path = paths::AnyPath;
@@ -217,25 +220,45 @@ section! {
         /// Releases are read where they were published.
         planned { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version" }
         /// Threads belong to the signed-in principal that control knows.
-        planned { native ThreadsList = "threads.list", GET "/api/runtime/threads" }
+        row { native ThreadsList = "threads.list", GET "/api/runtime/threads"
+            (Nothing, threads::ListThreads, Nothing) -> [200] threads::ThreadListReply,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// Messages are read by the owner of the thread, which control checks.
-        planned { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages" }
+        row { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages"
+            (paths::ThreadPath, threads::ListMessages, Nothing) -> [200] threads::MessageListReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// A user's message enters a thread through the service that knows the user.
-        planned { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages" }
+        row { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages"
+            (paths::ThreadPath, Nothing, threads::AppendMessage) -> [200] threads::MessageAcceptedReply,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads ["idempotency-key"] }
         /// Codex workers are attached to control, next to the threads that they serve.
-        planned { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers" }
+        row { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers"
+            (Nothing, codex::ListCodexWorkers, Nothing) -> [200] codex::CodexWorkerList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A codex worker is created for the signed-in principal.
-        planned { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers" }
+        row { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers"
+            (Nothing, Nothing, codex::CreateCodexWorker) -> [202] codex::CreatedCodexWorkerReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// One codex worker as control knows it.
-        planned { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id" }
+        row { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id"
+            (paths::WorkerPath, Nothing, Nothing) -> [200] codex::CodexWorkerReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The worker's event feed is kept by control, which assigned its sequence.
-        planned { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream" }
+        row { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream"
+            (paths::WorkerPath, codex::FollowCodexWorker, Nothing) -> [200] codex::CodexFeedReply,
+            by (user "runtime.read"), open, may [StaleCursor], reads ["accept" "last-event-id" "prefer"] }
         /// A codex worker posts its events to the service it is attached to.
-        planned { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events" }
+        row { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events"
+            (paths::WorkerPath, Nothing, codex::PostCodexEvent) -> [202] codex::TakenCodexEventReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Stopping is an act of the worker's owner, checked by control.
-        planned { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop" }
+        row { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop"
+            (paths::WorkerPath, Nothing, codex::StopCodexWorker) -> [202] codex::StoppedCodexWorkerReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Requests to a codex worker pass control's idempotency ledger exactly once.
-        planned { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests" }
+        row { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests"
+            (paths::WorkerPath, Nothing, codex::PostCodexRequest) -> [200 202] codex::CodexRequestReply,
+            by (user "runtime.write"), open, may [Conflict RateLimited ServiceUnavailable], reads [] }
         /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
         row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
             (Nothing, Nothing, Nothing) -> [200] Enveloped,

@@ -115,10 +115,13 @@ fn responses(row: &Row, service: Service, generator: &mut SchemaGenerator) -> Ma
             out.insert(status.to_string(), json!({"description": "What the caller has is still true."}));
             continue;
         }
-        let content = match (row.shape.reply)(generator) {
+        let mut content = match (row.shape.reply)(generator) {
             Some(schema) => json!({row.shape.content_type: {"schema": schema}}),
             None => json!({row.shape.content_type: {}}),
         };
+        if let Some(also) = row.shape.also {
+            content[also] = json!({});
+        }
         out.insert(status.to_string(), json!({"description": "The answer.", "content": content}));
     }
     for (status, codes) in refusals(row, service) {

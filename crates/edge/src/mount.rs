@@ -265,6 +265,7 @@ fn meta<O: Operation>(arrival: &Arrival) -> Meta {
 /// Puts an answer on the wire.
 fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let status = answer.status.or(O::ROW.success.first().copied()).unwrap_or(200);
+    let content_type = answer.body.content_type();
     let body = match answer.body.content()? {
         Content::Whole(bytes) => Body::from(bytes),
         Content::Stream(chunks) => Body::from_stream(chunks.inspect(|chunk| {
@@ -276,7 +277,7 @@ fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let mut response = Response::new(if status == 304 { Body::empty() } else { body });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(<O::Reply as Reply>::CONTENT_TYPE));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in answer.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.append(HeaderName::from_static(name), value);

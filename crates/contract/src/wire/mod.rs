@@ -1,6 +1,7 @@
 //! The shapes on the wire, one file a domain. Requests are verbs, replies are nouns.
 
 pub mod admin;
+pub mod codex;
 pub mod comms;
 pub mod control;
 pub mod fraud;
@@ -11,6 +12,7 @@ pub mod paths;
 pub mod projectors;
 pub mod runs;
 pub mod spacetime;
+pub mod threads;
 pub mod workers;
 
 use serde_json::value::RawValue;

@@ -65,6 +65,24 @@ impl PathParams for StreamPath {
     }
 }
 
+/// `:thread_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPath {
+    pub thread_id: String,
+}
+
+impl PathParams for ThreadPath {
+    const NAMES: &'static [&'static str] = &["thread_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(ThreadPath { thread_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.thread_id.clone()]
+    }
+}
+
 /// `:token_id` of a personal access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPath {

@@ -7,4 +7,5 @@ pub mod identity;
 pub mod revocations;
 pub mod runs;
 pub mod streams;
+pub mod threads;
 pub mod workers;

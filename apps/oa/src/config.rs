@@ -102,6 +102,8 @@ macro_rules! settings {
 /// Settings of the programs that call a server.
 pub const CLIENT: &[Setting] = settings! {
     "OA_RUNTIME_BASE_URL" or "OA_RUNTIME_ELIXIR_BASE_URL", Kind::Url, None, "Where the runtime is.";
+    "OA_CONTROL_BASE_URL", Kind::Url, None, "Where the control service is.";
+    "OA_CONTROL_TOKEN", Kind::Secret, None, "The personal token for the control service; the data directory's own for its own service when not set.";
     "RUNTIME_SERVICE_TOKEN", Kind::Secret, None, "The bearer token of the runtime; made in the data directory when not set.";
 };
 

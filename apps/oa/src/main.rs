@@ -72,6 +72,7 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Exec(exec) => record(exec, &common).await,
+        Command::CodexWorker(args) => be_codex_worker(args, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
         Command::Up(args) => {
             let (data, settings) = server(
@@ -149,6 +150,26 @@ async fn record(exec: Exec, common: &Common) -> Result<u8, Failure> {
         patience: exec.patience,
     };
     exec::run(order, around).await
+}
+
+async fn be_codex_worker(args: cli::CodexWorker, common: &Common) -> Result<u8, Failure> {
+    let data = DataDir::at(&common.data);
+    let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+    let place =
+        connect::find_control(args.control_url.as_deref(), common.token.as_deref(), &settings, &data)?;
+    let wish = codex_worker::Wish {
+        worker_id: args.worker_id,
+        workspace: args.workspace,
+        codex: args.codex,
+        codex_home: args.codex_home,
+        model: args.model,
+        approvals: args.approvals,
+        patience: args.approval_timeout,
+        settings: args.settings,
+        spool_mib: args.spool_limit,
+        verbose: args.verbose,
+    };
+    codex_worker::run(wish, place, &data, common.output).await
 }
 
 async fn about_runs(runs: Runs, common: &Common) -> Result<u8, Failure> {

@@ -151,6 +151,11 @@ impl AppServer {
         }
     }
 
+    /// Ends it at once; that it has ended is seen as if it had done so itself.
+    pub fn kill(&mut self) {
+        let _ = self.child.start_kill();
+    }
+
     /// The last lines of its stderr.
     pub fn last_words(&self) -> String {
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);

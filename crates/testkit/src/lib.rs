@@ -3,6 +3,7 @@
 
 mod clock;
 mod http;
+pub mod simulated;
 mod world;
 
 pub use clock::{SeededIds, TestClock};

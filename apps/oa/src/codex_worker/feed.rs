@@ -85,7 +85,8 @@ impl Feed {
             Err(error) => return Ok(error),
         };
         if worker.latest_seq < self.reader.cursor {
-            self.format.note("control knows less of this worker than this worker does: its feed is read anew");
+            self.format
+                .note("control knows less of this worker than this worker does: its feed is read anew");
             self.reader.cursor = 0;
         }
         if worker.oldest_seq > self.reader.cursor + 1 {
@@ -236,7 +237,9 @@ mod tests {
         assert!(reader.catch_up_to(4).is_empty());
         assert!(reader.read(request(1, "a")).is_empty());
         assert!(reader.read(request(2, "b")).is_empty());
-        assert!(reader.read(event(3, "worker.error", json!({"request_id": "a", "code": "timeout"}))).is_empty());
+        assert!(
+            reader.read(event(3, "worker.error", json!({"request_id": "a", "code": "timeout"}))).is_empty()
+        );
         assert_eq!(done(reader.read(request(4, "c"))), ["b", "c"]);
         assert_eq!(done(reader.read(request(5, "d"))), ["d"], "what comes now is done at once");
         assert!(reader.read(request(5, "d")).is_empty(), "and once");

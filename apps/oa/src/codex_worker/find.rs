@@ -63,8 +63,7 @@ fn native(found: &Path) -> Option<PathBuf> {
         os => os,
     };
     let name = format!("codex-{os}-{platform}");
-    let homes =
-        [beside.join(&name), package.join("node_modules/@openai").join(&name), package.to_owned()];
+    let homes = [beside.join(&name), package.join("node_modules/@openai").join(&name), package.to_owned()];
     homes.iter().find_map(|home| {
         let triples = fs::read_dir(home.join("vendor")).ok()?;
         triples

@@ -77,8 +77,7 @@ pub struct Wish {
 pub async fn run(wish: Wish, place: Place, data: &DataDir, format: Format) -> Result<u8, Failure> {
     let workspace =
         std::fs::canonicalize(&wish.workspace).map_err(|error| Failure::file(&wish.workspace, &error))?;
-    let program =
-        find::codex(wish.codex.as_deref(), &workspace, std::env::var_os("PATH").as_deref())?;
+    let program = find::codex(wish.codex.as_deref(), &workspace, std::env::var_os("PATH").as_deref())?;
     let worker_id = match &wish.worker_id {
         Some(id) if !id.trim().is_empty() && id.chars().count() <= LONGEST_ID => id.trim().to_owned(),
         Some(_) => return Err(Failure::usage(format!("--worker-id must have 1 to {LONGEST_ID} characters"))),
@@ -171,8 +170,10 @@ fn open_spool(data: &DataDir, place: &Place, worker_id: &str, mib: u64) -> Resul
 
 /// A name that every file system takes, and that no two workers share.
 fn file_name(worker_id: &str) -> String {
-    let plain: String =
-        worker_id.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let plain: String = worker_id
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
+        .collect();
     match plain == worker_id && plain.len() <= 100 {
         true => plain,
         false => {
@@ -189,7 +190,10 @@ fn usual_id(workspace: &Path) -> String {
     let digest = hex(&Sha256::digest(workspace.as_os_str().as_encoded_bytes()));
     let folder = workspace.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let plain = |text: String, most: usize| -> String {
-        text.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(most).collect()
+        text.chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
+            .take(most)
+            .collect()
     };
     format!("codexw:{}:{}-{}", plain(host, 60), plain(folder, 60), &digest[..8])
 }

@@ -55,8 +55,11 @@ impl Poster {
 
     async fn post_for_ever(&mut self) -> Result<std::convert::Infallible, Verdict> {
         let latest = self.attach().await?;
-        self.format
-            .note(&format!("attached to {} as {}", self.control.client.base(), self.control.worker_id));
+        self.format.note(&format!(
+            "attached to {} as {}",
+            self.control.client.base(),
+            self.control.worker_id
+        ));
         self.attached.send_replace(Some(latest));
         let mut beat = Instant::now();
         loop {
@@ -126,7 +129,9 @@ impl Poster {
             match self.control.post(&waiting.event_type, waiting.payload.clone(), id).await {
                 Ok(()) => break,
                 // The worker is not there or does not run: that, and not the event, may be the reason.
-                Err(CallError::Refused { status: 404 | 409, .. }) if !revived && self.look_again().await? => {
+                Err(CallError::Refused { status: 404 | 409, .. })
+                    if !revived && self.look_again().await? =>
+                {
                     revived = true;
                 }
                 Err(error @ CallError::Refused { status: 400 | 404 | 409 | 413 | 422, .. }) => {

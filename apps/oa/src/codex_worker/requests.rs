@@ -125,12 +125,7 @@ fn input(params: &Map<String, Value>) -> Result<Value, CodexRequestError> {
 }
 
 pub fn fault(code: &str, message: &str) -> CodexRequestError {
-    CodexRequestError {
-        code: code.to_owned(),
-        message: message.to_owned(),
-        retryable: None,
-        details: None,
-    }
+    CodexRequestError { code: code.to_owned(), message: message.to_owned(), retryable: None, details: None }
 }
 
 /// The request never reached codex, so that asking again (under another id) is safe.
@@ -201,7 +196,8 @@ pub fn read(thread_id: &str, result: &Value) -> Value {
                 _ => None,
             };
             if let Some((role, text)) = said {
-                messages.push(json!({"role": role, "text": text, "turn_id": turn["id"], "item_id": item["id"]}));
+                messages
+                    .push(json!({"role": role, "text": text, "turn_id": turn["id"], "item_id": item["id"]}));
             }
         }
     }
@@ -311,7 +307,10 @@ mod tests {
             {"type": "agentMessage", "id": "3", "text": "done"},
         ]}]}});
         let read = read("t", &result);
-        assert_eq!(read["messages"][1], json!({"role": "assistant", "text": "done", "turn_id": "u", "item_id": "3"}));
+        assert_eq!(
+            read["messages"][1],
+            json!({"role": "assistant", "text": "done", "turn_id": "u", "item_id": "3"})
+        );
         assert_eq!((read["messages"].as_array().map(Vec::len), &read["truncated"]), (Some(2), &json!(false)));
     }
 

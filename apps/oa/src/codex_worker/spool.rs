@@ -259,9 +259,7 @@ impl Spool {
             return Ok(());
         }
         let at = inner.written;
-        if let Err(error) =
-            inner.file.write_all_at(&inner.staged, at).and_then(|()| inner.file.sync_data())
-        {
+        if let Err(error) = inner.file.write_all_at(&inner.staged, at).and_then(|()| inner.file.sync_data()) {
             let _ = inner.file.set_len(at);
             return Err(error);
         }
@@ -476,8 +474,7 @@ mod tests {
     fn a_request_is_open_from_its_taking_to_its_answer_over_restarts() {
         let directory = scratch();
         let spool = open(directory.path());
-        let taken =
-            |id: &str| Taken { request_id: id.to_owned(), method: "turn/start".to_owned(), seq: 7 };
+        let taken = |id: &str| Taken { request_id: id.to_owned(), method: "turn/start".to_owned(), seq: 7 };
         spool.take(taken("r1")).expect("staged");
         spool.take(taken("r2")).expect("staged");
         spool.seen(7).expect("staged");

@@ -92,7 +92,8 @@ mod tests {
         let mut threads = Threads::default();
         assert_eq!(threads.way("t", None, request("a")), (Way::Start, None));
         assert_eq!(threads.way("t", None, request("b")), (Way::Wait, None));
-        let ids: Vec<String> = threads.opened("t", "c").into_iter().map(|request| request.request_id).collect();
+        let ids: Vec<String> =
+            threads.opened("t", "c").into_iter().map(|request| request.request_id).collect();
         assert_eq!(ids, ["a", "b"]);
         let link = Link { thread_id: "t".into(), codex_thread_id: "c".into(), used: false };
         assert_eq!(threads.way("t", Some(&link), request("c")), (Way::Open("c".into()), Some(request("c"))));

@@ -235,7 +235,10 @@ impl Worker {
         let mut wait = Duration::from_millis(100);
         while let Err(error) = tokio::task::block_in_place(|| self.spool.commit()) {
             if wait == Duration::from_millis(100) {
-                self.note(&format!("{}: {error}; codex waits until it can be written", self.spool.path().display()));
+                self.note(&format!(
+                    "{}: {error}; codex waits until it can be written",
+                    self.spool.path().display()
+                ));
             }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(10));
@@ -306,7 +309,10 @@ impl Worker {
 
     fn give_up(&mut self, why: &str) -> io::Result<()> {
         let (taken, turns) = self.spool.look(|state| {
-            (state.taken.values().cloned().collect::<Vec<_>>(), state.turns.values().cloned().collect::<Vec<_>>())
+            (
+                state.taken.values().cloned().collect::<Vec<_>>(),
+                state.turns.values().cloned().collect::<Vec<_>>(),
+            )
         });
         for taken in taken {
             self.refuse(&taken.request_id, &taken.method, lost(why))?;
@@ -336,7 +342,10 @@ impl Worker {
             self.pending.iter().filter(|(_, (_, until))| *until <= time).map(|(id, _)| *id).collect();
         for id in late {
             let Some((pending, _)) = self.pending.remove(&id) else { continue };
-            let slow = CodexRequestError { retryable: Some(false), ..fault("timeout", "codex did not answer in time") };
+            let slow = CodexRequestError {
+                retryable: Some(false),
+                ..fault("timeout", "codex did not answer in time")
+            };
             match pending {
                 Pending::Request(request) => self.refuse(&request.request_id, &request.method, slow)?,
                 Pending::Open { thread_id } => {
@@ -620,7 +629,9 @@ impl Worker {
                 let codex_thread_id = link.map(|link| link.codex_thread_id).unwrap_or_default();
                 let running = self.spool.look(|state| {
                     let mut turns = state.turns.values();
-                    turns.rfind(|turn| turn.codex_thread_id == codex_thread_id).map(|turn| turn.turn_id.clone())
+                    turns
+                        .rfind(|turn| turn.codex_thread_id == codex_thread_id)
+                        .map(|turn| turn.turn_id.clone())
                 });
                 match turn_id.clone().or(running) {
                     Some(turn_id) => {
@@ -639,7 +650,12 @@ impl Worker {
         }
     }
 
-    fn hand_on_in_thread(&mut self, thread_id: &str, link: Option<&Link>, request: Request) -> io::Result<()> {
+    fn hand_on_in_thread(
+        &mut self,
+        thread_id: &str,
+        link: Option<&Link>,
+        request: Request,
+    ) -> io::Result<()> {
         let members = match &request.wanted {
             Wanted::Thread(members) => members.clone(),
             _ => Map::new(),
@@ -648,7 +664,11 @@ impl Worker {
         match self.threads.way(thread_id, link, request) {
             (Way::Open(codex_thread_id), Some(request)) => self.go_on(&codex_thread_id, request),
             (Way::Resume(codex_thread_id), _) => {
-                self.ask("thread/resume", &json!({"threadId": codex_thread_id, "excludeTurns": true}), open());
+                self.ask(
+                    "thread/resume",
+                    &json!({"threadId": codex_thread_id, "excludeTurns": true}),
+                    open(),
+                );
                 Ok(())
             }
             (Way::Start, _) => {
@@ -703,7 +723,8 @@ impl Worker {
                 let turn = &result["turn"];
                 let turn_id = turn["id"].as_str().unwrap_or_default().to_owned();
                 let link = self.spool.look(|state| state.links.get(&thread_id).cloned());
-                let codex_thread_id = link.as_ref().map(|link| link.codex_thread_id.clone()).unwrap_or_default();
+                let codex_thread_id =
+                    link.as_ref().map(|link| link.codex_thread_id.clone()).unwrap_or_default();
                 if let Some(link) = link.filter(|link| !link.used) {
                     self.spool.link(Link { used: true, ..link })?;
                 }
@@ -743,7 +764,11 @@ impl Worker {
     }
 
     fn refuse(&self, request_id: &str, method: &str, error: CodexRequestError) -> io::Result<()> {
-        self.note(&format!("{method} ({}) was not done: {}", plain(&shortened(request_id, 80)), plain(&error.message)));
+        self.note(&format!(
+            "{method} ({}) was not done: {}",
+            plain(&shortened(request_id, 80)),
+            plain(&error.message)
+        ));
         let payload = oa_contract::wire::codex::Error {
             request_id: request_id.to_owned(),
             method: method.to_owned(),
@@ -759,7 +784,10 @@ impl Worker {
     async fn wind_up(&mut self, signals: &mut Signals) {
         let turns: Vec<OpenTurn> = self.spool.look(|state| state.turns.values().cloned().collect());
         if !turns.is_empty() {
-            self.note(&format!("{} turns are interrupted; a second signal does not wait for them", turns.len()));
+            self.note(&format!(
+                "{} turns are interrupted; a second signal does not wait for them",
+                turns.len()
+            ));
         }
         for approval_id in self.questions.keys().cloned().collect::<Vec<_>>() {
             let _ = self.decide(&approval_id, Decision::Cancel, "the worker ends");

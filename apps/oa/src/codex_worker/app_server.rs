@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
     process::{ExitStatus, Stdio},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -30,6 +30,8 @@ const LONGEST_MESSAGE: usize = 64 * 1024 * 1024;
 const AHEAD: usize = 256;
 /// How long codex may take to end by itself before it is ended.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long what it said at the end may take to be read.
+const LAST_BREATH: Duration = Duration::from_secs(2);
 /// So many last lines of its stderr explain a death.
 const LAST_WORDS: usize = 12;
 
@@ -82,6 +84,8 @@ pub struct AppServer {
     say: Option<mpsc::UnboundedSender<Vec<u8>>>,
     last_words: Arc<Mutex<VecDeque<String>>>,
     next_id: u64,
+    /// When it was first seen that the process has ended.
+    gone: Option<Instant>,
 }
 
 impl AppServer {
@@ -114,7 +118,7 @@ impl AppServer {
         tokio::spawn(write(stdin, to_say));
         tokio::spawn(read(stdout, tell));
         tokio::spawn(listen(stderr, last_words.clone(), launch.verbose));
-        Ok(AppServer { child, pid, said, say: Some(say), last_words, next_id: 1 })
+        Ok(AppServer { child, pid, said, say: Some(say), last_words, next_id: 1, gone: None })
     }
 
     pub fn pid(&self) -> i32 {
@@ -148,6 +152,15 @@ impl AppServer {
             line.push(b'\n');
             // A codex that does not listen any more is about to end, which its output tells.
             let _ = say.send(line);
+        }
+    }
+
+    /// A process that has ended says nothing more, even if something that it left behind holds its output open.
+    pub fn look_whether_it_lives(&mut self) {
+        if let Ok(Some(_)) = self.child.try_wait()
+            && self.gone.get_or_insert_with(Instant::now).elapsed() > LAST_BREATH
+        {
+            self.said.close();
         }
     }
 

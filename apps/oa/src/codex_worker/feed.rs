@@ -31,7 +31,7 @@ pub enum Order {
     Approval(Approval),
     /// Somebody stopped the worker, for this reason.
     Stopped(String),
-    /// Up to here there is nothing to do any more.
+    /// Behind this there may be something to do, and nothing up to it.
     Seen(u64),
 }
 
@@ -88,6 +88,7 @@ impl Feed {
             self.format
                 .note("control knows less of this worker than this worker does: its feed is read anew");
             self.reader.cursor = 0;
+            self.pass(vec![Order::Seen(0)]).await?;
         }
         if worker.oldest_seq > self.reader.cursor + 1 {
             self.reader.cursor = worker.oldest_seq - 1;

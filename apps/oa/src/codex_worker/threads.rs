@@ -38,6 +38,11 @@ impl Threads {
         self.of_control.get(codex_thread_id)
     }
 
+    /// How many requests wait for a thread.
+    pub fn waiting(&self) -> usize {
+        self.opening.values().map(Vec::len).sum()
+    }
+
     /// The way to a thread. Unless it is open, the request waits until `opened` or `failed` gives it back.
     pub fn way(&mut self, thread_id: &str, link: Option<&Link>, request: Request) -> (Way, Option<Request>) {
         if let Some(link) = link.filter(|link| self.open.contains(&link.codex_thread_id)) {

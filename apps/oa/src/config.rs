@@ -157,6 +157,10 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_RUNTIME_OVERRIDES_ENABLED", Kind::Switch, Some("true"), "Whether routing may be overridden.";
     "OA_RUNTIME_SHADOW_ENABLED", Kind::Switch, Some("false"), "Whether a second driver is asked in the shadow.";
     "OA_RUNTIME_SHADOW_SAMPLE_RATE", Kind::Text, Some("1.0"), "How much is asked in the shadow.";
+    "OA_CODEX_REQUEST_WAIT_MS", Kind::Count(0), Some("10000"), "How long a request waits for an attached codex worker, at most 30000.";
+    "OA_CODEX_REQUEST_DEADLINE_SECONDS", Kind::Count(1), Some("300"), "When a request that no codex worker answered is ended.";
+    "OA_CODEX_EVENT_RETENTION", Kind::Count(1), Some("10000"), "How many events of a codex worker are kept.";
+    "OA_CODEX_EVENT_RETENTION_SECONDS", Kind::Count(1), Some("604800"), "How long events of a codex worker are kept.";
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
 };
 

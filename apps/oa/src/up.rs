@@ -79,6 +79,8 @@ struct Opened {
     stores: Vec<Store>,
     /// Its background tasks run as long as it is served.
     runtime: Option<Arc<Runtime>>,
+    /// Its background tasks run as long as it is served.
+    control: Option<Arc<Control>>,
     /// What has expired in it is forgotten every hour.
     control_store: Option<Store>,
     here: Endpoints,
@@ -134,6 +136,10 @@ async fn serve(
         Some(runtime) => oa_runtime::background::start(runtime, &stop),
         None => JoinSet::new(),
     };
+    let mut control_tasks = match &opened.control {
+        Some(control) => oa_control::background::start(control, &stop),
+        None => JoinSet::new(),
+    };
     if let Some(store) = opened.control_store.clone() {
         let (stop, clock) = (stop.clone(), common.clock.clone());
         tasks.spawn(async move {
@@ -160,7 +166,7 @@ async fn serve(
     }
     let withdrawn = data.withdraw(&here);
     stop.cancel();
-    while tasks.join_next().await.is_some() {}
+    while tasks.join_next().await.is_some() || control_tasks.join_next().await.is_some() {}
     for store in opened.stores {
         store.close().await;
     }
@@ -231,7 +237,12 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
     let (listener, address) = listen(config.bind).await?;
-    let store = Store::open(store_config(&common.settings, data, "control"))
+    let hub = Arc::new(oa_control::Hub::default());
+    let on_commit = {
+        let hub = hub.clone();
+        Arc::new(move |wakes: &[Wake]| hub.wake(wakes))
+    };
+    let store = Store::open_with(store_config(&common.settings, data, "control"), on_commit)
         .await
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
     let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone())
@@ -239,18 +250,21 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     let parts = oa_control::Parts {
         config,
         store: store.clone(),
+        hub,
         clock: common.clock.clone(),
         ids: common.ids.clone(),
         runtime,
         metrics: common.metrics(),
         draining: common.draining(),
     };
-    let router = oa_edge::router(Arc::new(Control::new(parts)), Limits::default(), |rows| {
+    let control = Arc::new(Control::new(parts));
+    let router = oa_edge::router(control.clone(), Limits::default(), |rows| {
         matrix::mount_control::<Control>(rows);
         matrix::mount_control_asides::<Control>(rows);
     });
     let url = format!("http://{address}");
     opened.fronts.push((listener, router));
+    opened.control = Some(control);
     opened.control_store = Some(store.clone());
     opened.stores.push(store);
     opened.here.control = Some(url.clone());

@@ -144,6 +144,8 @@ impl World {
             serve(runtime_listener, runtime_router(&runtime), &drain),
             serve(control_listener, control_router(&control), &drain),
         ];
+        let mut control_tasks = oa_control::background::start(&control, &stop);
+        servers.push(tokio::spawn(async move { while control_tasks.join_next().await.is_some() {} }));
         let mut tasks = oa_runtime::background::start(&runtime, &stop);
         servers.push(tokio::spawn(async move { while tasks.join_next().await.is_some() {} }));
         let http = Http::new(runtime_url, Some(TOKEN.into()));
@@ -296,8 +298,15 @@ async fn open_control(
     };
     let config = oa_control::Config::read(&lookup).expect("a configuration");
     let runtime = oa_control::runtime_client(&config.runtime, clock.clone(), ids.clone()).expect("a client");
+    let hub = Arc::new(oa_control::Hub::default());
+    let on_commit = {
+        let hub = hub.clone();
+        Arc::new(move |wakes: &[oa_store::Wake]| hub.wake(wakes))
+    };
+    let store = Store::open_with(store_config(options.engine, place, "control"), on_commit);
     let parts = oa_control::Parts {
-        store: Store::open(store_config(options.engine, place, "control")).await.expect("the store opens"),
+        store: store.await.expect("the store opens"),
+        hub,
         config,
         clock: clock.clone(),
         ids: ids.clone(),

@@ -20,6 +20,7 @@ pub struct Config {
     pub compatibility: ClientCompatibility,
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
+    pub codex: CodexConfig,
 }
 
 /// How people sign in.
@@ -84,6 +85,18 @@ pub struct RoutingConfig {
     pub shadow_max_capture_bytes: u64,
 }
 
+/// How codex workers are served.
+#[derive(Clone, Debug)]
+pub struct CodexConfig {
+    /// How long a request waits for an attached worker before it is answered as pending.
+    pub request_wait_ms: u64,
+    /// When a request that no worker answered is ended.
+    pub request_deadline_seconds: i64,
+    /// Events kept of each worker, and for how long.
+    pub event_retention: u64,
+    pub event_retention_seconds: i64,
+}
+
 /// Which variable stops the start, and what it should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -113,6 +126,7 @@ impl Config {
             compatibility: compatibility(&env)?,
             route_split: route_split(&env)?,
             routing: routing(&env)?,
+            codex: codex(&env)?,
         })
     }
 }
@@ -220,6 +234,25 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
     })
 }
 
+fn codex(env: &Env<'_>) -> Result<CodexConfig, ConfigError> {
+    const WAIT: &str = "OA_CODEX_REQUEST_WAIT_MS";
+    let request_wait_ms = env.parsed::<u64>(WAIT, "from 0 to 30000 milliseconds")?.unwrap_or(10_000);
+    if request_wait_ms > 30_000 {
+        return Err(wrong(WAIT, "from 0 to 30000 milliseconds"));
+    }
+    const RETENTION: &str = "OA_CODEX_EVENT_RETENTION";
+    let event_retention = env.parsed::<u64>(RETENTION, "a number of events, at least 1")?.unwrap_or(10_000);
+    if !(1..=1_000_000_000).contains(&event_retention) {
+        return Err(wrong(RETENTION, "a number of events, at least 1"));
+    }
+    Ok(CodexConfig {
+        request_wait_ms,
+        request_deadline_seconds: env.seconds("OA_CODEX_REQUEST_DEADLINE_SECONDS", 300)?,
+        event_retention,
+        event_retention_seconds: env.seconds("OA_CODEX_EVENT_RETENTION_SECONDS", 604_800)?,
+    })
+}
+
 /// The labels of control §9.2; any other word names no driver.
 fn driver_label(name: &str) -> Option<&'static str> {
     match name.to_lowercase().as_str() {
@@ -260,6 +293,9 @@ mod tests {
             ("OA_ROUTE_SPLIT_ENABLED", "perhaps"),
             ("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", "101"),
             ("OA_RUNTIME_SHADOW_SAMPLE_RATE", "NaN"),
+            ("OA_CODEX_REQUEST_WAIT_MS", "30001"),
+            ("OA_CODEX_EVENT_RETENTION", "0"),
+            ("OA_CODEX_REQUEST_DEADLINE_SECONDS", "0"),
         ] {
             assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
         }

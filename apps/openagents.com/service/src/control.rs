@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     config::Config,
+    hub::Hub,
     identity::{provider::Provider, throttle::Throttle},
 };
 
@@ -20,6 +21,8 @@ pub const SERVICE_NAME: &str = "openagents-control-service";
 pub struct Parts {
     pub config: Config,
     pub store: Store,
+    /// Woken by the store after each commit.
+    pub hub: Arc<Hub>,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     /// Without one the proxied rows answer 503; [`crate::runtime_client`] makes it from the configuration.
@@ -35,6 +38,7 @@ pub struct Parts {
 pub struct Control {
     pub(crate) config: Config,
     pub(crate) store: Store,
+    pub(crate) hub: Arc<Hub>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) runtime: Option<Client>,
@@ -54,7 +58,7 @@ pub(crate) struct Document {
 
 impl Control {
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, clock, ids, runtime, metrics, draining } = parts;
+        let Parts { config, store, hub, clock, ids, runtime, metrics, draining } = parts;
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();
         let etag = format!("\"{}\"", hex(&Sha256::digest(text.as_bytes())));
         Control {
@@ -64,6 +68,7 @@ impl Control {
             openapi: Document { text, etag },
             config,
             store,
+            hub,
             clock,
             ids,
             runtime,

@@ -107,13 +107,20 @@ impl World {
         let config = config.expect("a configuration");
         let dir = std::env::temp_dir().join(format!("oa-control-{}", Uuid::new_v4().simple()));
         std::fs::create_dir_all(&dir).expect("a directory");
-        let store = Store::open(SqliteConfig::new(dir.join("control.db"))).await.expect("a store");
+        let hub = Arc::new(crate::Hub::default());
+        let on_commit = {
+            let hub = hub.clone();
+            Arc::new(move |wakes: &[oa_store::Wake]| hub.wake(wakes))
+        };
+        let store =
+            Store::open_with(SqliteConfig::new(dir.join("control.db")), on_commit).await.expect("a store");
         let clock = Arc::new(StoppedClock(AtomicI64::new(1_772_020_800_000)));
         let ids = Arc::new(CountedIds::default());
         let runtime = crate::runtime_client(&config.runtime, clock.clone(), ids.clone()).expect("a client");
         let control = Control::new(Parts {
             config,
             store,
+            hub,
             clock: clock.clone(),
             ids,
             runtime,

@@ -1,5 +1,6 @@
 //! Decides which rows there are, one file a domain: the statements, and the types that they read and write.
 
+pub mod codex;
 pub mod comms;
 pub mod drifts;
 pub mod fraud;

@@ -27,6 +27,7 @@ use sha2::{Digest, Sha256};
 pub use account::{IssuedToken, NewToken, NewUser, add_user, find_user, issue_token};
 pub use oa_store::tables::identity::User as UserRecord;
 pub use purge::{Purged, purge};
+pub(crate) use sessions::is_good;
 
 /// What the secrets begin with, so that a person and a scanner can tell what was found.
 pub(crate) const ACCESS: &str = "oa_at_";

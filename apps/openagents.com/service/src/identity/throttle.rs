@@ -22,6 +22,11 @@ pub const VERIFY: Limit = Limit { name: "auth.verify", times: 10, window_seconds
 /// A challenge is consumed by its first attempt; this stops whoever goes on hammering at one.
 pub const CHALLENGE: Limit = Limit { name: "auth.verify.challenge", times: 5, window_seconds: 600 };
 
+/// Counted by user: every credential of one person shares the window.
+pub const THREAD_MESSAGE: Limit = Limit { name: "runtime.thread.message", times: 60, window_seconds: 60 };
+pub const CODEX_REQUEST: Limit =
+    Limit { name: "runtime.codex.control.request", times: 60, window_seconds: 60 };
+
 /// Peers remembered at once. Those beyond share one window, so that memory cannot be filled from outside.
 const WINDOWS: usize = 10_000;
 

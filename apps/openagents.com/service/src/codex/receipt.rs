@@ -1,0 +1,131 @@
+//! Decides how a request ends: with exactly one receipt, the worker's or, when the worker cannot give one any more, the
+//! service's own (control §14.4).
+
+use oa_contract::{
+    Fault, Refusal, Stop, Timestamp,
+    wire::codex::{CodexRequestError, Error},
+};
+use oa_store::{
+    Tx,
+    tables::codex::{self as rows, Receipt as Ended, Request, RequestState, Worker},
+};
+
+use super::{
+    key_of, log,
+    payload::{Outcome, Receipt, print},
+    state,
+};
+
+/// Requests that are ended in one look.
+const BATCH: u32 = 256;
+
+/// What a receipt meets.
+pub enum Meets {
+    /// A request that still waits for it.
+    Open(Box<Request>),
+    /// The same receipt, taken before as the event of this number.
+    Itself(u64),
+}
+
+/// Finds what a receipt ends. One for nothing, for another method, or beside another receipt is refused.
+pub async fn meet(
+    tx: &mut Tx,
+    worker_id: &str,
+    receipt: &Receipt,
+    fingerprint: [u8; 32],
+) -> Result<Meets, Stop> {
+    let request = rows::request(tx, worker_id, &key_of(&receipt.request_id)).await?.ok_or_else(|| {
+        let message = format!("no request {:?} was made of this worker", receipt.request_id);
+        Refusal::field("event.payload.request_id", message)
+    })?;
+    if request.method != receipt.method {
+        let message = format!("the request asked for {}", request.method);
+        return Err(Refusal::field("event.payload.method", message).into());
+    }
+    match request.receipt {
+        None => Ok(Meets::Open(Box::new(request))),
+        Some(ended) if ended.fingerprint == fingerprint => Ok(Meets::Itself(ended.seq)),
+        Some(ended) => {
+            let message = format!("this request ended with event {}; a request has one receipt", ended.seq);
+            Err(Refusal::conflict(message).into())
+        }
+    }
+}
+
+/// Writes down how a request ended, and with which event.
+pub async fn end(
+    tx: &mut Tx,
+    request: Request,
+    outcome: &Outcome,
+    fingerprint: [u8; 32],
+    seq: u64,
+) -> Result<Request, Stop> {
+    let (state, answer) = match outcome {
+        Outcome::Done(response) => (RequestState::Done, log::raw(response)?),
+        Outcome::Failed(error) => {
+            let error = serde_json::value::to_raw_value(error);
+            (RequestState::Failed, error.map_err(|error| Fault::new("writing an error", error))?)
+        }
+    };
+    let receipt = Some(Ended { fingerprint, seq });
+    let request = Request { state, answer: Some(answer), receipt, deadline_at: None, ..request };
+    rows::put_request(tx, &request).await?;
+    Ok(request)
+}
+
+/// The service ends a request by itself. The caller saves the worker.
+pub async fn end_by_service(
+    tx: &mut Tx,
+    worker: &mut Worker,
+    request: Request,
+    (code, message): (&str, &str),
+    now: Timestamp,
+    keep: u64,
+) -> Result<Request, Stop> {
+    let error = CodexRequestError {
+        code: code.to_owned(),
+        message: message.to_owned(),
+        retryable: Some(true),
+        details: None,
+    };
+    let payload = Error {
+        request_id: request.request_id.clone(),
+        method: request.method.clone(),
+        error: error.clone(),
+        occurred_at: now,
+    };
+    let payload = serde_json::to_value(payload).map_err(|error| Fault::new("writing a receipt", error))?;
+    let event = log::append_own(tx, worker, state::ERROR, &payload, now, keep).await?;
+    end(tx, request, &Outcome::Failed(error), print(state::ERROR, &payload), event.seq).await
+}
+
+/// Ends whatever the worker was still asked. The caller saves the worker.
+pub async fn end_all(
+    tx: &mut Tx,
+    worker: &mut Worker,
+    why: &str,
+    now: Timestamp,
+    keep: u64,
+) -> Result<(), Stop> {
+    loop {
+        let pending = rows::pending(tx, &worker.worker_id, BATCH).await?;
+        if pending.is_empty() {
+            return Ok(());
+        }
+        for request in pending {
+            end_by_service(tx, worker, request, ("worker_unavailable", why), now, keep).await?;
+        }
+    }
+}
+
+/// Ends a request whose time is over. The caller saves the worker.
+pub async fn time_out(
+    tx: &mut Tx,
+    worker: &mut Worker,
+    request: Request,
+    now: Timestamp,
+    keep: u64,
+) -> Result<Request, Stop> {
+    let why = "the worker did not answer before the deadline; what it did meanwhile stands in its feed";
+    end_by_service(tx, worker, request, ("timeout", why), now, keep).await
+}

@@ -66,6 +66,9 @@ pub struct Passed {
     pub request_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_id: Option<String>,
+    /// Who says so, where it is said in codex's name and was not codex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub said_by: Option<&'static str>,
     /// What was cut from params that control would not take: `{bytes, sha256}` of the whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cut: Option<Value>,
@@ -90,6 +93,7 @@ impl Passed {
             turn_id: None,
             request_id: None,
             approval_id: None,
+            said_by: None,
             cut,
             occurred_at,
         }
@@ -105,6 +109,7 @@ impl Passed {
             turn_id: None,
             request_id: None,
             approval_id: None,
+            said_by: None,
             cut: None,
             occurred_at: now(),
         }
@@ -128,9 +133,12 @@ pub fn response(value: Value) -> Value {
     }
 }
 
-/// A turn that will not end by itself any more, in the shape in which codex says that a turn has ended.
-pub fn turn_failed(codex_thread_id: &str, turn_id: &str, why: &str) -> Value {
-    json!({"threadId": codex_thread_id, "turn": {"id": turn_id, "items": [], "status": "failed", "error": {"message": why}}})
+/// The end of a turn that will not end by itself any more. Control takes only codex's word for the end of a turn, so it
+/// is said in codex's name and shape, and that it is not codex's own word.
+pub fn turn_failed(codex_thread_id: &str, turn_id: &str, why: &str) -> Passed {
+    let params = json!({"threadId": codex_thread_id, "turn": {"id": turn_id, "items": [], "status": "failed", "error": {"message": why}}});
+    let own = Passed::own("turn/completed", &params);
+    Passed { source: CODEX_APP_SERVER, said_by: Some(OWN_SOURCE), turn_id: Some(turn_id.to_owned()), ..own }
 }
 
 #[cfg(test)]

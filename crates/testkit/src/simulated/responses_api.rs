@@ -199,7 +199,7 @@ async fn say(
 }
 
 async fn step(model: &Model, stepped: bool) {
-    if let (true, Ok(permit)) = (stepped, model.steps.acquire().await) {
+    if stepped && let Ok(permit) = model.steps.acquire().await {
         permit.forget();
     }
 }

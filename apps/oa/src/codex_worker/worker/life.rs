@@ -89,10 +89,8 @@ impl Worker {
             self.refuse(&taken.request_id, &taken.method, lost(why))?;
         }
         for turn in turns {
-            let params = say::turn_failed(&turn.codex_thread_id, &turn.turn_id, why);
-            let mut passed = Passed::own("turn/completed", &params);
+            let mut passed = say::turn_failed(&turn.codex_thread_id, &turn.turn_id, why);
             passed.thread_id = self.threads.of_control(&turn.codex_thread_id).cloned();
-            passed.turn_id = Some(turn.turn_id.clone());
             passed.request_id = turn.request_id;
             self.event(passed)?;
             self.spool.turn_ended(&turn.turn_id)?;

@@ -2,10 +2,12 @@
 //! owns, and ids that can be told apart.
 
 mod clock;
+mod codex;
 mod http;
 pub mod simulated;
 mod world;
 
 pub use clock::{SeededIds, TestClock};
+pub use codex::SimulatedCodexWorker;
 pub use http::{Answered, Http};
 pub use world::{Engine, World, WorldOptions, both_engines};

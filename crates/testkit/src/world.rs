@@ -188,6 +188,11 @@ impl World {
         self.control_http.with_bearer(verified.json()["token"].as_str().expect("a session"))
     }
 
+    /// Looks after the codex workers now, as the background does every few seconds.
+    pub async fn sweep_codex(&self) {
+        oa_control::background::sweep(&self.control).await.expect("swept");
+    }
+
     /// The operator, for calls into the library.
     pub fn operator() -> Caller {
         Caller::Service { name: "test".into(), owner: None }

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Control, codex::sweeper};
+use crate::Control;
+pub use crate::codex::sweeper::{Swept, sweep};
 
 /// How often codex workers are looked after.
 const EVERY: Duration = Duration::from_secs(5);
@@ -23,8 +24,8 @@ async fn sweep_codex(control: &Control) {
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match sweeper::sweep(control).await {
-            Ok(swept) if swept == sweeper::Swept::default() => {}
+        match sweep(control).await {
+            Ok(swept) if swept == Swept::default() => {}
             Ok(swept) => tracing::info!(?swept, "codex workers were looked after"),
             Err(stop) => {
                 tracing::warn!(error = %stop, "codex workers could not be looked after; tried again")

@@ -106,7 +106,10 @@ impl Control {
 
 /// The organisation as topics name it (control §7).
 fn topic_org(org_id: &str) -> String {
-    format!("org:{org_id}")
+    match org_id.starts_with("org:") {
+        true => org_id.to_owned(),
+        false => format!("org:{org_id}"),
+    }
 }
 
 /// How the reader wants to read.

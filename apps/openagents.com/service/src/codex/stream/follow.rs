@@ -122,7 +122,7 @@ async fn is_good(tx: &mut Tx, (user, now): &(User, Timestamp)) -> Result<bool, S
             }))
         }
         Credential::PersonalToken => {
-            let token_id = user.session_id.trim_start_matches("pat:");
+            let token_id = user.session_id.strip_prefix("pat:").unwrap_or_default();
             let token = identity::token(tx, token_id).await?;
             Ok(token.is_some_and(|token| crate::identity::is_good(&token, *now)))
         }

@@ -77,6 +77,9 @@ fn install() -> anyhow::Result<()> {
         packages.push("gcc");
         packages.push("libc6-dev");
     }
+    if !exists("npm") {
+        packages.push("npm");
+    }
     if !packages.is_empty() {
         step("package lists", Command::new("apt-get").args(["update", "-qq"]))?;
         let mut apt = Command::new("apt-get");
@@ -90,7 +93,24 @@ fn install() -> anyhow::Result<()> {
     if !exists("cargo-nextest") {
         step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
     }
-    Ok(())
+    install_codex()
+}
+
+/// The codex that `oa codex-worker` is tested with, unless `OA_TEST_CODEX` names another. One package with a static
+/// binary in it, about 400 MB; no scripts of it run.
+const CODEX_VERSION: &str = "0.169.0";
+const CODEX: &str = "target/tools/codex";
+
+fn install_codex() -> anyhow::Result<()> {
+    let package = std::path::Path::new(CODEX).join("node_modules/@openai/codex/package.json");
+    let there = std::fs::read_to_string(package)
+        .is_ok_and(|text| text.contains(&format!("\"version\": \"{CODEX_VERSION}\"")));
+    if there || std::env::var_os("OA_TEST_CODEX").is_some() {
+        return Ok(());
+    }
+    let arguments =
+        ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix", CODEX];
+    step("codex", Command::new("npm").args(arguments).arg(format!("@openai/codex@{CODEX_VERSION}")))
 }
 
 fn exists(program: impl AsRef<OsStr>) -> bool {

@@ -7,6 +7,7 @@ use oa_contract::wire::runs::RunStatus;
 use uuid::Uuid;
 
 use crate::{
+    codex_worker::Policy,
     config::SettingFlags,
     failure::EXIT_CODES,
     output::Format,
@@ -52,6 +53,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Exec(Exec),
+    CodexWorker(CodexWorker),
     /// Lists, follows, exports and verifies runs
     #[command(subcommand)]
     Runs(Runs),
@@ -209,6 +211,65 @@ pub struct Exec {
     /// The command and its arguments
     #[arg(trailing_var_arg = true, value_name = "COMMAND", required_unless_present = "resume")]
     pub command: Vec<OsString>,
+}
+
+const CODEX_WORKER_HELP: &str = "\
+Examples:
+  oa codex-worker                                       this directory, the control service of ./oa-data
+  oa codex-worker --workspace ~/src/api --approvals ask
+  oa codex-worker --control-url https://control.example --token oa_pat_… --worker-id build-1
+  oa codex-worker --model gpt-5.1-codex -c sandbox_mode='\"read-only\"'
+
+Starts `codex app-server` (npm install -g @openai/codex) in the workspace, takes requests that are posted to
+/api/runtime/codex/workers/ID/requests, and posts everything that codex says as events of the worker, in order.
+What the agent may touch is codex's own configuration (sandbox_mode, approval_policy); requests cannot change it.
+When codex asks for permission all the same, --approvals decides: no, yes, or whoever answers the event in time:
+  curl CONTROL/api/runtime/codex/workers/ID/events -H 'authorization: Bearer …' -H 'content-type: application/json' \\
+    -d '{\"event\":{\"event_type\":\"worker.approval\",\"payload\":{\"approval_id\":\"…\",\"decision\":\"accept\"}}}'
+
+While control is away codex works on, and what it says waits in DATA/spool/codex-ID; it is sent under the same ids
+again until control has it, so nothing is lost and nothing is there twice. A request is never done twice: one that
+was being done when the worker or codex died is answered with an error that says so.
+
+SIGTERM and SIGINT interrupt what runs, send what waits, and stop the worker; a second one does not wait.";
+
+/// Makes the codex of this machine a worker of the control service
+#[derive(Args, Debug)]
+#[command(after_help = CODEX_WORKER_HELP)]
+pub struct CodexWorker {
+    /// Where the control service is [env: OA_CONTROL_BASE_URL] [default: what the data directory says, else http://127.0.0.1:8787]
+    #[arg(long, value_name = "URL")]
+    pub control_url: Option<String>,
+    /// What the worker is called [default: made of the machine's name and the workspace]
+    #[arg(long, value_name = "ID")]
+    pub worker_id: Option<String>,
+    /// Where the agent works
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub workspace: PathBuf,
+    /// The program [default: codex on the PATH, or in a node_modules at or above the workspace]
+    #[arg(long, value_name = "PATH")]
+    pub codex: Option<PathBuf>,
+    /// Codex's own directory: its configuration, its sign-in, its sessions [default: codex's default]
+    #[arg(long, value_name = "DIR")]
+    pub codex_home: Option<PathBuf>,
+    /// The model [default: what codex's configuration says]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Who answers when codex asks for permission
+    #[arg(long, value_enum, default_value_t, value_name = "RULE")]
+    pub approvals: Policy,
+    /// How many seconds whoever is asked may think; then the answer is no
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub approval_timeout: Duration,
+    /// A setting of codex, as its own -c; may be given more than once
+    #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// How many MiB may wait for control; after that codex waits too
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    pub spool_limit: u64,
+    /// Pass on what codex says on its stderr
+    #[arg(long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -124,6 +124,13 @@ impl DataDir {
         Ok(spool)
     }
 
+    /// Makes a directory in the spool's, for its owner only.
+    pub fn create_spool_of(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.create_spool()?.join(name);
+        make_directory(&path)?;
+        Ok(path)
+    }
+
     /// Makes everything that a first start needs, and says what the keys are.
     pub fn prepare(&self, settings: &Settings) -> Result<Keys, Failure> {
         self.create()?;

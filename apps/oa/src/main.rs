@@ -2,6 +2,7 @@
 
 mod backoff;
 mod cli;
+mod codex_worker;
 mod config;
 mod conformance;
 mod connect;
@@ -9,6 +10,7 @@ mod data_dir;
 mod doctor;
 mod exec;
 mod failure;
+mod lines;
 mod output;
 mod runs;
 #[cfg(test)]
@@ -72,6 +74,7 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Exec(exec) => record(exec, &common).await,
+        Command::CodexWorker(args) => be_codex_worker(args, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
         Command::Skills(skills) => about_skills(skills, &common).await,
         Command::Up(args) => {
@@ -178,6 +181,26 @@ async fn about_skills(command: Skills, common: &Common) -> Result<u8, Failure> {
         }
     }
     Ok(OK)
+}
+
+async fn be_codex_worker(args: cli::CodexWorker, common: &Common) -> Result<u8, Failure> {
+    let data = DataDir::at(&common.data);
+    let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+    let place =
+        connect::find_control(args.control_url.as_deref(), common.token.as_deref(), &settings, &data)?;
+    let wish = codex_worker::Wish {
+        worker_id: args.worker_id,
+        workspace: args.workspace,
+        codex: args.codex,
+        codex_home: args.codex_home,
+        model: args.model,
+        approvals: args.approvals,
+        patience: args.approval_timeout,
+        settings: args.settings,
+        spool_mib: args.spool_limit,
+        verbose: args.verbose,
+    };
+    codex_worker::run(wish, place, &data, common.output).await
 }
 
 async fn about_runs(runs: Runs, common: &Common) -> Result<u8, Failure> {

@@ -59,7 +59,7 @@ struct Wire {
 /// Why an exchange failed.
 enum Failed {
     /// Nothing of the request has left.
-    Unsent(Request<Full<Bytes>>),
+    Unsent(Box<Request<Full<Bytes>>>),
     /// It may have arrived.
     Lost(hyper::Error),
 }
@@ -98,7 +98,7 @@ impl Pool {
                     return Ok(answer);
                 }
                 // It was closed while it lay here: nothing is lost by asking on another.
-                Err(Failed::Unsent(again)) => request = again,
+                Err(Failed::Unsent(again)) => request = *again,
                 Err(Failed::Lost(error)) => return Err(chain(&error)),
             }
         }
@@ -197,7 +197,7 @@ async fn answer(
 ) -> Result<Answer, Failed> {
     let response =
         sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(request) => Failed::Unsent(request),
+            Some(request) => Failed::Unsent(Box::new(request)),
             None => Failed::Lost(error.into_error()),
         })?;
     let (parts, body) = response.into_parts();

@@ -26,7 +26,7 @@ pub fn kept(store: &Path) -> Vec<String> {
 
 fn rows(file: &Connection, table: &str, out: &mut Vec<String>) {
     let mut statement = file.prepare(&format!("select * from {table}")).expect("a statement");
-    let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = statement.query([]).expect("rows");
     while let Some(row) = rows.next().expect("a row") {
         let mut line = table.to_owned();

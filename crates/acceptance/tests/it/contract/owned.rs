@@ -26,11 +26,11 @@ impl People {
 /// The number by which the runtime knows a user.
 async fn number(user: &Http) -> u64 {
     let me = user.get("/api/me").await.json();
-    oa_control_number(me["data"]["user"]["id"].as_str().unwrap())
+    principal_number(me["data"]["user"]["id"].as_str().unwrap())
 }
 
 /// Control §4, written once more so that a change of it is noticed here.
-fn oa_control_number(user_id: &str) -> u64 {
+fn principal_number(user_id: &str) -> u64 {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(user_id.as_bytes());
     u64::from_be_bytes(digest[..8].try_into().unwrap()).max(1)
@@ -118,8 +118,9 @@ async fn of_control(people: &People, row: &Row, parameter: &str, front: &str) ->
         }
         // §19: one's own agents, found by id or handle.
         ("autopilot", "/api/autopilots") => {
-            let made =
-                ok(&owner.post("/api/autopilots", &json!({"handle": "owned", "displayName": "Owned"})).await);
+            let handle = format!("owned-{}", row.name.replace(['.', '_'], "-"));
+            let body = json!({"handle": handle, "displayName": "Owned"});
+            let made = ok(&owner.post("/api/autopilots", &body).await);
             let id = made["data"]["id"].as_str().unwrap().to_owned();
             Owned::of(404, [("autopilot", &id)])
         }

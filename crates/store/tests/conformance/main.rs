@@ -1,5 +1,6 @@
 //! Decides what a store is: one suite that both engines must pass, and what only a file can get wrong.
 
+mod accounts;
 mod file;
 mod harness;
 mod only_postgres;

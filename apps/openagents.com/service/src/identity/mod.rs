@@ -37,6 +37,7 @@ pub use oa_store::tables::identity::User as UserRecord;
 pub use orgs::{Orgs, require_admin};
 pub(crate) use propagation::run as tell_of_revocations;
 pub use purge::{Purged, purge};
+pub(crate) use sync::ready as sync_tokens_ready;
 
 /// What the secrets begin with, so that a person and a scanner can tell what was found.
 pub(crate) const ACCESS: &str = "oa_at_";

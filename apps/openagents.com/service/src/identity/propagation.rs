@@ -124,26 +124,20 @@ impl Control {
             );
             return Ok(());
         };
-        let mut first_failure = None;
         for Notice { id, what } in notices {
-            match herald.tell(&what).await {
-                Ok(()) => {
-                    told("auth.sessions.revocation.propagation.completed", reason, &what, meta, now);
-                    self.told(id).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the runtime could not be told of a revocation; it is told again");
-                    told("auth.sessions.revocation.propagation.failed", reason, &what, meta, now);
-                    first_failure.get_or_insert(error);
-                }
+            if let Err(error) = herald.tell(&what).await {
+                tracing::warn!(%error, "the runtime could not be told of a revocation; it is told again");
+                let name = "auth.sessions.revocation.propagation.failed";
+                audit::rejected(event(name, &attributes(reason, &counts(&what))), meta, now);
+                // The rest is left to the background too: whoever waits here has waited long enough.
+                return Err(Refusal::unavailable(
+                    "The sessions are revoked here, but the runtime could not be told yet. It will be; nothing needs to be repeated.",
+                ));
             }
+            told("auth.sessions.revocation.propagation.completed", reason, &what, meta, now);
+            self.told(id).await;
         }
-        match first_failure {
-            None => Ok(()),
-            Some(_) => Err(Refusal::unavailable(
-                "The sessions are revoked here, but the runtime could not be told yet. It will be; nothing needs to be repeated.",
-            )),
-        }
+        Ok(())
     }
 
     /// It was heard. Should that not be noted, it is told once more.
@@ -162,9 +156,19 @@ impl Control {
 }
 
 fn told(name: &'static str, reason: Reason, what: &RevokeSessions, meta: &Meta, now: Timestamp) {
-    let (sessions, devices) = (what.session_ids.len().to_string(), what.device_ids.len().to_string());
-    let attributes = [("reason", reason.name()), ("session_count", &*sessions), ("device_count", &*devices)];
-    audit::success(audit::Event { name, attributes: &attributes, ..audit::Event::default() }, meta, now);
+    audit::success(event(name, &attributes(reason, &counts(what))), meta, now);
+}
+
+fn counts(what: &RevokeSessions) -> [String; 2] {
+    [what.session_ids.len().to_string(), what.device_ids.len().to_string()]
+}
+
+fn attributes(reason: Reason, [sessions, devices]: &[String; 2]) -> [(&'static str, &str); 3] {
+    [("reason", reason.name()), ("session_count", sessions), ("device_count", devices)]
+}
+
+fn event<'a>(name: &'static str, attributes: &'a [(&'static str, &'a str)]) -> audit::Event<'a> {
+    audit::Event { name, attributes, ..audit::Event::default() }
 }
 
 async fn forget(tx: &mut Tx, (id,): &(i64,)) -> Result<u64, Stop> {

@@ -17,7 +17,7 @@ use super::{
     propagation::{self, Notice, Telling},
     provider::{Identity, wrong_code},
     sessions::{self, Kept, Pair, Place, Reason},
-    throttle, view,
+    throttle, tokens, view,
 };
 use crate::{Control, audit};
 
@@ -107,9 +107,14 @@ async fn begin(tx: &mut Tx, arrival: &Arrival) -> Result<(User, bool, Option<Not
     let Arrival { identity, place, now, .. } = arrival;
     let by_email = rows::user_by_email(tx, &identity.email).await?;
     let by_provider = rows::user_by_provider(tx, &identity.provider_id).await?;
+    let was_admin = [&by_email, &by_provider].into_iter().flatten().any(|known| known.admin);
     let (user, new_user) = recognise(by_email, by_provider, arrival);
     rows::put_user(tx, &user).await?;
-    orgs::join_defaults(tx, &user.user_id, Some(&user.email), *now).await?;
+    orgs::join_defaults(tx, &user.user_id, Some(&identity.email), *now).await?;
+    if user.admin && !was_admin {
+        // Whoever was given a token of this account before its address was proved must not rise with it.
+        tokens::end_all(tx, &user.user_id, *now).await?;
+    }
     let replaced = rows::active_on_device(tx, &user.user_id, &place.device_id).await?;
     let replaced = sessions::end(tx, replaced, Reason::DeviceReplaced, *now).await?;
     let notice = propagation::note(tx, arrival.telling, &replaced, Reason::DeviceReplaced, *now).await?;
@@ -234,6 +239,20 @@ mod tests {
         assert_eq!(session(&first.session_id).await.revoked_reason.as_deref(), Some("device_replaced"));
         assert_eq!(session(&second.session_id).await.status.name(), "active");
         assert_eq!(session(&elsewhere.session_id).await.status.name(), "active");
+    }
+
+    #[tokio::test]
+    async fn tokens_from_before_a_role_was_given_do_not_carry_it() {
+        let env = [("OA_AUTH_PROVIDER_MODE", "mock"), ("OA_ADMIN_EMAILS", "root@example.com")];
+        let world = World::with_runtime(&env).await;
+        let user = world.user("root@example.com").await;
+        let before = world.personal_token(&user.user_id, crate::identity::NewToken::named("before")).await;
+        let first = world.sign_in("root@example.com", "a").await;
+        assert!(world.signed_in(first.token.reveal()).await.admin);
+        assert!(world.caller(before.reveal()).await.is_err());
+        let after = world.personal_token(&user.user_id, crate::identity::NewToken::named("after")).await;
+        world.sign_in("root@example.com", "b").await;
+        assert!(world.signed_in(after.reveal()).await.admin);
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::opener;
 
 /// Rows whose example would end the session that the others need, or stream for ever.
-const LAST: [&str; 2] = ["identity.logout", "identity.revoke_tokens"];
+const LAST: [&str; 1] = ["auth.logout"];
 
 fn operation<'a>(document: &'a Value, row: &Row) -> &'a Value {
     let path = row.braced_path();

@@ -5,9 +5,9 @@ use oa_contract::{
     matrix::TokensRevokeAll,
     wire::identity::{DeletedTokens, DeletedTokensReply},
 };
-use oa_store::{Tx, tables::identity as rows};
+use oa_store::Tx;
 
-use super::end;
+use super::end_all;
 use crate::{
     Control,
     identity::{authenticate::user_key, signed_in},
@@ -24,11 +24,7 @@ impl Handle<TokensRevokeAll> for Control {
 }
 
 async fn revoke(tx: &mut Tx, (user_id, now): &(String, Timestamp)) -> Result<u64, Stop> {
-    let mut count = 0;
-    for token in rows::tokens_of_user(tx, user_id).await? {
-        count += u64::from(end(tx, token, *now).await?);
-    }
-    Ok(count)
+    end_all(tx, user_id, *now).await
 }
 
 #[cfg(test)]

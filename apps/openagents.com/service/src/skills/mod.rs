@@ -18,6 +18,8 @@ mod scope;
 mod store;
 mod store_skill_spec;
 mod store_tool_spec;
+#[cfg(test)]
+mod tests;
 
 use oa_contract::{
     Fault, Refusal,

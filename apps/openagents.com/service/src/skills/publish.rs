@@ -65,6 +65,7 @@ impl Handle<SkillsPublish> for Control {
             name: "runtime.skills.skill_spec.published",
             user_id: Some(&scope.user_id),
             session_id: Some(&scope.session_id),
+            org_id: Some(&data.org_id),
             attributes: &[
                 ("skill_id", &data.skill_id),
                 ("version", &version),

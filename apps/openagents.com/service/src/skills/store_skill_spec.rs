@@ -15,6 +15,7 @@ impl Handle<SkillsStoreSkillSpec> for Control {
             name: "runtime.skills.skill_spec.upserted",
             user_id: Some(&scope.user_id),
             session_id: Some(&scope.session_id),
+            org_id: Some(&spec.org_id),
             attributes: &[("skill_id", &spec.id), ("version", &version), ("state", spec.state.name())],
             ..audit::Event::default()
         };

@@ -14,6 +14,7 @@ impl Handle<SkillsStoreToolSpec> for Control {
             name: "runtime.skills.tool_spec.upserted",
             user_id: Some(&scope.user_id),
             session_id: Some(&scope.session_id),
+            org_id: Some(&spec.org_id),
             attributes: &[("tool_id", &spec.id), ("version", &version), ("state", spec.state.name())],
             ..audit::Event::default()
         };

@@ -58,7 +58,7 @@ async fn write_threads(tx: &mut Tx, (): &()) -> Result<(), Stop> {
         ended_at: None,
     };
     threads::put_turn(tx, &turn).await?;
-    assert_eq!(threads::running_turns_of(tx, "w", 9).await?, [turn.clone()]);
+    assert_eq!(threads::running_turns_of(tx, "w", 9).await?, std::slice::from_ref(&turn));
     let ended = Turn { status: TurnStatus::Failed, ended_at: Some(NOW), ..turn };
     threads::put_turn(tx, &ended).await?;
     assert_eq!(threads::turn(tx, "a", "t").await?, Some(ended.clone()));

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::{
     config::{Config, RuntimeConfig},
+    codex::stream::Places,
     hub::Hub,
     identity::{
         propagation::Herald,
@@ -62,6 +63,8 @@ pub struct Control {
     /// Wakes whoever tells in the background.
     pub(crate) revocations: Notify,
     pub(crate) tools: Tools,
+    /// Who follows how many feeds of codex workers.
+    pub(crate) places: Places,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -89,6 +92,7 @@ impl Control {
             herald: herald(&config, &clock, &ids),
             revocations: Notify::new(),
             tools: Tools::new(&config.tools, store.clone(), clock.clone(), ids.clone()),
+            places: Places::default(),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,

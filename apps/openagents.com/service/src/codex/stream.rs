@@ -275,7 +275,7 @@ mod tests {
             email: "u@x".into(),
             owner_user_id: 1,
             session_id: "pat:1".into(),
-            active_org_id: String::new(),
+            active_org_id: "user:u".into(),
             admin: false,
             credential: Credential::PersonalToken,
             abilities: abilities.iter().map(|one| (*one).to_owned()).collect(),

@@ -32,6 +32,7 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
         .replace(":stream", &format!("runtime.run.{run_id}.events"));
     let path = path.replace(":token_id", "pat_unknown");
     let path = path.replace(":skill_id", "github-coding").replace(":version", "1");
+    let path = path.replace(":conversation_id", "thread-1").replace(":autopilot", "scout");
     match row.name {
         "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),
         "workers.list" | "workers.get" => format!("{path}?owner_user_id=42"),
@@ -46,6 +47,7 @@ async fn every_example_runs_and_every_reply_has_its_documented_shape() {
     let session = world.sign_in("row@example.com").await;
     let run = world.http.post("/internal/v1/runs", &json!({})).await.json();
     let run_id = run["run"]["id"].as_str().unwrap().to_owned();
+    session.post("/api/chat/stream", &json!({"id": "thread-1", "text": "hello"})).await;
     let documents = |service| openapi::document(service);
     let (control, runtime) = (documents(Service::Control), documents(Service::Runtime));
     let mut order: Vec<&Row> = rows().filter(|row| row.built && row.name != "control.status").collect();

@@ -1,12 +1,18 @@
 //! One file per operation, at the place that its URL suggests.
 
+mod autopilots;
+mod chat;
 mod codex;
 mod control_status;
+mod gates;
 mod identity;
 mod projectors;
 mod proxied_workers;
+mod route_split;
 mod runs;
 mod skills;
+mod runtime_routing;
+mod shell;
 mod streams;
 mod threads;
 mod tools;

@@ -5,6 +5,7 @@ mod harness;
 mod only_postgres;
 mod only_sqlite;
 mod suite;
+mod tools;
 
 /// Runs every function of the suite on both engines, each in a store of its own.
 macro_rules! on_both_engines {
@@ -64,4 +65,8 @@ on_both_engines!(
     an_answer_nobody_waits_for_is_still_kept,
     a_whole_check_finds_the_row_that_was_changed,
     a_crowd_of_readers_and_writers_is_answered,
+    a_tool_call_is_one_row_and_only_expired_answers_are_forgotten,
+    a_subject_has_one_payment_that_has_not_failed,
+    a_days_spending_is_nothing_until_it_is_something,
+    receipts_come_newest_first_and_to_their_owner_only,
 );

@@ -4,10 +4,12 @@
 mod github;
 mod l402_service;
 mod lightning;
+mod lnd;
 mod server;
 mod wallet_executor;
 
 pub use github::{Mood as GitHubMood, SimulatedGitHub};
 pub use l402_service::{Mood as L402Mood, SimulatedL402Service};
 pub use lightning::SimulatedLightning;
+pub use lnd::{Mood as LndMood, SimulatedLnd};
 pub use wallet_executor::{Mood as ExecutorMood, SimulatedWalletExecutor};

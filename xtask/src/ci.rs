@@ -108,8 +108,8 @@ const CODEX_VERSION: &str = "0.169.0";
 const CODEX: &str = "target/tools/codex";
 
 fn install_codex() -> anyhow::Result<()> {
-    let package = std::path::Path::new(CODEX).join("node_modules/@openai/codex/package.json");
-    let there = std::fs::read_to_string(package)
+    let package = Path::new(CODEX).join("node_modules/@openai/codex/package.json");
+    let there = fs::read_to_string(package)
         .is_ok_and(|text| text.contains(&format!("\"version\": \"{CODEX_VERSION}\"")));
     if there || std::env::var_os("OA_TEST_CODEX").is_some() {
         return Ok(());

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::{
-    config::{Config, RuntimeConfig},
     codex::stream::Places,
+    config::{Config, RuntimeConfig},
     hub::Hub,
     identity::{
         propagation::Herald,

@@ -10,6 +10,7 @@ use oa_store::{FromRow, Health, Key, Row, Store, Tx, Wake, idempotency, outbox, 
 use uuid::Uuid;
 
 use crate::harness::{GET, PUT, Place, append, count, count_in, fault, put, refusal};
+pub use crate::tools::*;
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
 

@@ -19,8 +19,9 @@ use super::{
 
 /// Calls under way at one time; each may hold an answer of a megabyte.
 const MOST: usize = 512;
-/// How often the store is asked whether another process has ended.
+/// How often the store is asked whether another process has ended, and how many times: for ten minutes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+const LOOKS: u32 = 3_000;
 
 type Flight = (String, String);
 type Landing = watch::Receiver<Option<Landed>>;
@@ -115,8 +116,7 @@ impl Tools {
 
     async fn fly(&self, call: &Call, work: &Work) -> Result<ToolOutcome, Stop> {
         let mut waited_since = None;
-        // As long as another process gives signs of life, within reason.
-        for _ in 0..(10 * LEASE_SECONDS * 5) {
+        for _ in 0..LOOKS {
             match self.reserve(call, waited_since).await? {
                 Reserved::Known(reply) | Reserved::Ended(Some(reply)) => return replayed(&reply),
                 Reserved::Ended(None) => {

@@ -9,6 +9,7 @@ use oa_store::{
         tools::{self as rows, CallState, ToolCall},
     },
 };
+use tokio::sync::OwnedMutexGuard;
 
 use super::{Tools, call::Call};
 
@@ -42,6 +43,8 @@ pub struct Finished {
     pub keep: Keep,
     pub receipt: Option<Receipt>,
     pub task: Option<Task>,
+    /// Whose turn lasts until this is kept.
+    pub turn: Option<OwnedMutexGuard<()>>,
 }
 
 /// The receipt of a lightning call, and its whole result where that is too long for a list.
@@ -104,12 +107,13 @@ impl Tools {
 
     /// Keeps what a call came to.
     pub(super) async fn finish(&self, call: ToolCall, finished: Finished) -> Result<ToolOutcome, Stop> {
-        let Finished { outcome, keep, receipt, task } = finished;
+        let Finished { outcome, keep, receipt, task, turn } = finished;
         let reply = serde_json::to_string(&outcome)
             .map_err(|error| oa_contract::Fault::new("writing what a call came to", error))?;
         let key = key(&call.principal);
         let ask = Ending { call, reply: Some(reply), keep, receipt, task, now: self.now() };
         self.store.write("tools_finish", key, ask, finish).await?;
+        drop(turn);
         Ok(outcome)
     }
 

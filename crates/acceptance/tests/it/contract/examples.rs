@@ -30,9 +30,9 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
         .replace(":run_id", run_id)
         .replace(":worker_id", worker_id)
         .replace(":stream", &format!("runtime.run.{run_id}.events"));
-    let path = path.replace(":token_id", "pat_unknown");
     let path = path.replace(":skill_id", "github-coding").replace(":version", "1");
     let path = path.replace(":conversation_id", "thread-1").replace(":autopilot", "scout");
+    let path = path.replace(":token_id", "pat_unknown").replace(":event_id", "1");
     match row.name {
         "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),
         "workers.list" | "workers.get" => format!("{path}?owner_user_id=42"),

@@ -256,7 +256,7 @@ impl Tools {
             }
         };
         let outcome = verdict.outcome(call, row, coding.policy.view(), coding.request(call));
-        Ok(Finished { outcome, keep, receipt: None, task: None })
+        Ok(Finished { outcome, keep, receipt: None, task: None, turn: None })
     }
 
     fn judged(&self, coding: &Coding, done: Result<Map<String, Value>, Failure>) -> (Verdict, Keep) {

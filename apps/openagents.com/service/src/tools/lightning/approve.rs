@@ -17,7 +17,13 @@ use crate::tools::{Tools, config::TrustMode, execute::Verdict, ledger::Keep};
 
 impl Tools {
     pub(super) async fn approve(&self, run: &Run<'_>, task_id: &str) -> Result<End, Stop> {
-        let _turn = self.paying.take(&task_subject(task_id)).await;
+        // Until the receipt is kept, so that whoever comes next finds it.
+        let turn = self.paying.take(&task_subject(task_id)).await;
+        let end = self.approve_in_turn(run, task_id).await?;
+        Ok(End { turn: Some(turn), ..end })
+    }
+
+    async fn approve_in_turn(&self, run: &Run<'_>, task_id: &str) -> Result<End, Stop> {
         let ask = (run.principal().to_owned(), task_id.to_owned());
         let (task, paid) = self.store.read("l402_approve", ask, known).await?;
         // Whose task it is, strangers are not told.

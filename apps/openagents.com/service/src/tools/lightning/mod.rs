@@ -13,6 +13,7 @@ mod target;
 use oa_contract::{Code, Refusal, Stop, Timestamp};
 use oa_store::tables::{l402::Task, tools::ToolCall};
 use serde_json::{Value, json};
+use tokio::sync::OwnedMutexGuard;
 
 use self::{
     policy::{CallerLimits, Limits},
@@ -100,11 +101,12 @@ struct End {
     keep: Keep,
     facts: Facts,
     task: Option<Task>,
+    turn: Option<OwnedMutexGuard<()>>,
 }
 
 impl End {
     fn new(verdict: Verdict, keep: Keep, facts: Facts) -> Self {
-        End { verdict, keep, facts, task: None }
+        End { verdict, keep, facts, task: None, turn: None }
     }
 }
 
@@ -132,7 +134,7 @@ impl Tools {
         };
         let receipt = receipt::of(&run, &end, self.now())?;
         let outcome = end.verdict.outcome(call, row, run.limits.view(), request_view(&run));
-        Ok(Finished { outcome, keep: end.keep, receipt: Some(receipt), task: end.task })
+        Ok(Finished { outcome, keep: end.keep, receipt: Some(receipt), task: end.task, turn: end.turn })
     }
 
     /// As long as answers about the world are given again.

@@ -70,7 +70,8 @@ async fn an_approval_that_comes_too_late_pays_nothing() {
 async fn a_payer_that_fails_leaves_the_approval_to_be_tried_again() {
     for engine in both_engines() {
         let shop = Shop::open().await;
-        let user = shop.world(engine, &[]).await.sign_in("dev@example.com").await;
+        let world = shop.world(engine, &[]).await;
+        let user = world.sign_in("dev@example.com").await;
         let task = task(&user, &shop, "t").await;
         shop.executor.down();
         for seed in ["a", "b"] {
@@ -116,7 +117,8 @@ async fn a_payer_that_is_late_is_asked_again_and_pays_once() {
 async fn sixteen_approvals_of_one_task_are_one_payment() {
     for engine in both_engines() {
         let shop = Shop::open().await;
-        let user = shop.world(engine, &[]).await.sign_in("dev@example.com").await;
+        let world = shop.world(engine, &[]).await;
+        let user = world.sign_in("dev@example.com").await;
         let task = task(&user, &shop, "t").await;
         let bodies: Vec<Value> = (0..16).map(|n| approve(&task, &format!("a{n}"))).collect();
         let answered = all_at_once(&user, bodies).await;

@@ -53,7 +53,8 @@ async fn without_an_executor_answers_are_made_up_and_say_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn issues_and_pull_requests_are_read_where_they_are() {
     let github = SimulatedGitHub::start().await;
-    let user = with(&github).await.sign_in("dev@example.com").await;
+    let world = with(&github).await;
+    let user = world.sign_in("dev@example.com").await;
     let issue = execute(&user, &call("get_issue", json!({"issue_number": 42}))).await;
     assert_eq!(
         issue["result"]["issue"],
@@ -92,7 +93,8 @@ async fn a_comment_is_posted_once_even_when_the_answer_was_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_github_refuses_is_told_as_it_is_and_only_what_may_pass_is_tried_again() {
     let github = SimulatedGitHub::start().await;
-    let user = with(&github).await.sign_in("dev@example.com").await;
+    let world = with(&github).await;
+    let user = world.sign_in("dev@example.com").await;
     let cases = [
         (Mood::Status(404, None), "github_not_found", false),
         (Mood::Status(401, None), "github_unauthorized", false),
@@ -125,7 +127,8 @@ async fn what_github_refuses_is_told_as_it_is_and_only_what_may_pass_is_tried_ag
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_two_comments_of_one_call_are_one() {
     let github = SimulatedGitHub::start().await;
-    let user = with(&github).await.sign_in("dev@example.com").await;
+    let world = with(&github).await;
+    let user = world.sign_in("dev@example.com").await;
     let answered = super::all_at_once(&user, vec![comment("c"); 32]).await;
     let fresh = answered.iter().filter(|one| one.json()["data"]["idempotentReplay"] == false).count();
     assert_eq!((fresh, github.comments().len()), (1, 1));

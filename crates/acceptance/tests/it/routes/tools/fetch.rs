@@ -146,7 +146,8 @@ async fn without_the_operators_leave_every_payment_needs_approval() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_payer_that_refuses_is_told_as_it_is_and_may_be_asked_again() {
     let shop = Shop::open().await;
-    let user = shop.world(Engine::Sqlite, &[]).await.sign_in("dev@example.com").await;
+    let world = shop.world(Engine::Sqlite, &[]).await;
+    let user = world.sign_in("dev@example.com").await;
     shop.executor.become_(ExecutorMood::Refuses(402, "insufficient_balance"));
     let failed = execute(&user, &shop.fetch("t1")).await;
     assert_eq!(words(&failed), ("failed", "failed", "invoice_pay_failed"));
@@ -166,7 +167,8 @@ async fn a_payer_that_refuses_is_told_as_it_is_and_may_be_asked_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_paid_and_then_refused_is_not_paid_again() {
     let shop = Shop::open().await;
-    let user = shop.world(Engine::Sqlite, &[]).await.sign_in("dev@example.com").await;
+    let world = shop.world(Engine::Sqlite, &[]).await;
+    let user = world.sign_in("dev@example.com").await;
     shop.service.become_(Mood::TakesAndRefuses(500));
     assert_eq!(words(&execute(&user, &shop.fetch("t1")).await), ("failed", "failed", "paid_fetch_failed"));
     shop.service.become_(Mood::TakesAndCuts);
@@ -179,7 +181,8 @@ async fn what_is_paid_and_then_refused_is_not_paid_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_of_something_else_is_no_proof() {
     let shop = Shop::open().await;
-    let user = shop.world(Engine::Sqlite, &[]).await.sign_in("dev@example.com").await;
+    let world = shop.world(Engine::Sqlite, &[]).await;
+    let user = world.sign_in("dev@example.com").await;
     shop.executor.become_(ExecutorMood::Lies);
     let outcome = execute(&user, &shop.fetch("t1")).await;
     assert_eq!(words(&outcome), ("blocked", "failed", "invoice_payment_unknown"));
@@ -215,7 +218,8 @@ async fn parallel_calls_do_not_exceed_the_day() {
 async fn leniently_the_callers_word_and_the_prefix_of_the_invoice_are_believed() {
     let shop = Shop::open().await;
     let lenient = [("OA_TRUST_MODE", "lenient"), ("OA_L402_REQUIRE_APPROVAL", "")];
-    let user = shop.world(Engine::Sqlite, &lenient).await.sign_in("dev@example.com").await;
+    let world = shop.world(Engine::Sqlite, &lenient).await;
+    let user = world.sign_in("dev@example.com").await;
     shop.service.become_(Mood::FalseInvoice);
     shop.executor.become_(ExecutorMood::Lies);
     let outcome = execute(&user, &shop.fetch("t1")).await;

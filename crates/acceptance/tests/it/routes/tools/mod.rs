@@ -4,6 +4,7 @@
 mod approve;
 mod coding;
 mod fetch;
+mod lnd;
 mod once;
 mod private;
 mod transactions;

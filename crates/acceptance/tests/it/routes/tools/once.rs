@@ -9,7 +9,8 @@ use super::{EXECUTE, Shop, all_at_once, execute, words};
 async fn thirty_two_parallel_duplicates_pay_once() {
     for engine in both_engines() {
         let shop = Shop::open().await;
-        let user = shop.world(engine, &[]).await.sign_in("dev@example.com").await;
+        let world = shop.world(engine, &[]).await;
+        let user = world.sign_in("dev@example.com").await;
         let answered = all_at_once(&user, vec![shop.fetch("t1"); 32]).await;
         let outcomes: Vec<_> = answered.iter().map(|one| one.json()["data"].clone()).collect();
         let fresh = outcomes.iter().filter(|one| one["idempotentReplay"] == false).count();
@@ -27,7 +28,8 @@ async fn thirty_two_parallel_duplicates_pay_once() {
 async fn an_answer_that_comes_too_late_is_looked_up_and_not_paid_for_again() {
     for mood in [ExecutorMood::PaysSilently, ExecutorMood::PaysAndCuts] {
         let shop = Shop::open().await;
-        let user = shop.world(Engine::Sqlite, &[]).await.sign_in("dev@example.com").await;
+        let world = shop.world(Engine::Sqlite, &[]).await;
+        let user = world.sign_in("dev@example.com").await;
         shop.executor.become_(mood);
         let unknown = execute(&user, &shop.fetch("t1")).await;
         assert_eq!(words(&unknown), ("blocked", "failed", "invoice_payment_unknown"));
@@ -41,7 +43,8 @@ async fn an_answer_that_comes_too_late_is_looked_up_and_not_paid_for_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_payer_never_heard_of_is_paid_after_all() {
     let shop = Shop::open().await;
-    let user = shop.world(Engine::Sqlite, &[]).await.sign_in("dev@example.com").await;
+    let world = shop.world(Engine::Sqlite, &[]).await;
+    let user = world.sign_in("dev@example.com").await;
     shop.executor.become_(ExecutorMood::Garbage);
     assert_eq!(execute(&user, &shop.fetch("t1")).await["reason_code"], "invoice_payment_unknown");
     shop.executor.become_(ExecutorMood::Good);

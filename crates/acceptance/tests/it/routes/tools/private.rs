@@ -55,7 +55,8 @@ async fn our_own_services_are_refused_even_then() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_is_the_urls_and_a_redirect_is_not_followed() {
     let shop = Shop::open().await;
-    let user = shop.world(Engine::Sqlite, &[]).await.sign_in("dev@example.com").await;
+    let world = shop.world(Engine::Sqlite, &[]).await;
+    let user = world.sign_in("dev@example.com").await;
     let mut body = shop.fetch("t");
     body["request"]["host"] = json!("sats4ai.com");
     body["policy"]["l402_allowed_hosts"] = json!(["sats4ai.com"]);

@@ -77,6 +77,9 @@ fn install() -> anyhow::Result<()> {
         packages.push("gcc");
         packages.push("libc6-dev");
     }
+    if !exists("node") {
+        packages.push("nodejs");
+    }
     if !exists("npm") {
         packages.push("npm");
     }
@@ -90,10 +93,16 @@ fn install() -> anyhow::Result<()> {
                 .args(packages),
         )?;
     }
+    install_codex()?;
     if !exists("cargo-nextest") {
         step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
     }
-    install_codex()
+    Ok(())
+}
+
+fn exists(program: impl AsRef<OsStr>) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
 }
 
 /// The codex that `oa codex-worker` is tested with, unless `OA_TEST_CODEX` names another. One package with a static
@@ -111,11 +120,6 @@ fn install_codex() -> anyhow::Result<()> {
     let arguments =
         ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix", CODEX];
     step("codex", Command::new("npm").args(arguments).arg(format!("@openai/codex@{CODEX_VERSION}")))
-}
-
-fn exists(program: impl AsRef<OsStr>) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
 }
 
 /// A throw-away PostgreSQL on a free loopback port, ended when it is dropped.

@@ -1,5 +1,6 @@
 //! Decides what a store is: one suite that both engines must pass, and what only a file can get wrong.
 
+mod control;
 mod file;
 mod harness;
 mod only_postgres;
@@ -63,5 +64,7 @@ on_both_engines!(
     a_closed_store_says_so,
     an_answer_nobody_waits_for_is_still_kept,
     a_whole_check_finds_the_row_that_was_changed,
+    threads_come_back_as_they_were_written,
+    codex_rows_come_back_as_they_were_written,
     a_crowd_of_readers_and_writers_is_answered,
 );

@@ -610,6 +610,8 @@ pub async fn a_whole_check_finds_the_row_that_was_changed(place: Place) {
     place.end(store).await;
 }
 
+pub use crate::control::{codex_rows_come_back_as_they_were_written, threads_come_back_as_they_were_written};
+
 pub async fn a_crowd_of_readers_and_writers_is_answered(place: Place) {
     let store = place.open().await;
     let mut tasks = tokio::task::JoinSet::new();

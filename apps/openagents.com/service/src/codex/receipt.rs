@@ -7,7 +7,10 @@ use oa_contract::{
 };
 use oa_store::{
     Tx,
-    tables::codex::{self as rows, Receipt as Ended, Request, RequestState, Worker},
+    tables::{
+        codex::{self as rows, Receipt as Ended, Request, RequestState, Worker},
+        threads::{self, Turn, TurnStatus},
+    },
 };
 
 use super::{
@@ -99,7 +102,7 @@ pub async fn end_by_service(
     end(tx, request, &Outcome::Failed(error), print(state::ERROR, &payload), event.seq).await
 }
 
-/// Ends whatever the worker was still asked. The caller saves the worker.
+/// Ends whatever the worker was still asked, and the turns that it was in. The caller saves the worker.
 pub async fn end_all(
     tx: &mut Tx,
     worker: &mut Worker,
@@ -110,12 +113,21 @@ pub async fn end_all(
     loop {
         let pending = rows::pending(tx, &worker.worker_id, BATCH).await?;
         if pending.is_empty() {
-            return Ok(());
+            return end_turns(tx, worker, now).await;
         }
         for request in pending {
             end_by_service(tx, worker, request, ("worker_unavailable", why), now, keep).await?;
         }
     }
+}
+
+/// Nobody goes on with the turns of a worker that came to rest.
+async fn end_turns(tx: &mut Tx, worker: &Worker, now: Timestamp) -> Result<(), Stop> {
+    for turn in threads::running_turns_of(tx, &worker.worker_id, BATCH).await? {
+        let turn = Turn { status: TurnStatus::Failed, ended_at: Some(now), ..turn };
+        threads::put_turn(tx, &turn).await?;
+    }
+    Ok(())
 }
 
 /// Ends a request whose time is over. The caller saves the worker.

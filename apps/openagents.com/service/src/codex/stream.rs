@@ -275,7 +275,7 @@ mod tests {
         };
         let (reader, writer) = (user(&["runtime.read"]), user(&["runtime.write"]));
         assert!(matches!(presence(Some("worker"), &writer), Ok(Presence::Worker { .. })));
-        assert_eq!(presence(Some("worker"), &reader).err().expect("refused").code, Code::Forbidden);
+        assert_eq!(presence(Some("worker"), &reader).expect_err("refused").code, Code::Forbidden);
         assert!(matches!(presence(None, &reader), Ok(Presence::Viewer)));
         assert!(presence(Some("spy"), &writer).is_err());
     }

@@ -96,10 +96,16 @@ fn install() -> anyhow::Result<()> {
                 .args(packages),
         )?;
     }
+    install_codex()?;
     if !exists("cargo-nextest") {
         step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
     }
-    install_codex()
+    Ok(())
+}
+
+fn exists(program: impl AsRef<OsStr>) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
 }
 
 /// The codex that `oa codex-worker` is tested with, unless `OA_TEST_CODEX` names another. One package with a static
@@ -141,11 +147,6 @@ fn node_modules() -> anyhow::Result<PathBuf> {
     step("node modules", &mut npm)?;
     fs::write(installed, lock)?;
     Ok(modules)
-}
-
-fn exists(program: impl AsRef<OsStr>) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
 }
 
 /// A throw-away PostgreSQL on a free loopback port, ended when it is dropped.

@@ -8,6 +8,8 @@ mod feed;
 mod find;
 mod left_behind;
 mod poster;
+#[cfg(test)]
+mod poster_tests;
 mod requests;
 mod say;
 mod spool;

@@ -26,6 +26,9 @@ const NOT_FOR_CALLERS: [&str; 9] = [
     "runtimeworkspaceroots",
 ];
 
+/// Why a request is not handed to codex.
+pub type Refused = Box<CodexRequestError>;
+
 /// A request that can be handed to codex.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
@@ -47,11 +50,11 @@ pub enum Wanted {
 }
 
 impl Request {
-    pub fn read(asked: &DeliveredRequest) -> Result<Self, CodexRequestError> {
+    pub fn read(asked: &DeliveredRequest) -> Result<Self, Refused> {
         let params = match &asked.params {
             Value::Null => Map::new(),
             Value::Object(params) => params.clone(),
-            _ => return Err(fault("invalid_request", "params must be an object")),
+            _ => return Err(fault("invalid_request", "params must be an object").into()),
         };
         let theirs = |name: &&String| {
             let plain = name.replace('_', "").to_lowercase();
@@ -59,7 +62,7 @@ impl Request {
         };
         if let Some(name) = params.keys().find(theirs) {
             let why = format!("params.{name} is decided by whoever runs the worker, not by a request");
-            return Err(fault("forbidden", &why));
+            return Err(fault("forbidden", &why).into());
         }
         let wanted = match asked.method.as_str() {
             "thread/start" => Wanted::Thread(pass(&params, &THREAD_MEMBERS)),
@@ -76,11 +79,11 @@ impl Request {
             "thread/read" => Wanted::Read,
             method => {
                 let why = format!("this worker does not know the method {method}");
-                return Err(fault("unsupported_method", &why));
+                return Err(fault("unsupported_method", &why).into());
             }
         };
         if asked.thread_id.is_none() && !matches!(wanted, Wanted::List(_)) {
-            return Err(fault("invalid_request", "the request names no thread"));
+            return Err(fault("invalid_request", "the request names no thread").into());
         }
         Ok(Request {
             request_id: asked.request_id.clone(),
@@ -100,7 +103,7 @@ fn pass(params: &Map<String, Value>, names: &[&str]) -> Map<String, Value> {
 }
 
 /// What the user says in a turn: the text, and what else stands in `input`.
-fn input(params: &Map<String, Value>) -> Result<Value, CodexRequestError> {
+fn input(params: &Map<String, Value>) -> Result<Value, Refused> {
     let text = ["text", "message", "prompt"]
         .iter()
         .find_map(|name| params.get(*name)?.as_str().map(str::trim).filter(|text| !text.is_empty()));
@@ -114,12 +117,12 @@ fn input(params: &Map<String, Value>) -> Result<Value, CodexRequestError> {
             kind => {
                 let kind = kind.unwrap_or("unknown");
                 let why = format!("params.input: parts of type {kind} are not passed on");
-                return Err(fault("invalid_request", &why));
+                return Err(fault("invalid_request", &why).into());
             }
         }
     }
     match parts.is_empty() {
-        true => Err(fault("invalid_request", "a turn needs params.text or params.input")),
+        true => Err(fault("invalid_request", "a turn needs params.text or params.input").into()),
         false => Ok(Value::Array(parts)),
     }
 }

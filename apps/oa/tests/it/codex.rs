@@ -20,7 +20,7 @@ use crate::server::{Server, oa};
 
 const WORKER: &str = "codexw:test";
 /// Nothing here takes that long unless it never happens.
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// The real codex. `cargo xtask ci` installs it.
 fn codex() -> PathBuf {
@@ -62,7 +62,7 @@ impl Bench {
         let mut bench = Bench::new(answers).await;
         bench.control.start().await;
         bench.start_worker(approvals);
-        bench.wait_until_attached().await;
+        bench.wait_until_ready().await;
         bench
     }
 
@@ -129,7 +129,9 @@ impl Bench {
         self.http().get(&self.url("")).await.json()["data"].clone()
     }
 
-    async fn wait_until_attached(&self) {
+    /// Until control knows the worker and the worker has its codex.
+    async fn wait_until_ready(&self) {
+        self.until("codex to be ready", async || self.spool().contains("codex/started")).await;
         self.until("the worker to be attached", async || self.snapshot().await["attached"] == true).await;
     }
 
@@ -429,13 +431,38 @@ async fn a_turn_survives_a_killed_control_and_a_watcher_resumes_without_gap_or_r
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_was_pending_when_control_was_killed_is_done_and_answered_once() {
+    let mut bench = Bench::running(vec![SimulatedAnswer::say(&["Late."])], "decline").await;
+    let request = json!({"request_id": "r1", "method": "turn/start", "params": {"thread_id": "thread-1", "text": "hi"}, "wait_ms": 1});
+    // The worker hears nothing for a while.
+    bench.signal("STOP");
+    let (status, answered) = bench.request(request.clone()).await;
+    assert_eq!((status, &answered["data"]["ok"]), (202, &Value::Null), "{answered}");
+    bench.control.kill();
+    bench.control.start().await;
+    bench.signal("CONT");
+    let watch = bench.watch(0);
+    bench.until("the turn to end", async || watch.has(|event| is(event, "turn/completed"))).await;
+    let (status, answered) = bench.request(request).await;
+    assert_eq!((status, &answered["data"]["ok"]), (200, &json!(true)), "{answered}");
+    let events = watch.hang_up().await;
+    assert_whole(&events);
+    assert_eq!(answer_to(&events, "r1")["payload"]["response"], answered["data"]["response"]);
+    assert_eq!(bench.model.asked().len(), 1);
+    assert_eq!(
+        bench.messages("thread-1").await,
+        [("user".into(), "hi".into()), ("assistant".into(), "Late.".into())]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_control_that_is_away_from_the_start_gets_everything_when_it_comes() {
     let mut bench = Bench::new(vec![SimulatedAnswer::say(&["Hello."])]).await;
     bench.start_worker("decline");
     bench.until("codex to be ready", async || bench.spool().contains("codex/started")).await;
     assert!(bench.log().contains("control is away"), "{}", bench.log());
     bench.control.start().await;
-    bench.wait_until_attached().await;
+    bench.wait_until_ready().await;
     let watch = bench.watch(0);
     bench.until("what waited", async || watch.has(|event| is(event, "codex/started"))).await;
     let turn = bench.turn("r1", "thread-1", "hi").await;
@@ -533,6 +560,28 @@ async fn a_turn_can_be_interrupted_and_a_request_cannot_widen_what_codex_may_do(
     assert_eq!(answered["data"]["error"]["code"], "forbidden", "{answered}");
     assert_eq!(bench.model.asked().len(), 1);
     assert_whole(&watch.hang_up().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_stopped_at_control_ends() {
+    let mut bench = Bench::running(Vec::new(), "decline").await;
+    let stop = json!({"reason": "enough"});
+    assert_eq!(bench.http().post(&bench.url("/stop"), &stop).await.status, 202);
+    assert_eq!(bench.worker_ended().await, Some(0), "{}", bench.log());
+    assert!(bench.log().contains("stopped at control"), "{}", bench.log());
+    // And comes back when it is started again.
+    bench.start_worker("decline");
+    bench.until("the worker to run", async || bench.snapshot().await["status"] == "running").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_control_does_not_take_ends_the_worker_with_a_sentence() {
+    let mut bench = Bench::new(Vec::new()).await;
+    bench.control.start().await;
+    bench.token = "oa_pat_00000000000000000000000000000000".to_owned();
+    bench.start_worker("decline");
+    assert_eq!(bench.worker_ended().await, Some(4), "{}", bench.log());
+    assert!(bench.log().contains("does not accept the credential"), "{}", bench.log());
 }
 
 #[test]

@@ -4,14 +4,14 @@
 mod github;
 mod l402_service;
 mod lightning;
-mod responses_api;
 mod lnd;
+mod responses_api;
 mod server;
 mod wallet_executor;
 
 pub use github::{Mood as GitHubMood, SimulatedGitHub};
 pub use l402_service::{Mood as L402Mood, SimulatedL402Service};
 pub use lightning::SimulatedLightning;
-pub use responses_api::{SimulatedAnswer, SimulatedResponses};
 pub use lnd::{Mood as LndMood, SimulatedLnd};
+pub use responses_api::{SimulatedAnswer, SimulatedResponses};
 pub use wallet_executor::{Mood as ExecutorMood, SimulatedWalletExecutor};

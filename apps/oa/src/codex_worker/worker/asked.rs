@@ -45,7 +45,7 @@ impl Worker {
     pub(super) fn take_on(&mut self, asked: &DeliveredRequest) -> io::Result<()> {
         let request = match Request::read(asked) {
             Ok(request) => request,
-            Err(fault) => return self.refuse(&asked.request_id, &asked.method, fault),
+            Err(fault) => return self.refuse(&asked.request_id, &asked.method, *fault),
         };
         match (self.ready, self.codex.is_some()) {
             (true, _) => self.hand_on(request),

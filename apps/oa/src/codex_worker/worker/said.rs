@@ -74,6 +74,11 @@ impl Worker {
                 let status = params["turn"]["status"].as_str().unwrap_or("ended");
                 self.note(&format!("turn {turn_id}: {}", plain(status)));
             }
+            // The turn ended over it: an answer would come too late.
+            ("serverRequest/resolved", _, _) => {
+                let resolved = parsed(message.params.as_deref())["requestId"].clone();
+                self.questions.retain(|_, question| question.rpc_id != resolved);
+            }
             ("item/started", _, _) => {
                 let params = parsed(message.params.as_deref());
                 if let (Some("commandExecution"), Some(command)) =

@@ -21,6 +21,7 @@ Examples:
   oa runs tail ID                       follow a run, as its output comes
   oa runs export ID proof.jsonl         one file that proves what was done
   oa runs verify proof.jsonl            check it, without any server
+  oa skills push ./pdf-tools --publish  a directory with a SKILL.md as a signed release
   oa doctor                             what is wrong with this set-up
   oa conformance                        whether both services are what the route table says";
 

@@ -88,7 +88,7 @@ fn state(given: Option<Value>) -> Result<Option<State>, Refusal> {
 fn object(field: &str, given: Option<Box<RawValue>>) -> Result<(String, Value), Refusal> {
     let refused = |why: &str| Refusal::field(field, format!("The {field} field {why}."));
     let raw = given.filter(|raw| raw.get().starts_with('{')).ok_or_else(|| refused("must be an object"))?;
-    if own_bytes(&raw).is_none_or(|bytes| bytes > MAX_BYTES) {
+    if own_bytes(&raw).unwrap_or(raw.get().len()) > MAX_BYTES {
         return Err(refused("holds more than 64 KiB"));
     }
     // The same reading that everything is hashed by: it refuses what would be read in two ways.

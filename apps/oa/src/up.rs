@@ -334,14 +334,21 @@ async fn keep_tools(tools: &oa_control::tools::Tools) {
         if let Err(stop) = tools.settle_open_payments().await {
             tracing::warn!(error = %stop, "open payments could not be asked about; tried again soon");
         }
-        while round == 0 {
-            match tools.purge().await {
-                Ok(purged) if purged.is_full() => {}
-                Ok(_) => break,
-                Err(stop) => {
-                    tracing::warn!(error = %stop, "expired answers of tools could not be forgotten; tried again in an hour");
-                    break;
-                }
+        if round == 0 {
+            purge_tools(tools).await;
+        }
+    }
+}
+
+/// Forgets expired answers and credentials, in small steps.
+async fn purge_tools(tools: &oa_control::tools::Tools) {
+    loop {
+        match tools.purge().await {
+            Ok(purged) if purged.is_full() => {}
+            Ok(_) => return,
+            Err(stop) => {
+                tracing::warn!(error = %stop, "expired answers of tools could not be forgotten; tried again in an hour");
+                return;
             }
         }
     }

@@ -97,7 +97,7 @@ fn amount(text: &str) -> Option<u64> {
         Some(b'm') => number.checked_mul(100_000_000)?,
         Some(b'u') => number.checked_mul(100_000)?,
         Some(b'n') => number.checked_mul(100)?,
-        Some(_) if number % 10 == 0 => number / 10,
+        Some(_) if number.is_multiple_of(10) => number / 10,
         Some(_) => return None,
     };
     (msats <= MOST_MSATS).then_some(msats)

@@ -136,7 +136,7 @@ impl Limits {
             shown_per_call_msats: shown,
             caller_day_msats: caller.max_per_day_msats,
             house_day_msats: least([service.max_per_day_msats, organisation.max_per_day_msats]),
-            hosts: hosts.into_iter().fold(Hosts::Any, Hosts::and),
+            hosts: hosts.into_iter().fold(Hosts::Any, |known, more| known.and(more)),
         }
     }
 
@@ -180,10 +180,10 @@ fn under(host: &str, entry: &str) -> bool {
 
 impl Hosts {
     /// What both lists allow; an empty list says nothing.
-    fn and(self, more: &Vec<String>) -> Self {
+    fn and(self, more: &[String]) -> Self {
         match self {
             known if more.is_empty() => known,
-            Hosts::Any => Hosts::These(more.clone()),
+            Hosts::Any => Hosts::These(more.to_vec()),
             Hosts::These(known) => {
                 let narrower = |one: &String, others: &[String]| others.iter().any(|other| under(one, other));
                 let mut both: Vec<_> = known.iter().filter(|one| narrower(one, more)).cloned().collect();

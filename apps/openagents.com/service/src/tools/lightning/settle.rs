@@ -343,9 +343,11 @@ fn over(spends: &[Spend], autopilot: &str, day: DayLimits, amount_msats: u64) ->
     let breaks = |of: &str, limit: Option<u64>| {
         let limit_msats = limit?;
         let spend = spends.iter().find(|spend| spend.autopilot == of)?;
-        let spent_msats = spend.reserved_msats.checked_add(spend.paid_msats).unwrap_or(u64::MAX);
-        let projected_msats = spent_msats.checked_add(amount_msats).unwrap_or(u64::MAX);
-        (projected_msats > limit_msats).then_some(OverDay { limit_msats, spent_msats, projected_msats })
+        let spent = u128::from(spend.reserved_msats) + u128::from(spend.paid_msats);
+        let projected = spent + u128::from(amount_msats);
+        let shown = |msats: u128| u64::try_from(msats).unwrap_or(u64::MAX);
+        let (spent_msats, projected_msats) = (shown(spent), shown(projected));
+        (projected > u128::from(limit_msats)).then_some(OverDay { limit_msats, spent_msats, projected_msats })
     };
     breaks(autopilot, day.caller_msats).or_else(|| breaks("", day.house_msats))
 }

@@ -246,7 +246,7 @@ section! {
         /// The worker's event feed is kept by control, which assigned its sequence.
         row { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream"
             (paths::WorkerPath, codex::FollowCodexWorker, Nothing) -> [200] codex::CodexFeedReply,
-            by (user "runtime.read"), open, may [StaleCursor], reads ["accept" "last-event-id" "prefer"] }
+            by (user "runtime.read"), open, may [RateLimited StaleCursor], reads ["accept" "last-event-id" "prefer"] }
         /// A codex worker posts its events to the service it is attached to.
         row { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events"
             (paths::WorkerPath, Nothing, codex::PostCodexEvent) -> [202] codex::TakenCodexEventReply,

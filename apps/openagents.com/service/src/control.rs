@@ -9,6 +9,7 @@ use oa_store::Store;
 use sha2::{Digest, Sha256};
 
 use crate::{
+    codex::stream::Places,
     config::Config,
     hub::Hub,
     identity::{provider::Provider, throttle::Throttle},
@@ -46,6 +47,8 @@ pub struct Control {
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
+    /// Who follows how many feeds of codex workers.
+    pub(crate) places: Places,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -64,6 +67,7 @@ impl Control {
         Control {
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
+            places: Places::default(),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,

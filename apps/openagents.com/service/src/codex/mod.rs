@@ -15,7 +15,7 @@ mod receipt;
 mod requests;
 mod state;
 mod stop;
-mod stream;
+pub(crate) mod stream;
 pub(crate) mod sweeper;
 
 use oa_contract::{

@@ -141,3 +141,48 @@ pub async fn time_out(
     let why = "the worker did not answer before the deadline; what it did meanwhile stands in its feed";
     end_by_service(tx, worker, request, ("timeout", why), now, keep).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codex::fresh, testing::World};
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_000_000);
+
+    fn turn(turn_id: &str, worker_id: &str) -> Turn {
+        Turn {
+            thread_id: "t".into(),
+            turn_id: turn_id.into(),
+            worker_id: worker_id.into(),
+            request_id: None,
+            status: TurnStatus::Running,
+            model: None,
+            started_at: NOW,
+            ended_at: None,
+        }
+    }
+
+    async fn a_worker_ends(tx: &mut Tx, (): &()) -> Result<(Worker, Vec<Turn>), Stop> {
+        let mut worker = fresh("w", "u", NOW);
+        for turn in [turn("1", "w"), turn("2", "w"), turn("3", "other")] {
+            threads::put_turn(tx, &turn).await?;
+        }
+        end_all(tx, &mut worker, "it ended", NOW.plus_seconds(5), 100).await?;
+        let mut turns = Vec::new();
+        for turn_id in ["1", "2", "3"] {
+            turns.extend(threads::turn(tx, "t", turn_id).await?);
+        }
+        Ok((worker, turns))
+    }
+
+    #[tokio::test]
+    async fn the_turns_of_a_worker_end_with_it_and_those_of_others_go_on() {
+        let world = World::new().await;
+        let (worker, turns) =
+            world.control.store.write("test.end", (), (), a_worker_ends).await.expect("ended");
+        assert_eq!(worker.latest_seq, 0, "nothing was asked, so nothing is told");
+        let ended: Vec<_> = turns.iter().map(|turn| (turn.status, turn.ended_at)).collect();
+        let at = Some(NOW.plus_seconds(5));
+        assert_eq!(ended, [(TurnStatus::Failed, at), (TurnStatus::Failed, at), (TurnStatus::Running, None)]);
+    }
+}

@@ -144,6 +144,8 @@ pub fn lost(message: &str) -> CodexRequestError {
 /// What codex's refusal is called by control.
 pub fn refused(error: &RpcError) -> CodexRequestError {
     let code = match error.code {
+        // Another codex has the thread open.
+        -32600 if error.message.contains("active writer") => "conflict",
         -32601 => "unsupported_method",
         -32600 | -32602 => "invalid_request",
         // It is overloaded.

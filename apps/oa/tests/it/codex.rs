@@ -180,8 +180,14 @@ impl Bench {
             .collect()
     }
 
-    fn command_of_codex(&self) -> Option<u32> {
+    /// The process of codex.
+    fn codex(&self) -> Option<u32> {
         children(self.pid()).first().copied()
+    }
+
+    /// The process of the command that writes its number down.
+    fn command(&self) -> Option<u32> {
+        std::fs::read_to_string(self.path("work/pid.txt")).ok()?.trim().parse().ok()
     }
 }
 
@@ -476,9 +482,9 @@ async fn a_worker_told_to_stop_interrupts_its_turn_and_leaves_nothing_behind() {
     let mut bench = Bench::running(answers, "accept").await;
     let watch = bench.watch(0);
     let turn = bench.turn("r1", "thread-1", "wait").await;
-    bench.until("the command to run", async || bench.path("work/pid.txt").exists()).await;
-    let command: u32 = std::fs::read_to_string(bench.path("work/pid.txt")).unwrap().trim().parse().unwrap();
-    let codex = bench.command_of_codex().unwrap();
+    bench.until("the command to run", async || bench.command().is_some()).await;
+    let command = bench.command().unwrap();
+    let codex = bench.codex().unwrap();
     assert!(lives(command) && lives(codex));
     bench.signal("TERM");
     assert_eq!(bench.worker_ended().await, Some(0), "{}", bench.log());
@@ -503,9 +509,9 @@ async fn a_killed_codex_is_started_again_goes_on_with_its_thread_and_its_command
     let first = bench.turn("r1", "thread-1", "first").await;
     bench.until("the first turn", async || watch.has(|event| is_end_of(event, &first))).await;
     let second = bench.turn("r2", "thread-1", "second").await;
-    bench.until("the command to run", async || bench.path("work/pid.txt").exists()).await;
-    let command: u32 = std::fs::read_to_string(bench.path("work/pid.txt")).unwrap().trim().parse().unwrap();
-    send_signal("KILL", bench.command_of_codex().unwrap());
+    bench.until("the command to run", async || bench.command().is_some()).await;
+    let command = bench.command().unwrap();
+    send_signal("KILL", bench.codex().unwrap());
     bench.until("the end of the turn", async || watch.has(|event| is_end_of(event, &second))).await;
     bench.until("the command to be gone", async || !lives(command)).await;
     let ended = watch.events().into_iter().find(|event| is_end_of(event, &second)).unwrap();

@@ -1,6 +1,6 @@
 //! Decides when codex is started again, and what becomes of what it was doing when it ended or does not answer.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use oa_contract::wire::codex::CodexRequestError;
 use serde_json::json;
@@ -21,12 +21,18 @@ use crate::{
 impl Worker {
     pub(super) fn start(&mut self) -> io::Result<()> {
         let mut codex = AppServer::start(&self.launch)?;
+        // Without it a later worker may find threads held for a moment; that is no reason not to work.
+        let _ = left_behind::remember(&self.pid_file(), codex.pid());
         let about = json!({"clientInfo": {"name": "oa_codex_worker", "title": "oa codex-worker", "version": env!("CARGO_PKG_VERSION")}});
         let id = codex.ask("initialize", &about);
         self.pending.insert(id, (Pending::Initialize, Instant::now() + READY));
         self.codex = Some(codex);
         self.since = Instant::now();
         Ok(())
+    }
+
+    pub(super) fn pid_file(&self) -> PathBuf {
+        self.spool.path().with_file_name("codex.pid")
     }
 
     pub(super) fn could_not_start(&mut self, error: &io::Error) -> io::Result<()> {

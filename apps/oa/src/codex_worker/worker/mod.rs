@@ -22,6 +22,7 @@ use super::{
     app_server::{AppServer, Launch, Message},
     approvals::{Decision, Policy},
     feed::Order,
+    left_behind,
     poster::Verdict,
     requests::Request,
     spool::{OpenTurn, Spool},
@@ -165,6 +166,7 @@ impl Worker {
         let why = "the worker ended in the middle of it; what became of it is not known";
         self.give_up(why).map_err(broke)?;
         self.commit().await;
+        left_behind::await_former(&self.pid_file()).await;
         self.start().map_err(|error| {
             Failure::wrong(format!("{} cannot be started: {error}", self.launch.program.display()))
         })

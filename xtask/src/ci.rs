@@ -96,10 +96,33 @@ fn install() -> anyhow::Result<()> {
                 .args(packages),
         )?;
     }
+    install_codex()?;
     if !exists("cargo-nextest") {
         step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
     }
     Ok(())
+}
+
+fn exists(program: impl AsRef<OsStr>) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
+}
+
+/// The codex that `oa codex-worker` is tested with, unless `OA_TEST_CODEX` names another. One package with a static
+/// binary in it, about 400 MB; no scripts of it run.
+const CODEX_VERSION: &str = "0.169.0";
+const CODEX: &str = "target/tools/codex";
+
+fn install_codex() -> anyhow::Result<()> {
+    let package = Path::new(CODEX).join("node_modules/@openai/codex/package.json");
+    let there = fs::read_to_string(package)
+        .is_ok_and(|text| text.contains(&format!("\"version\": \"{CODEX_VERSION}\"")));
+    if there || std::env::var_os("OA_TEST_CODEX").is_some() {
+        return Ok(());
+    }
+    let arguments =
+        ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix", CODEX];
+    step("codex", Command::new("npm").args(arguments).arg(format!("@openai/codex@{CODEX_VERSION}")))
 }
 
 /// The readers of the UI message stream, as `crates/acceptance/js` pins them, installed once beside the other
@@ -124,11 +147,6 @@ fn node_modules() -> anyhow::Result<PathBuf> {
     step("node modules", &mut npm)?;
     fs::write(installed, lock)?;
     Ok(modules)
-}
-
-fn exists(program: impl AsRef<OsStr>) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
 }
 
 /// A throw-away PostgreSQL on a free loopback port, ended when it is dropped.

@@ -102,6 +102,8 @@ macro_rules! settings {
 /// Settings of the programs that call a server.
 pub const CLIENT: &[Setting] = settings! {
     "OA_RUNTIME_BASE_URL" or "OA_RUNTIME_ELIXIR_BASE_URL", Kind::Url, None, "Where the runtime is.";
+    "OA_CONTROL_BASE_URL", Kind::Url, None, "Where the control service is.";
+    "OA_CONTROL_TOKEN", Kind::Secret, None, "The personal token for the control service; the data directory's own for its own service when not set.";
     "RUNTIME_SERVICE_TOKEN", Kind::Secret, None, "The bearer token of the runtime; made in the data directory when not set.";
 };
 
@@ -134,6 +136,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
     "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
     "OA_AUTH_REFRESH_TTL_SECONDS", Kind::Count(0), Some("2592000"), "How long a refresh token is good.";
+    "OA_SKILLS_SIGNING_KEY", Kind::Secret, None, "The key that signs releases of skills, nsec1… or 64 hex digits; made in the data directory when not set.";
     "OA_AUTH_API_SIGNUP_ENABLED", Kind::Switch, Some("false"), "Whether automation may sign up without a sign-in; beside the mock provider only.";
     "OA_AUTH_API_SIGNUP_ALLOWED_DOMAINS", Kind::Text, Some(""), "Whose addresses may sign up, separated by commas; empty means all.";
     "OA_AUTH_API_SIGNUP_DEFAULT_TOKEN_NAME", Kind::Text, Some("api-bootstrap"), "What the token of a sign-up is called.";
@@ -192,6 +195,30 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_CODEX_EVENT_RETENTION", Kind::Count(1), Some("10000"), "How many events of a codex worker are kept.";
     "OA_CODEX_EVENT_RETENTION_SECONDS", Kind::Count(1), Some("604800"), "How long events of a codex worker are kept.";
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
+    "OA_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "How much callers, invoices and payers are believed; lenient works on a loopback address only.";
+    "OA_TOOLS_RESULT_TTL_SECONDS", Kind::Count(1), Some("86400"), "How long the answer of a fetch is given again.";
+    "OA_TOOLS_WAIT_MS", Kind::Count(50), Some("45000"), "How long a request waits for a tool call before it is told to ask again.";
+    "OA_CODING_EXECUTOR", Kind::OneOf(&["synthetic", "github"]), Some("synthetic"), "Who executes coding tools; synthetic makes answers up and says so.";
+    "OA_GITHUB_API_BASE_URL", Kind::Url, Some("https://api.github.com"), "Where GitHub, or what speaks its REST API, is.";
+    "OA_GITHUB_TOKEN", Kind::Secret, None, "The token that coding tools use on GitHub.";
+    "OA_GITHUB_ALLOWED_REPOSITORIES", Kind::Text, None, "owner/name or owner/*, separated by commas; empty means any.";
+    "OA_L402_ALLOW_PRIVATE_NETWORKS" or "OA_L402_ALLOW_PRIVATE_HOSTS", Kind::Switch, None, "Whether callers may have addresses in private networks fetched.";
+    "OA_L402_REQUIRE_APPROVAL", Kind::Switch, None, "Whether every payment needs approval, whatever the caller says; true unless OA_TRUST_MODE is lenient.";
+    "OA_L402_MAX_SPEND_MSATS_PER_CALL", Kind::Count(0), None, "What one call may cost at most; 100000 unless OA_TRUST_MODE is lenient.";
+    "OA_L402_MAX_SPEND_MSATS_PER_DAY", Kind::Count(0), None, "What a caller may spend in a day (UTC); 1000000 unless OA_TRUST_MODE is lenient.";
+    "OA_L402_ALLOWED_HOSTS", Kind::Text, None, "The hosts that may be fetched, with what lies under them, separated by commas; empty means any.";
+    "OA_L402_NETWORK", Kind::OneOf(&["bitcoin", "testnet", "signet", "regtest"]), Some("bitcoin"), "The network whose invoices are paid.";
+    "L402_INVOICE_PAYER" or "OA_L402_INVOICE_PAYER", Kind::OneOf(&["spark_wallet", "lnd_rest"]), Some("spark_wallet"), "Who pays invoices.";
+    "L402_CREDENTIAL_TTL_SECONDS", Kind::Count(1), Some("600"), "How long a bought credential is used again, 30 to 86400.";
+    "SPARK_EXECUTOR_BASE_URL" or "OA_LIGHTNING_WALLET_EXECUTOR_BASE_URL", Kind::Url, None, "Where the wallet executor is.";
+    "SPARK_EXECUTOR_AUTH_TOKEN" or "OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN", Kind::Secret, None, "The bearer token of the wallet executor.";
+    "SPARK_EXECUTOR_TIMEOUT_MS", Kind::Count(250), Some("20000"), "How long the wallet executor may take.";
+    "LND_REST_BASE_URL", Kind::Url, None, "Where the REST interface of the Lightning node is.";
+    "LND_REST_MACAROON_HEX", Kind::Secret, None, "The macaroon for the Lightning node.";
+    "LND_REST_TLS_CERT_BASE64", Kind::Text, None, "The certificate of the Lightning node, PEM or DER, in base64.";
+    "LND_REST_TLS_VERIFY", Kind::Switch, Some("true"), "Whether the node's certificate is checked; false works for a node on this machine only.";
+    "OA_INTEGRATION_SECRET_ENCRYPTION_KEY", Kind::Secret, None, "32 bytes in base64 that secrets in control's store are encrypted with; made in the data directory when the store is a file there.";
+    "OA_INTEGRATION_SECRET_KEY_ID", Kind::Text, Some("v1"), "The name of that key.";
 };
 
 /// Every setting, once.

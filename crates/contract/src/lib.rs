@@ -13,6 +13,7 @@ pub mod refusal;
 pub mod sunset;
 pub mod wire;
 
+pub mod bundle;
 pub mod canonical;
 pub mod chain;
 pub mod export;

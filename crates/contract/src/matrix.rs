@@ -16,8 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, autopilots, chat, codex, comms, control, fraud, health, identity, openapi, paths,
-        projectors, routing, runs, shell, spacetime, sync, threads, workers,
+        accounts, admin, autopilots, chat, codex, comms, control, fraud, health, identity, l402, openapi,
+        paths, projectors, routing, runs, shell, skills, spacetime, sync, threads, tools, workers,
     },
 };
 
@@ -206,19 +206,33 @@ section! {
     /// The `/api/runtime/*` rows, in the order of the route-ownership document.
     CONTROL ServesControl mount_control {
         /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
-        planned { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute" }
+        row { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute"
+            (Nothing, Nothing, tools::ExecuteTool) -> [200] tools::ToolReply,
+            by (user "runtime.write"), open, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// The skill registry lives with the users and organisations that own its records.
-        planned { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs" }
+        row { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs"
+            (Nothing, skills::ListSpecs, Nothing) -> [200] skills::ToolSpecList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A tool specification is stored by the user who owns it.
-        planned { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs" }
+        row { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs"
+            (Nothing, Nothing, skills::StoreToolSpec) -> [201] skills::ToolSpecReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Skill specifications are listed from the control-owned registry.
-        planned { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs" }
+        row { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs"
+            (Nothing, skills::ListSpecs, Nothing) -> [200] skills::SkillSpecList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A skill specification is stored by the user who owns it.
-        planned { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs" }
+        row { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs"
+            (Nothing, Nothing, skills::StoreSkillSpec) -> [201] skills::SkillSpecReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Publishing freezes a validated specification into an immutable release of the registry.
-        planned { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish" }
+        row { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish"
+            (paths::SkillPath, Nothing, Nothing) -> [201] skills::SkillReleaseReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Releases are read where they were published.
-        planned { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version" }
+        row { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version"
+            (paths::SkillPath, Nothing, Nothing) -> [200] skills::SkillReleaseReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Threads belong to the signed-in principal that control knows.
         row { native ThreadsList = "threads.list", GET "/api/runtime/threads"
             (Nothing, threads::ListThreads, Nothing) -> [200] threads::ThreadListReply,
@@ -246,7 +260,7 @@ section! {
         /// The worker's event feed is kept by control, which assigned its sequence.
         row { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream"
             (paths::WorkerPath, codex::FollowCodexWorker, Nothing) -> [200] codex::CodexFeedReply,
-            by (user "runtime.read"), open, may [StaleCursor], reads ["accept" "last-event-id" "prefer"] }
+            by (user "runtime.read"), open, may [RateLimited StaleCursor], reads ["accept" "last-event-id" "prefer"] }
         /// A codex worker posts its events to the service it is attached to.
         row { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events"
             (paths::WorkerPath, Nothing, codex::PostCodexEvent) -> [202] codex::TakenCodexEventReply,
@@ -588,11 +602,25 @@ section! {
             (Nothing, Nothing, Nothing) -> [200] sync::KeySet,
             by anyone, open, may [], reads [] }
         /// What was paid, refused and fetched through L402, newest first.
-        planned { control L402Transactions = "l402.transactions", GET "/api/l402/transactions" }
+        row { control L402Transactions = "l402.transactions", GET "/api/l402/transactions"
+            (Nothing, l402::ListTransactions, Nothing) -> [200] l402::TransactionsReply,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// One L402 receipt.
-        planned { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id" }
+        row { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id"
+            (paths::EventPath, Nothing, Nothing) -> [200] l402::TransactionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The published skills, with digests, as agents discover them.
-        planned { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json" }
+        row { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json"
+            (Nothing, skills::ListPublicSkills, Nothing) -> [200 304] Cacheable<skills::SkillsIndex>,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// The `SKILL.md` of one public release, byte for byte as it was published.
+        row { control SkillsMarkdown = "skills.markdown", GET "/.well-known/agent-skills/:skill_id/:version/SKILL.md"
+            (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Markdown>,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// The whole directory of one public release, as the archive that the index has the digest of.
+        row { control SkillsArchive = "skills.archive", GET "/.well-known/agent-skills/:skill_id/:version/skill.tar.gz"
+            (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Gzip>,
+            by anyone, open, may [], reads ["if-none-match"] }
         /// How route groups are split, and what overrides them.
         row { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status"
             (Nothing, Nothing, Nothing) -> [200] routing::RouteSplitStatusReply,

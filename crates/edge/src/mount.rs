@@ -19,6 +19,7 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, header, request::Parts};
+use hyper::body::Body as _;
 use oa_contract::{
     Answer, Arriving, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
     Presented, Refusal, Reply, Row, Service, Stop, credential::SIGNATURE_HEADER, operation::Body as _,
@@ -180,8 +181,8 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
     let parts = &arrival.parts;
     let signed =
         S::TAKES_SIGNATURES && O::ROW.class != Class::Anyone && parts.headers.contains_key(SIGNATURE_HEADER);
-    if signed {
-        // Nobody makes us read a body with a signature that is not ours.
+    if signed && !body.is_end_stream() {
+        // Nobody makes us read a body with a signature that is not ours. Where there is none, one look is enough.
         edge.service.admits_head(presented(arrival, &[]))?;
     }
     let mut unread = Some(body);
@@ -410,13 +411,29 @@ fn barred<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
 
 /// Whether a path has the shape of a template.
 fn matches_path(template: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+    // As in the router, a parameter may be blank, but for one at the end.
+    let (mut wanted, mut given) = (template.split('/'), path.split('/').peekable());
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return true,
-            (Some(pattern), Some(segment)) if pattern.starts_with(':') && !segment.is_empty() => {}
+            (Some(pattern), Some(segment))
+                if pattern.starts_with(':') && (!segment.is_empty() || given.peek().is_some()) => {}
             (Some(pattern), Some(segment)) if pattern == segment => {}
             _ => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_one_segment_and_blank_only_in_the_middle() {
+        let template = "/api/runtime/workers/:worker_id/status";
+        assert!(matches_path(template, "/api/runtime/workers/w/status"));
+        assert!(matches_path(template, "/api/runtime/workers//status"));
+        assert!(!matches_path(template, "/api/runtime/workers/a/b/status"));
+        assert!(!matches_path("/api/runtime/workers/:worker_id", "/api/runtime/workers/"));
     }
 }

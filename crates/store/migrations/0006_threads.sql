@@ -49,3 +49,4 @@ CREATE TABLE thread_turns (
 );
 
 CREATE INDEX thread_turns_by_start ON thread_turns (thread_id, started_at, turn_id);
+CREATE INDEX thread_turns_by_worker ON thread_turns (worker_id, status, started_at);

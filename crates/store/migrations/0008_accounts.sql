@@ -21,7 +21,8 @@ CREATE TABLE memberships (
 );
 
 -- The keys that sign sync tokens. Only the public half is kept: the private half is derived from a secret that
--- the store never sees, so that a copy of this table signs nothing. `kid` names the key in the tokens.
+-- the store never sees, so that a copy of this table signs nothing. `kid` names the key in the tokens. There are
+-- few keys at any time, so they need no index.
 CREATE TABLE sync_keys (
   kid TEXT NOT NULL PRIMARY KEY,
   public_key BYTEA NOT NULL,
@@ -30,8 +31,6 @@ CREATE TABLE sync_keys (
   served_until BIGINT,
   seal BIGINT NOT NULL
 );
-
-CREATE INDEX sync_keys_by_retirement ON sync_keys (retired_at);
 
 CREATE INDEX sessions_by_user ON sessions (user_id, issued_at);
 CREATE INDEX sessions_by_user_and_status ON sessions (user_id, status);

@@ -4,7 +4,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use oa_client::{Client, Identity, Signing};
-use oa_contract::{Caller, Clock, Timestamp, matrix, signer::Signer};
+use oa_contract::{
+    Caller, Clock, Ids, Owner, Timestamp,
+    credential::{self, Bound},
+    matrix,
+    signer::Signer,
+};
 use oa_control::Control;
 use oa_edge::{Drain, Limits};
 use oa_runtime::{AuthMode, Runtime, hub::Hub};
@@ -16,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{SeededIds, TestClock},
     http::Http,
+    kept::kept,
 };
 
 /// Which engine keeps the stores.
@@ -121,6 +127,8 @@ impl World {
             let _ = server.await;
         }
         runtime.store.close().await;
+        // Calls of tools run on without a request; for them this is what a crash is.
+        control.close().await;
         drop((runtime, control, serving));
         Self::open(options, place, clock, ids).await
     }
@@ -179,6 +187,13 @@ impl World {
         Client::new(&self.http.base, Identity::Signed(signing)).expect("a client")
     }
 
+    /// The header with which control signs one request, bound to an owner.
+    pub fn signature(&self, owner: &Owner, method: &str, path: &str, body: &[u8]) -> String {
+        let nonce = format!("nonce-{}", self.ids.uuid32());
+        let bound = Bound { method, path, body };
+        credential::sign(SECRET, bound, Some(owner), nonce, self.clock.now(), 60)
+    }
+
     /// Signs a user in through the mock provider and gives a caller with the session.
     pub async fn sign_in(&self, email: &str) -> Http {
         let sent = self.control_http.post("/api/auth/email", &serde_json::json!({"email": email})).await;
@@ -201,6 +216,12 @@ impl World {
     /// The file of the runtime's SQLite store.
     pub fn runtime_file(&self) -> std::path::PathBuf {
         self.place.directory.path().join("runtime.db")
+    }
+
+    /// Everything that both services keep, as far as a request may change it. SQLite only.
+    pub fn kept(&self) -> Vec<String> {
+        let stores = [self.runtime_file(), self.place.directory.path().join("control.db")];
+        stores.iter().flat_map(|store| kept(store)).collect()
     }
 
     pub fn now(&self) -> Timestamp {
@@ -319,6 +340,7 @@ async fn open_control(
         clock: clock.clone(),
         ids: ids.clone(),
         runtime,
+        signer: Some(Signer::from_secret(RECEIPT_KEY).expect("a key")),
         metrics: metrics.clone(),
         draining: draining.clone(),
     };

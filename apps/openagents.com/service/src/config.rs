@@ -12,6 +12,7 @@ use crate::{
     identity::settings::AccountsConfig,
     runtime_routing::decide::driver_label,
     shell::{self, ShellConfig},
+    tools::config::ToolsConfig,
 };
 
 /// Everything that the control service takes from the environment.
@@ -30,6 +31,7 @@ pub struct Config {
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
     pub codex: CodexConfig,
+    pub tools: ToolsConfig,
 }
 
 /// How people sign in.
@@ -144,6 +146,7 @@ impl Config {
             route_split: route_split(&env)?,
             routing: routing(&env)?,
             codex: codex(&env)?,
+            tools: ToolsConfig::read(&env, bind)?,
         })
     }
 }

@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use oa_client::Client;
-use oa_contract::{Clock, Ids, Refusal, Service, Timestamp, User, credential::hex, openapi};
+use oa_contract::{Clock, Ids, Refusal, Service, Timestamp, User, credential::hex, openapi, signer::Signer};
 use oa_store::Store;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::{
+    codex::stream::Places,
     config::{Config, RuntimeConfig},
     hub::Hub,
     identity::{
@@ -18,6 +19,7 @@ use crate::{
         throttle::{Limit, Throttle},
     },
     proxy::runtime_client,
+    tools::Tools,
 };
 
 /// The name of the service on the wire.
@@ -33,6 +35,8 @@ pub struct Parts {
     pub ids: Arc<dyn Ids>,
     /// Without one the proxied rows answer 503; [`crate::runtime_client`] makes it from the configuration.
     pub runtime: Option<Client>,
+    /// Signs the releases of the skill registry; without one they are not signed.
+    pub signer: Option<Signer>,
     /// The text of `GET /metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the process is about to end; readiness says so first.
@@ -48,14 +52,19 @@ pub struct Control {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
     pub(crate) runtime: Option<Client>,
+    pub(crate) signer: Option<Signer>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) known_tokens: crate::identity::authenticate::KnownTokens,
     pub(crate) provider: Provider,
     pub(crate) throttle: Throttle,
     /// Tells the runtime of revocations; without one nobody is told.
     pub(crate) herald: Option<Herald>,
     /// Wakes whoever tells in the background.
     pub(crate) revocations: Notify,
+    pub(crate) tools: Tools,
+    /// Who follows how many feeds of codex workers.
+    pub(crate) places: Places,
     pub(crate) started_at: Timestamp,
     pub(crate) openapi: Document,
 }
@@ -73,14 +82,17 @@ impl Control {
     }
 
     pub fn new(parts: Parts) -> Self {
-        let Parts { config, store, hub, clock, ids, runtime, metrics, draining } = parts;
+        let Parts { config, store, hub, clock, ids, runtime, signer, metrics, draining } = parts;
         let text: Arc<str> = openapi::document(Service::Control).to_string().into();
         let etag = format!("\"{}\"", hex(&Sha256::digest(text.as_bytes())));
         Control {
+            known_tokens: crate::identity::authenticate::KnownTokens::default(),
             provider: Provider::new(&config.auth),
             throttle: Throttle::default(),
             herald: herald(&config, &clock, &ids),
             revocations: Notify::new(),
+            tools: Tools::new(&config.tools, store.clone(), clock.clone(), ids.clone()),
+            places: Places::default(),
             started_at: clock.now(),
             openapi: Document { text, etag },
             config,
@@ -89,9 +101,20 @@ impl Control {
             clock,
             ids,
             runtime,
+            signer,
             metrics,
             draining,
         }
+    }
+
+    /// Ends the store: whatever is still under way ends as if the process had died.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// What executes tools, for those who keep it in order in the background.
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 }
 

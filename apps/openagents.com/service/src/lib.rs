@@ -13,16 +13,19 @@ mod gates;
 mod headers;
 mod hub;
 pub mod identity;
+mod l402;
 mod port;
 mod proxy;
 mod route_split;
 pub mod runtime_ownership;
 mod runtime_routing;
 mod shell;
+mod skills;
 mod status;
 #[cfg(test)]
 mod testing;
 mod threads;
+pub mod tools;
 
 pub use config::{Config, ConfigError};
 pub use control::{Control, Parts};

@@ -10,15 +10,18 @@ pub mod control;
 pub mod fraud;
 pub mod health;
 pub mod identity;
+pub mod l402;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;
 pub mod routing;
 pub mod runs;
 pub mod shell;
+pub mod skills;
 pub mod spacetime;
 pub mod sync;
 pub mod threads;
+pub mod tools;
 pub mod workers;
 
 use serde_json::value::RawValue;

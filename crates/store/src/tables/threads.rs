@@ -29,6 +29,7 @@ static MESSAGES_BEFORE: Statement = sealed_statement!("threads/messages_before",
 static MESSAGE_OF_ITEM: Statement = sealed_statement!("threads/message_of_item", "thread_messages");
 static PUT_TURN: Statement = sealed_statement!("threads/put_turn", "thread_turns");
 static TURN: Statement = sealed_statement!("threads/turn", "thread_turns");
+static RUNNING_TURNS_OF: Statement = sealed_statement!("threads/running_turns_of", "thread_turns");
 static TURNS: Statement = sealed_statement!("threads/turns", "thread_turns");
 
 /// Bytes of text in one page of messages; a page ends early rather than grow beyond.
@@ -320,4 +321,9 @@ pub async fn turn(tx: &mut Tx, thread_id: &str, turn_id: &str) -> Result<Option<
 /// Up to `limit` turns of a thread, the newest first.
 pub async fn turns(tx: &mut Tx, thread_id: &str, before: &Before, limit: u32) -> Result<Vec<Turn>, Stop> {
     tx.all(&TURNS, params![thread_id, before.at, &before.id, limit]).await
+}
+
+/// Up to `limit` turns that a worker is in, the longest running first.
+pub async fn running_turns_of(tx: &mut Tx, worker_id: &str, limit: u32) -> Result<Vec<Turn>, Stop> {
+    tx.all(&RUNNING_TURNS_OF, params![worker_id, TurnStatus::Running.name(), limit]).await
 }

@@ -137,7 +137,7 @@ async fn a_key_is_shown_until_its_moment_and_then_forgotten() {
         };
         store.write("keep", (), vec![old, new.clone(), retired.clone()], keep).await.expect("kept");
         let signing = async |tx: &mut Tx, (): &()| sync_keys::signing(tx).await;
-        assert_eq!(store.read("signing", (), signing).await.expect("keys"), [new.clone()]);
+        assert_eq!(store.read("signing", (), signing).await.expect("keys"), std::slice::from_ref(&new));
         let served = async |tx: &mut Tx, now: &Timestamp| sync_keys::served(tx, *now).await;
         let at = async |seconds| store.read("served", NOW.plus_seconds(seconds), served).await.expect("keys");
         assert_eq!(at(19).await, [new.clone(), retired]);

@@ -64,13 +64,13 @@ impl Asked {
             workspace_ref: opt_str("workspace_ref", body.workspace_ref.as_deref(), 255)?,
             codex_home_ref: opt_str("codex_home_ref", body.codex_home_ref.as_deref(), 255)?,
             adapter: opt_str("adapter", body.adapter.as_deref(), 120)?,
-            metadata: body.metadata.map(metadata).transpose()?,
+            metadata: body.metadata.as_deref().map(metadata).transpose()?,
             now,
         })
     }
 }
 
-fn metadata(given: Box<RawValue>) -> Result<Box<RawValue>, Refusal> {
+fn metadata(given: &RawValue) -> Result<Box<RawValue>, Refusal> {
     if given.get().len() > METADATA_MAX {
         let message = format!("metadata must be at most {METADATA_MAX} bytes");
         return Err(Refusal {

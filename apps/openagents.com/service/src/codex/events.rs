@@ -97,8 +97,9 @@ async fn take(tx: &mut Tx, asked: &Asked) -> Result<(CodexEvent, bool), Stop> {
         Meets::Question(question) => answer(tx, question, asked, event.seq).await?,
     }
     if let Kind::Notification(notification) = &asked.event.kind {
-        if let Some(approval_id) = notification.approval_id.as_deref() {
-            approval::ask(tx, &worker.worker_id, approval_id.trim(), event.seq).await?;
+        let approval_id = notification.approval_id.as_deref().map(str::trim);
+        if let Some(approval_id) = approval_id.filter(|id| !id.is_empty()) {
+            approval::ask(tx, &worker.worker_id, approval_id, event.seq).await?;
         }
         ingest::notification(tx, &worker, notification, &asked.message_id, asked.now).await?;
     }

@@ -12,6 +12,7 @@ use super::{fingerprint, opt_str, state};
 
 const TYPE_MAX: usize = 160;
 const EVENT_ID_MAX: usize = 160;
+const THREAD_ID_MAX: usize = 255;
 const PAYLOAD_MAX: usize = 64 * 1024;
 const RESPONSE_MAX: usize = 1024 * 1024;
 
@@ -164,16 +165,13 @@ fn notification(document: &Value, members: &Map<String, Value>) -> Result<Kind, 
     if members.get("source").and_then(Value::as_str) != Some(CODEX_APP_SERVER) {
         return Ok(Kind::Plain);
     }
-    match serde_json::from_value::<Notification>(document.clone()) {
-        Ok(notification) => {
-            opt_str("event.payload.approval_id", notification.approval_id.as_deref(), EVENT_ID_MAX)?;
-            Ok(Kind::Notification(Box::new(notification)))
-        }
-        Err(error) => {
-            let message = format!("a notification of {CODEX_APP_SERVER} must have its members: {error}");
-            Err(Refusal::field("event.payload", message))
-        }
-    }
+    let said: Notification = serde_json::from_value(document.clone()).map_err(|error| {
+        let message = format!("a notification of {CODEX_APP_SERVER} must have its members: {error}");
+        Refusal::field("event.payload", message)
+    })?;
+    opt_str("event.payload.thread_id", said.thread_id.as_deref(), THREAD_ID_MAX)?;
+    opt_str("event.payload.approval_id", said.approval_id.as_deref(), EVENT_ID_MAX)?;
+    Ok(Kind::Notification(Box::new(said)))
 }
 
 fn response(members: &Map<String, Value>) -> Result<Receipt, Refusal> {

@@ -7,7 +7,10 @@ use oa_contract::{
 };
 use oa_store::{
     Tx,
-    tables::codex::{self as rows, Receipt as Ended, Request, RequestState, Worker},
+    tables::{
+        codex::{self as rows, Receipt as Ended, Request, RequestState, Worker},
+        threads::{self, Turn, TurnStatus},
+    },
 };
 
 use super::{
@@ -99,7 +102,7 @@ pub async fn end_by_service(
     end(tx, request, &Outcome::Failed(error), print(state::ERROR, &payload), event.seq).await
 }
 
-/// Ends whatever the worker was still asked. The caller saves the worker.
+/// Ends whatever the worker was still asked, and the turns that it was in. The caller saves the worker.
 pub async fn end_all(
     tx: &mut Tx,
     worker: &mut Worker,
@@ -110,12 +113,21 @@ pub async fn end_all(
     loop {
         let pending = rows::pending(tx, &worker.worker_id, BATCH).await?;
         if pending.is_empty() {
-            return Ok(());
+            return end_turns(tx, worker, now).await;
         }
         for request in pending {
             end_by_service(tx, worker, request, ("worker_unavailable", why), now, keep).await?;
         }
     }
+}
+
+/// Nobody goes on with the turns of a worker that came to rest.
+async fn end_turns(tx: &mut Tx, worker: &Worker, now: Timestamp) -> Result<(), Stop> {
+    for turn in threads::running_turns_of(tx, &worker.worker_id, BATCH).await? {
+        let turn = Turn { status: TurnStatus::Failed, ended_at: Some(now), ..turn };
+        threads::put_turn(tx, &turn).await?;
+    }
+    Ok(())
 }
 
 /// Ends a request whose time is over. The caller saves the worker.
@@ -128,4 +140,49 @@ pub async fn time_out(
 ) -> Result<Request, Stop> {
     let why = "the worker did not answer before the deadline; what it did meanwhile stands in its feed";
     end_by_service(tx, worker, request, ("timeout", why), now, keep).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codex::fresh, testing::World};
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_000_000);
+
+    fn turn(turn_id: &str, worker_id: &str) -> Turn {
+        Turn {
+            thread_id: "t".into(),
+            turn_id: turn_id.into(),
+            worker_id: worker_id.into(),
+            request_id: None,
+            status: TurnStatus::Running,
+            model: None,
+            started_at: NOW,
+            ended_at: None,
+        }
+    }
+
+    async fn a_worker_ends(tx: &mut Tx, (): &()) -> Result<(Worker, Vec<Turn>), Stop> {
+        let mut worker = fresh("w", "u", NOW);
+        for turn in [turn("1", "w"), turn("2", "w"), turn("3", "other")] {
+            threads::put_turn(tx, &turn).await?;
+        }
+        end_all(tx, &mut worker, "it ended", NOW.plus_seconds(5), 100).await?;
+        let mut turns = Vec::new();
+        for turn_id in ["1", "2", "3"] {
+            turns.extend(threads::turn(tx, "t", turn_id).await?);
+        }
+        Ok((worker, turns))
+    }
+
+    #[tokio::test]
+    async fn the_turns_of_a_worker_end_with_it_and_those_of_others_go_on() {
+        let world = World::new().await;
+        let (worker, turns) =
+            world.control.store.write("test.end", (), (), a_worker_ends).await.expect("ended");
+        assert_eq!(worker.latest_seq, 0, "nothing was asked, so nothing is told");
+        let ended: Vec<_> = turns.iter().map(|turn| (turn.status, turn.ended_at)).collect();
+        let at = Some(NOW.plus_seconds(5));
+        assert_eq!(ended, [(TurnStatus::Failed, at), (TurnStatus::Failed, at), (TurnStatus::Running, None)]);
+    }
 }

@@ -89,7 +89,7 @@ impl Control {
         if asked.wanted.thread_id.is_some() || !asked.wanted.needs_thread() {
             return Ok(None);
         }
-        let worker = self.store.read("codex.request_target", asked.worker_id.clone(), read_worker).await?;
+        let worker = self.store.read("codex.request_target", (asked.worker_id.clone(),), read_worker).await?;
         Ok(worker.and_then(|worker| dispatch::thread_of(&worker)))
     }
 
@@ -116,7 +116,7 @@ impl Control {
     }
 }
 
-async fn read_worker(tx: &mut Tx, worker_id: &String) -> Result<Option<Worker>, Stop> {
+async fn read_worker(tx: &mut Tx, (worker_id,): &(String,)) -> Result<Option<Worker>, Stop> {
     rows::worker(tx, worker_id).await
 }
 

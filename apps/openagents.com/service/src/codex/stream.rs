@@ -3,6 +3,7 @@
 //! its feed.
 
 mod follow;
+mod places;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use super::{owned, snapshot, stream_of, worker_id};
 use crate::{Control, hub::Follower, identity::signed_in, threads};
 use follow::Presence;
 pub(crate) use follow::is_good;
+pub(crate) use places::Places;
 
 /// Looked at without a wake at least so often: another replica's commit does not wake us.
 const POLL: Duration = Duration::from_millis(500);
@@ -55,6 +57,7 @@ impl Control {
         wanted: &Wanted,
         patience: Duration,
     ) -> Result<Answer<CodexFeedReply>, Stop> {
+        let _place = (!patience.is_zero()).then(|| self.places.take(&look.user.user_id)).transpose()?;
         let until = Instant::now() + patience;
         let mut follower = self.hub.follow(&stream_of(&look.worker_id));
         let mut presence = wanted.presence;
@@ -94,10 +97,11 @@ impl Control {
     async fn events(&self, look: Look, mut presence: Presence) -> Result<Answer<CodexFeedReply>, Stop> {
         let follower: Follower = self.hub.follow(&stream_of(&look.worker_id));
         let user = look.user.clone();
+        let place = self.places.take(&user.user_id)?;
         let seen = self.store.read("codex.follow", Look { limit: 1, ..look }, read).await?;
         presence.note(self, &seen.worker).await?;
         let following =
-            follow::Following::new(self, user, seen.worker.worker_id, seen.after, follower, presence);
+            follow::Following::new(self, user, seen.worker.worker_id, seen.after, follower, presence, place);
         let chunks = Streamed::new(stream::try_unfold(following, follow::next));
         Ok(Answer::new(JsonOr::Streamed(chunks))
             .with_header("cache-control", "no-store")
@@ -278,7 +282,7 @@ mod tests {
         };
         let (reader, writer) = (user(&["runtime.read"]), user(&["runtime.write"]));
         assert!(matches!(presence(Some("worker"), &writer), Ok(Presence::Worker { .. })));
-        assert_eq!(presence(Some("worker"), &reader).err().expect("refused").code, Code::Forbidden);
+        assert_eq!(presence(Some("worker"), &reader).expect_err("refused").code, Code::Forbidden);
         assert!(matches!(presence(None, &reader), Ok(Presence::Viewer)));
         assert!(presence(Some("spy"), &writer).is_err());
     }

@@ -1,6 +1,9 @@
 //! Decides whom a credential speaks for: an access token is found by its hash, and good until the exact moment
 //! that it names (control §2.7, §5.1).
 
+mod known_tokens;
+
+pub use known_tokens::KnownTokens;
 use oa_contract::{Credential, Presented, Refusal, Stop, Timestamp, User, refusal::Code};
 use oa_store::{
     Key, Tx,
@@ -45,6 +48,10 @@ impl Control {
     }
 
     async fn by_personal_token(&self, hash: SecretHash, now: Timestamp) -> Result<User, Stop> {
+        let look = match self.known_tokens.find(&hash, now) {
+            Ok(user) => return Ok(user),
+            Err(look) => look,
+        };
         let found = self.store.read("identity_by_token", hash, token_and_user).await?;
         let (token, user) =
             found.filter(|(token, _)| sessions::is_good(token, now)).ok_or_else(unauthenticated)?;
@@ -56,7 +63,7 @@ impl Control {
                 tracing::warn!(%stop, "the last use of a personal token could not be noted");
             }
         }
-        Ok(User {
+        let user = User {
             owner_user_id: principal_number(&user.user_id),
             active_org_id: personal_org(&user.user_id),
             admin: user.admin,
@@ -65,7 +72,13 @@ impl Control {
             session_id: format!("pat:{}", token.token_id),
             credential: Credential::PersonalToken,
             abilities: token.abilities,
-        })
+        };
+        // Its end is exact, and its next use is noted in time.
+        let noted =
+            token.last_used_at.filter(|last| *last > stale).unwrap_or(now).plus_seconds(TOUCH_SECONDS);
+        let until = token.expires_at.map_or(noted, |end| end.min(noted));
+        self.known_tokens.remember(look, hash, &user, until);
+        Ok(user)
     }
 }
 

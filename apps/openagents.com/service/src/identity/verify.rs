@@ -73,6 +73,10 @@ impl Control {
         let place = arrival.place.clone();
         let (user, new_user, notice) =
             self.store.write("identity_begin_session", key, arrival, begin).await?;
+        if user.admin {
+            // The role may have come with this sign-in, and ended the tokens from before it.
+            self.known_tokens.forget();
+        }
         self.nudge(notice);
         Ok(reply(&user, place, pair.access, pair.refresh, new_user))
     }

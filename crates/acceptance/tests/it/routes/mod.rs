@@ -12,5 +12,7 @@ mod route_split;
 mod runs;
 mod runtime_routing;
 mod shell;
+mod skills;
 mod streams;
 mod threads;
+mod tools;

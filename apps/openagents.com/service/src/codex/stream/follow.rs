@@ -18,6 +18,7 @@ use oa_store::{
 };
 use tokio::time::timeout;
 
+use super::places::Place;
 use crate::{Control, codex::TOUCH_EVERY_MS, hub::Follower};
 
 /// Events in one read: a page of the largest payloads still fits into memory many times.
@@ -77,6 +78,7 @@ pub struct Following {
     presence: Presence,
     checked_at: Timestamp,
     greeted: bool,
+    _place: Place,
 }
 
 impl Following {
@@ -87,6 +89,7 @@ impl Following {
         after: u64,
         follower: Follower,
         presence: Presence,
+        place: Place,
     ) -> Self {
         Following {
             store: control.store.clone(),
@@ -99,6 +102,7 @@ impl Following {
             presence,
             checked_at: control.clock.now(),
             greeted: false,
+            _place: place,
         }
     }
 

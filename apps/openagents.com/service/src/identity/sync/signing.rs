@@ -86,16 +86,30 @@ async fn rotate(tx: &mut Tx, turn: &Turn) -> Result<String, Stop> {
     if let Some(key) = current(&kept, &turn.secret, turn.rotate_after_seconds, turn.now) {
         return Ok(key.kid);
     }
-    let until = turn.now.plus_seconds(turn.longest_token_seconds + SLACK_SECONDS);
-    for key in kept.into_iter().filter(|key| is_old(key, turn.rotate_after_seconds, turn.now)) {
-        rows::put(tx, &SyncKey { retired_at: Some(turn.now), served_until: Some(until), ..key }).await?;
+    for key in retired(kept, turn) {
+        rows::put(tx, &key).await?;
     }
     rows::put(tx, &turn.fresh).await?;
     Ok(turn.fresh.kid.clone())
 }
 
-/// The newest key that is young enough and ours: after a change of the secret the keys made with the other one
-/// are still shown, but cannot sign.
+/// What the fresh key takes the place of: keys that have signed long enough, and keys of another secret. Those
+/// get a minute, so that two processes with different secrets, which is a mistake, do not take turns at every
+/// request.
+fn retired(kept: Vec<SyncKey>, turn: &Turn) -> Vec<SyncKey> {
+    let until = turn.now.plus_seconds(turn.longest_token_seconds + SLACK_SECONDS);
+    let is_foreign = |key: &SyncKey| !is_ours(key, &turn.secret) && is_old(key, SLACK_SECONDS, turn.now);
+    kept.into_iter()
+        .filter(|key| is_old(key, turn.rotate_after_seconds, turn.now) || is_foreign(key))
+        .map(|key| SyncKey { retired_at: Some(turn.now), served_until: Some(until), ..key })
+        .collect()
+}
+
+fn is_ours(key: &SyncKey, secret: &Secret) -> bool {
+    derived(&key.kid, secret).is_ok_and(|pair| public_half(&pair) == key.public_key)
+}
+
+/// The newest key that is young enough and ours.
 fn current(kept: &[SyncKey], secret: &Secret, rotate_after_seconds: i64, now: Timestamp) -> Option<Key> {
     kept.iter().filter(|key| !is_old(key, rotate_after_seconds, now)).find_map(|kept| {
         let key = derived(&kept.kid, secret).ok()?;
@@ -132,4 +146,41 @@ fn public_half(key: &Key) -> Vec<u8> {
 /// Forgets the keys that no token needs any more.
 pub(crate) async fn forget_keys(tx: &mut Tx, now: Timestamp) -> Result<u64, Stop> {
     rows::purge(tx, now).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_770_000_000);
+
+    fn key(kid: &str, secret: &str, age_seconds: i64) -> SyncKey {
+        made(kid.into(), &Secret::new(secret), NOW.plus_seconds(-age_seconds)).expect("a key").0
+    }
+
+    #[test]
+    fn a_change_of_the_secret_retires_the_keys_of_the_other() {
+        let secret = Secret::new("new");
+        let kept =
+            vec![key("a", "old", 59), key("b", "old", 60), key("c", "new", 2_000), key("d", "new", 60)];
+        let ours = current(&kept, &secret, 2_000, NOW).map(|key| key.kid);
+        assert_eq!(ours.as_deref(), Some("d"));
+        let turn = Turn {
+            fresh: key("e", "new", 0),
+            secret,
+            rotate_after_seconds: 2_000,
+            longest_token_seconds: 900,
+            now: NOW,
+        };
+        let gone = retired(kept, &turn);
+        assert_eq!(gone.iter().map(|key| key.kid.as_str()).collect::<Vec<_>>(), ["b", "c"]);
+        assert!(gone.iter().all(|key| key.served_until == Some(NOW.plus_seconds(960))));
+    }
+
+    #[test]
+    fn a_private_key_follows_from_its_name_and_the_secret_alone() {
+        let public = |kid, secret| key(kid, secret, 0).public_key;
+        assert_eq!(public("a", "s"), public("a", "s"));
+        assert!(public("a", "s") != public("b", "s") && public("a", "s") != public("a", "t"));
+    }
 }

@@ -17,9 +17,9 @@ impl Handle<TokensRevokeAll> for Control {
     async fn handle(&self, ask: Ask<TokensRevokeAll>) -> Result<Answer<DeletedTokensReply>, Stop> {
         let user = signed_in(&ask.caller)?;
         let ending = (user.user_id.clone(), self.clock.now());
-        let deleted_count =
-            self.store.write("tokens_revoke_all", user_key(&user.email), ending, revoke).await?;
-        Ok(DeletedTokensReply { data: DeletedTokens { deleted_count } }.into())
+        let revoked = self.store.write("tokens_revoke_all", user_key(&user.email), ending, revoke).await;
+        self.known_tokens.forget();
+        Ok(DeletedTokensReply { data: DeletedTokens { deleted_count: revoked? } }.into())
     }
 }
 

@@ -91,7 +91,7 @@ fn parameters(row: &Row, generator: &mut SchemaGenerator) -> Vec<Value> {
         .path
         .split('/')
         .filter_map(|segment| segment.strip_prefix(':'))
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path_schema(name)}))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path_schema(row, name)}))
         .collect();
     if let Some(query) = (row.shape.query)(generator) {
         let query = query.to_value();
@@ -108,9 +108,10 @@ fn parameters(row: &Row, generator: &mut SchemaGenerator) -> Vec<Value> {
     out
 }
 
-fn path_schema(name: &str) -> Value {
-    match name {
-        "run_id" => json!({"type": "string", "format": "uuid"}),
+/// Runs of the runtime have UUIDs; the turns that control's lanes call runs have names of codex's own.
+fn path_schema(row: &Row, name: &str) -> Value {
+    match (name, row.served_by()) {
+        ("run_id", Service::Runtime) => json!({"type": "string", "format": "uuid"}),
         _ => json!({"type": "string", "minLength": 1}),
     }
 }

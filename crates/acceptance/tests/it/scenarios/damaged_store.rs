@@ -67,8 +67,7 @@ fn every_changed_byte_of_a_database_is_harmless_or_refused() {
             scope.spawn(move || {
                 let runtime = runtime();
                 let mut flipped = bytes.clone();
-                loop {
-                    let Some(&at) = places.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
+                while let Some(&at) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
                     flipped[at] ^= 1 << (at % 8);
                     runtime.block_on(try_one(&path, &flipped, at, run_id, truth, refused));
                     flipped[at] = bytes[at];

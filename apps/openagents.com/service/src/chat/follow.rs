@@ -4,7 +4,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use oa_contract::{Clock, Fault, Stop, Timestamp, User, wire::codex::CodexEvent};
+use oa_contract::{Clock, Fault, Refusal, Stop, Timestamp, User, wire::codex::CodexEvent};
 use oa_store::{Store, Tx, tables::codex as rows};
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
@@ -15,7 +15,10 @@ use super::{
 };
 use crate::{
     Control,
-    codex::{stream::is_good, stream_of},
+    codex::{
+        stream::{Place, is_good},
+        stream_of,
+    },
     hub::Follower,
 };
 
@@ -38,6 +41,8 @@ pub struct Following {
     worker_id: String,
     after: u64,
     follower: Follower,
+    /// One of the feeds that the user may follow at once, given back with the stream.
+    _place: Place,
     conductor: Conductor,
     unsent: VecDeque<Bytes>,
     until: Instant,
@@ -47,8 +52,15 @@ pub struct Following {
 
 impl Following {
     /// Follows the feed of a worker from behind `after`; to be called before the request is placed.
-    pub fn new(control: &Control, user: User, worker_id: &str, after: u64, conductor: Conductor) -> Self {
+    pub fn new(
+        control: &Control,
+        user: User,
+        worker_id: &str,
+        after: u64,
+        conductor: Conductor,
+    ) -> Result<Self, Refusal> {
         let mut following = Following {
+            _place: control.places.take(&user.user_id)?,
             follower: control.hub.follow(&stream_of(worker_id)),
             store: control.store.clone(),
             clock: control.clock.clone(),
@@ -64,7 +76,7 @@ impl Following {
         };
         let opening = following.conductor.open();
         following.send(opening);
-        following
+        Ok(following)
     }
 
     fn send(&mut self, chunks: Vec<Value>) {

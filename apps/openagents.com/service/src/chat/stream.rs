@@ -102,7 +102,7 @@ impl Control {
     ) -> Result<Streamed<UiMessageStream>, Stop> {
         // Followed from before the request: nothing of the turn can be missed.
         let conductor = Conductor::new(&turn.thread_id, &turn.request_id);
-        let following = Following::new(self, user, &turn.worker_id, after, conductor);
+        let following = Following::new(self, user, &turn.worker_id, after, conductor)?;
         let request = NewCodexRequest {
             request_id: Some(turn.request_id.clone()),
             method: Some("turn/start".into()),

@@ -24,7 +24,7 @@ use super::{owned, snapshot, stream_of, worker_id};
 use crate::{Control, hub::Follower, identity::signed_in, threads};
 use follow::Presence;
 pub(crate) use follow::is_good;
-pub(crate) use places::Places;
+pub(crate) use places::{Place, Places};
 
 /// Looked at without a wake at least so often: another replica's commit does not wake us.
 const POLL: Duration = Duration::from_millis(500);

@@ -97,11 +97,32 @@ pub fn run(arguments: &Proxy) -> Result<()> {
 struct Stage {
     runtime: Server,
     control: Server,
-    nginx: Server,
+    nginx: Nginx,
     nginx_version: String,
     service_token: String,
     personal_token: String,
     owner: u64,
+}
+
+/// A master with workers: killed, it would leave them behind, so it is asked to end.
+struct Nginx {
+    server: Option<Server>,
+    id: u32,
+    port: u16,
+}
+
+impl Nginx {
+    fn new(server: Server) -> Self {
+        Nginx { id: server.id(), port: server.port, server: Some(server) }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.server.take().map(Server::stop) {
+            eprintln!("bench: nginx may still run: {error:#}");
+        }
+    }
 }
 
 impl Stage {
@@ -132,7 +153,7 @@ impl Stage {
         };
         let internal = format!("/internal/v1/workers/{WORKER}?owner_user_id={}", self.owner);
         let runtime = self.runtime.id();
-        let mut behind_nginx = family(self.nginx.id())?;
+        let mut behind_nginx = family(self.nginx.id)?;
         behind_nginx.push(runtime);
         Ok(vec![
             Way {
@@ -206,7 +227,7 @@ fn nginx_program() -> Result<PathBuf> {
 }
 
 /// As it is set up in front of a service of one's own: connections to it are kept, nothing is logged or cached.
-fn start_nginx(program: &Path, dir: &Path, upstream: u16) -> Result<(Server, String)> {
+fn start_nginx(program: &Path, dir: &Path, upstream: u16) -> Result<(Nginx, String)> {
     let port = free_port()?;
     let home = dir.join("nginx");
     fs::create_dir(&home)?;
@@ -233,7 +254,7 @@ fn start_nginx(program: &Path, dir: &Path, upstream: u16) -> Result<(Server, Str
     let mut command = Command::new(program);
     command.arg("-e").arg(home.join("start.log")).arg("-p").arg(&home).arg("-c").arg(&file);
     let server = Server::start(command, port, &Ready::Answering("/healthz"), &dir.join("nginx.log"))?;
-    Ok((server, version))
+    Ok((Nginx::new(server), version))
 }
 
 /// Every way at both widths, in turn; each round begins with another way.

@@ -194,6 +194,8 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_CODEX_REQUEST_DEADLINE_SECONDS", Kind::Count(1), Some("300"), "When a request that no codex worker answered is ended.";
     "OA_CODEX_EVENT_RETENTION", Kind::Count(1), Some("10000"), "How many events of a codex worker are kept.";
     "OA_CODEX_EVENT_RETENTION_SECONDS", Kind::Count(1), Some("604800"), "How long events of a codex worker are kept.";
+    "OA_CODEX_WORKERS_MAX", Kind::Count(1), Some("1000"), "How many codex workers one user may have, at most 1000000.";
+    "OA_SKILLS_MAX_RECORDS", Kind::Count(1), Some("2000"), "How many tools one organisation may store, and how many skills; each version counts. At most 1000000.";
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
     "OA_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "How much callers, invoices and payers are believed; lenient works on a loopback address only.";
     "OA_TOOLS_RESULT_TTL_SECONDS", Kind::Count(1), Some("86400"), "How long the answer of a fetch is given again.";

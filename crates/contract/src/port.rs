@@ -66,6 +66,11 @@ pub trait Port: Send + Sync + 'static {
         Ok(())
     }
 
+    /// Counts a call of a row against what its caller may do, before anything but its credential is looked at.
+    fn admits(&self, _row: &'static str, _caller: &Caller) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     /// Whether gated rows may run now.
     fn admits_writes(&self) -> Result<(), Refusal>;
 

@@ -172,7 +172,8 @@ async fn life<S: Port + Handle<O>, O: Operation>(
     leave(edge, meters, &arrival, response)
 }
 
-/// Authenticate, then path, query and body, then the write gate, then the handler (runtime-core §1).
+/// Authenticate, count, then path, query and body, then the write gate, then the handler (runtime-core §1, control
+/// §2.1).
 async fn attempt<S: Port + Handle<O>, O: Operation>(
     edge: &Edge<S>,
     arrival: &Arrival,
@@ -191,6 +192,7 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
         false => Bytes::new(),
     };
     let caller = authenticate(edge, arrival, O::ROW.class, &early).await?;
+    edge.service.admits(O::ROW.name, &caller)?;
     let path = extract::path::<O::Path>(O::ROW.path, parts.uri.path())?;
     let query = extract::query::<O::Query>(&parts.uri)?;
     let body = match O::Body::NONE {

@@ -31,6 +31,8 @@ pub struct Config {
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
     pub codex: CodexConfig,
+    /// Tools that one organisation may store, and as many skills; each version counts. `OA_SKILLS_MAX_RECORDS`.
+    pub skills_max_records: u32,
     pub tools: ToolsConfig,
 }
 
@@ -110,6 +112,8 @@ pub struct CodexConfig {
     /// Events kept of each worker, and for how long.
     pub event_retention: u64,
     pub event_retention_seconds: i64,
+    /// Workers that one user may have; they are never forgotten, whatever their state.
+    pub workers_max: u32,
 }
 
 /// Which variable stops the start, and what it should hold.
@@ -146,6 +150,7 @@ impl Config {
             route_split: route_split(&env)?,
             routing: routing(&env)?,
             codex: codex(&env)?,
+            skills_max_records: skills_max_records(&env)?,
             tools: ToolsConfig::read(&env, bind)?,
         })
     }
@@ -267,12 +272,29 @@ fn codex(env: &Env<'_>) -> Result<CodexConfig, ConfigError> {
     if !(1..=1_000_000_000).contains(&event_retention) {
         return Err(wrong(RETENTION, "a number of events, at least 1"));
     }
+    const WORKERS: &str = "OA_CODEX_WORKERS_MAX";
+    const WANTED: &str = "a number of workers, from 1 to 1000000";
+    let workers_max = env.parsed::<u32>(WORKERS, WANTED)?.unwrap_or(1_000);
+    if !(1..=1_000_000).contains(&workers_max) {
+        return Err(wrong(WORKERS, WANTED));
+    }
     Ok(CodexConfig {
         request_wait_ms,
         request_deadline_seconds: env.seconds("OA_CODEX_REQUEST_DEADLINE_SECONDS", 300)?,
         event_retention,
         event_retention_seconds: env.seconds("OA_CODEX_EVENT_RETENTION_SECONDS", 604_800)?,
+        workers_max,
     })
+}
+
+fn skills_max_records(env: &Env<'_>) -> Result<u32, ConfigError> {
+    const RECORDS: &str = "OA_SKILLS_MAX_RECORDS";
+    const WANTED: &str = "a number of records, from 1 to 1000000";
+    let most = env.parsed::<u32>(RECORDS, WANTED)?.unwrap_or(2_000);
+    match (1..=1_000_000).contains(&most) {
+        true => Ok(most),
+        false => Err(wrong(RECORDS, WANTED)),
+    }
 }
 
 #[cfg(test)]
@@ -309,6 +331,9 @@ mod tests {
             ("OA_CODEX_REQUEST_WAIT_MS", "30001"),
             ("OA_CODEX_EVENT_RETENTION", "0"),
             ("OA_CODEX_REQUEST_DEADLINE_SECONDS", "0"),
+            ("OA_CODEX_WORKERS_MAX", "0"),
+            ("OA_SKILLS_MAX_RECORDS", "0"),
+            ("OA_SKILLS_MAX_RECORDS", "1000001"),
         ] {
             assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
         }

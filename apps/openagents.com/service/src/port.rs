@@ -1,11 +1,17 @@
 //! Decides who may call a row of control: anyone, or whoever carries a session or a personal token whose
-//! abilities reach that far.
+//! abilities reach that far; and how often, where users are counted (control §2.8).
 
 use std::net::IpAddr;
 
-use oa_contract::{Arriving, Barred, Caller, Class, Port, Presented, Refusal, Service, Stop};
+use oa_contract::{
+    Arriving, Barred, Caller, Class, Operation, Port, Presented, Refusal, Service, Stop,
+    matrix::{CodexRequests, ThreadsAppendMessage},
+};
 
-use crate::{Control, forwarded, headers, identity::authenticate::unauthenticated};
+use crate::{
+    Control, forwarded, headers,
+    identity::{authenticate::unauthenticated, throttle},
+};
 
 impl Port for Control {
     const SERVICE: Service = Service::Control;
@@ -23,6 +29,18 @@ impl Port for Control {
             false => {
                 Err(Refusal::forbidden(format!("this token does not carry the ability `{ability}`")).into())
             }
+        }
+    }
+
+    fn admits(&self, row: &'static str, caller: &Caller) -> Result<(), Refusal> {
+        let limit = match row {
+            row if row == ThreadsAppendMessage::ROW.name => throttle::THREAD_MESSAGE,
+            row if row == CodexRequests::ROW.name => throttle::CODEX_REQUEST,
+            _ => return Ok(()),
+        };
+        match caller {
+            Caller::User(user) => self.admit(limit, user),
+            _ => Ok(()),
         }
     }
 

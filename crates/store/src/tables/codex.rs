@@ -23,6 +23,7 @@ use crate::{
 
 static PUT_WORKER: Statement = sealed_statement!("codex/put_worker", "codex_workers");
 static WORKER: Statement = sealed_statement!("codex/worker", "codex_workers");
+static NTH_WORKER: Statement = statement!("codex/nth_worker");
 static WORKERS: Statement = sealed_statement!("codex/workers", "codex_workers");
 static TOUCH: Statement = statement!("codex/touch");
 static SILENT: Statement = statement!("codex/silent");
@@ -268,6 +269,12 @@ pub async fn workers(tx: &mut Tx, filter: &Filter, limit: u32) -> Result<Vec<Wor
         limit
     ];
     tx.all(&WORKERS, params).await
+}
+
+/// Whether a user has `count` workers, or more; `count` is at least 1.
+pub async fn holds(tx: &mut Tx, user_id: &str, count: u32) -> Result<bool, Stop> {
+    let nth = tx.one::<(String,)>(&NTH_WORKER, params![user_id, count.saturating_sub(1)]).await?;
+    Ok(nth.is_some())
 }
 
 /// Notes that the worker looks at its feed, unless that was noted after `stale`.

@@ -12,6 +12,7 @@ use crate::{params, sealed_statement, statement};
 
 static PUT_SPEC: Statement = sealed_statement!("skills/put_spec", "specs");
 static SPEC: Statement = sealed_statement!("skills/spec", "specs");
+static NTH_SPEC: Statement = statement!("skills/nth_spec");
 static SPEC_PLACES: Statement = statement!("skills/spec_places");
 static SPECS_BETWEEN: Statement = sealed_statement!("skills/specs_between", "specs");
 static PUT_RELEASE: Statement = sealed_statement!("skills/put_release", "skill_releases");
@@ -216,6 +217,12 @@ pub async fn spec(
     version: u64,
 ) -> Result<Option<Spec>, Stop> {
     tx.one(&SPEC, params![org_id, kind.name(), key, Value::unsigned(version)?]).await
+}
+
+/// Whether an organisation has `count` specifications of a kind, or more; `count` is at least 1.
+pub async fn holds(tx: &mut Tx, org_id: &str, kind: Kind, count: u32) -> Result<bool, Stop> {
+    let nth = tx.one::<(u64,)>(&NTH_SPEC, params![org_id, kind.name(), count.saturating_sub(1)]).await?;
+    Ok(nth.is_some())
 }
 
 /// The places of an organisation's specifications from `from` on, each with the bytes of its text.

@@ -16,8 +16,10 @@ pub fn thread_id(body: &Value) -> Result<Option<String>, Refusal> {
     named.map(|id| threads::thread_id("thread_id", id)).transpose()
 }
 
-pub fn worker_id(body: &Value) -> &str {
-    line(&body["worker_id"]).or_else(|| line(&body["workerId"])).unwrap_or(SHARED_WORKER)
+/// Cut behind what any worker's id may hold: it is written into the audit log.
+pub fn worker_id(body: &Value) -> String {
+    let named = line(&body["worker_id"]).or_else(|| line(&body["workerId"])).unwrap_or(SHARED_WORKER);
+    named.replace('\0', "\u{fffd}").chars().take(crate::codex::ID_MAX + 1).collect()
 }
 
 /// What the user says, trimmed.
@@ -105,8 +107,10 @@ mod tests {
     #[test]
     fn the_thread_and_the_worker_are_those_named_first() {
         let body = json!({"thread_id": " ", "conversationId": "c", "id": "i", "workerId": "w"});
-        assert_eq!((thread_id(&body), worker_id(&body)), (Ok(Some("c".to_owned())), "w"));
-        assert_eq!((thread_id(&json!([])), worker_id(&json!(7))), (Ok(None), SHARED_WORKER));
+        assert_eq!((thread_id(&body), worker_id(&body)), (Ok(Some("c".to_owned())), "w".to_owned()));
+        assert_eq!((thread_id(&json!([])), worker_id(&json!(7))), (Ok(None), SHARED_WORKER.to_owned()));
+        assert_eq!(worker_id(&json!({"worker_id": "x".repeat(1_000_000)})).len(), 161);
+        assert_eq!(worker_id(&json!({"worker_id": "a\u{0}b"})), "a\u{fffd}b");
         let long = json!({"id": "x".repeat(256)});
         assert_eq!(thread_id(&long).expect_err("refused").field.as_deref(), Some("thread_id"));
     }

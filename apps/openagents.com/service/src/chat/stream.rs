@@ -66,7 +66,7 @@ impl Control {
         let turn = Turn {
             thread_id: thread_id.unwrap_or_else(|| format!("thread_{}", self.ids.uuid32())),
             text: said::text(body)?,
-            worker_id: said::worker_id(body).to_owned(),
+            worker_id: said::worker_id(body),
             request_id: format!("legacy_stream_{}", self.ids.uuid32()),
         };
         let look = (turn.worker_id.clone(), user.user_id.clone(), now);

@@ -1,7 +1,10 @@
 //! Decides what is answered for a worker that nobody is: the thread store alone knows, and the answer is its own receipt
 //! (control §14.3).
 
-use oa_contract::{Fault, Stop, wire::threads::PAGE_MAX};
+use oa_contract::{
+    Fault, Stop,
+    wire::threads::{MessageList, PAGE_MAX},
+};
 use oa_store::{
     Tx,
     tables::{
@@ -22,6 +25,8 @@ use crate::threads::{self, From, Said};
 
 /// Messages in an answer, which is also kept and told as an event.
 const READ_MAX: u32 = 200;
+/// Bytes of their texts, for the same reason; the lane of the thread itself has the rest.
+const READ_BYTES: usize = 512 * 1024;
 
 /// Does what was asked, tells it, and keeps the answer.
 pub async fn in_process(tx: &mut Tx, worker: &mut Worker, asked: &Asked) -> Result<Request, Stop> {
@@ -54,7 +59,7 @@ async fn execute(tx: &mut Tx, asked: &Asked) -> Result<(Option<String>, Value), 
         "thread/read" => {
             let thread = threads::owned(tx, wanted.thread()?, user_id).await?;
             let page = threads::message_page(tx, &thread, From::After(0), READ_MAX).await?;
-            Ok((Some(thread.thread_id), document(serde_json::to_value(page))?))
+            Ok((Some(thread.thread_id), document(serde_json::to_value(shortened(page)))?))
         }
         "turn/start" => {
             let thread_id = wanted.thread()?;
@@ -76,6 +81,22 @@ async fn execute(tx: &mut Tx, asked: &Asked) -> Result<(Option<String>, Value), 
             Ok((wanted.thread_id.clone(), response))
         }
     }
+}
+
+/// As many messages as fit into one answer, but never none of some; `next` says where the rest begins.
+fn shortened(mut page: MessageList) -> MessageList {
+    let mut bytes = 0;
+    let fits = |text: &String| {
+        bytes += text.len();
+        bytes <= READ_BYTES
+    };
+    let texts = page.messages.iter().map(|message| &message.text);
+    let count = texts.map(fits).take_while(|fits| *fits).count().max(1);
+    if count < page.messages.len() {
+        page.messages.truncate(count);
+        page.next = page.messages.last().map(|last| last.seq);
+    }
+    page
 }
 
 async fn start(tx: &mut Tx, asked: &Asked) -> Result<(Option<String>, Value), Stop> {

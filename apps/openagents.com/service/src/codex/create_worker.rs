@@ -17,7 +17,7 @@ use oa_store::{
 };
 use serde_json::value::RawValue;
 
-use super::{fresh, must_be_mine, opt_str, save, worker_id};
+use super::{fresh, must_be_mine, must_have_room, opt_str, save, worker_id};
 use crate::{Control, identity::signed_in};
 
 /// Bytes of a worker's metadata.
@@ -26,8 +26,9 @@ const METADATA_MAX: usize = 64 * 1024;
 impl Handle<CodexCreateWorker> for Control {
     async fn handle(&self, ask: Ask<CodexCreateWorker>) -> Result<Answer<CreatedCodexWorkerReply>, Stop> {
         let user_id = signed_in(&ask.caller)?.user_id.clone();
-        let asked =
-            Asked::read(ask.body, user_id, || format!("codexw_{}", self.ids.uuid32()), self.clock.now())?;
+        let new_id = || format!("codexw_{}", self.ids.uuid32());
+        let most = self.config.codex.workers_max;
+        let asked = Asked::read(ask.body, user_id, new_id, self.clock.now(), most)?;
         let key = rows::key(&asked.worker_id);
         let (worker, idempotent_replay) = self.store.write("codex.create_worker", key, asked, create).await?;
         let data = CreatedCodexWorker {
@@ -48,6 +49,7 @@ struct Asked {
     adapter: Option<String>,
     metadata: Option<Box<RawValue>>,
     now: Timestamp,
+    most: u32,
 }
 
 impl Asked {
@@ -56,6 +58,7 @@ impl Asked {
         user_id: String,
         new_id: impl FnOnce() -> String,
         now: Timestamp,
+        most: u32,
     ) -> Result<Self, Refusal> {
         let named = body.worker_id.as_deref().map(str::trim).filter(|id| !id.is_empty());
         Ok(Asked {
@@ -66,6 +69,7 @@ impl Asked {
             adapter: opt_str("adapter", body.adapter.as_deref(), 120)?,
             metadata: body.metadata.as_deref().map(metadata).transpose()?,
             now,
+            most,
         })
     }
 }
@@ -86,6 +90,9 @@ fn metadata(given: &RawValue) -> Result<Box<RawValue>, Refusal> {
 
 async fn create(tx: &mut Tx, asked: &Asked) -> Result<(Worker, bool), Stop> {
     let known = rows::worker(tx, &asked.worker_id).await?;
+    if known.is_none() {
+        must_have_room(tx, &asked.user_id, asked.most).await?;
+    }
     let (mut worker, replay) = decide(known, asked)?;
     save(tx, &mut worker).await?;
     Ok((worker, replay))
@@ -124,7 +131,7 @@ mod tests {
 
     fn asked(body: serde_json::Value) -> Result<Asked, Refusal> {
         let body = serde_json::from_value(body).expect("a body");
-        Asked::read(body, "user_a".into(), || "codexw_new".into(), NOW)
+        Asked::read(body, "user_a".into(), || "codexw_new".into(), NOW, 1)
     }
 
     #[test]

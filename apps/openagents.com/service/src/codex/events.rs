@@ -18,7 +18,7 @@ use oa_store::{
 use serde_json::Value;
 
 use super::{
-    TOUCH_EVERY_MS, approval, fresh, ingest, is_attached, log, owned_if_any,
+    TOUCH_EVERY_MS, approval, fresh, ingest, is_attached, log, must_have_room, owned_if_any,
     payload::{self, Kind, Parsed},
     receipt, save, state, worker_id,
 };
@@ -33,6 +33,7 @@ impl Handle<CodexEvents> for Control {
             message_id: format!("msg_{}", self.ids.uuid32()),
             now: self.clock.now(),
             keep: self.config.codex.event_retention,
+            most: self.config.codex.workers_max,
         };
         let (keys, worker_id) = (asked.keys(), asked.worker_id.clone());
         let (event, idempotent_replay) = self.store.write("codex.event", keys, asked, take).await?;
@@ -48,6 +49,8 @@ struct Asked {
     message_id: String,
     now: Timestamp,
     keep: u64,
+    /// Workers that one user may have.
+    most: u32,
 }
 
 impl Asked {
@@ -89,6 +92,9 @@ async fn take(tx: &mut Tx, asked: &Asked) -> Result<(CodexEvent, bool), Stop> {
         }
         Kind::Plain | Kind::Notification(_) => Meets::Nothing,
     };
+    if known.is_none() {
+        must_have_room(tx, &asked.user_id, asked.most).await?;
+    }
     let mut worker = known.unwrap_or_else(|| fresh(&asked.worker_id, &asked.user_id, asked.now));
     let event = keep(tx, &mut worker, asked).await?;
     match meets {

@@ -40,7 +40,7 @@ pub(crate) const ATTACHED_FOR_MS: i64 = 60_000;
 /// That a worker looks at its feed is written at most so often.
 pub(crate) const TOUCH_EVERY_MS: i64 = 10_000;
 /// Characters of a worker's id.
-const ID_MAX: usize = 160;
+pub(crate) const ID_MAX: usize = 160;
 
 /// The stream on which followers of a worker are woken.
 pub(crate) fn stream_of(worker_id: &str) -> String {
@@ -122,6 +122,18 @@ fn fresh(worker_id: &str, user_id: &str, now: Timestamp) -> Worker {
         silent_since: None,
         updated_at: now,
         feed_seen_at: None,
+    }
+}
+
+/// Refuses a user one worker too many: none is ever forgotten. Counted under no key, so that a few that are made at one
+/// moment may go beyond.
+async fn must_have_room(tx: &mut Tx, user_id: &str, most: u32) -> Result<(), Stop> {
+    match rows::holds(tx, user_id, most).await? {
+        false => Ok(()),
+        true => Err(Refusal::conflict(format!(
+            "you have {most} workers, which is as many as one user may have (OA_CODEX_WORKERS_MAX); use one of them again"
+        ))
+        .into()),
     }
 }
 

@@ -24,12 +24,11 @@ use tokio::time::{Instant, timeout};
 
 pub(super) use wanted::Wanted;
 
-use super::{answer, dispatch, fresh, is_attached, owned_if_any, receipt, save, state, stream_of, worker_id};
-use crate::{
-    Control, audit,
-    hub::Follower,
-    identity::{signed_in, throttle},
+use super::{
+    answer, dispatch, fresh, is_attached, must_have_room, owned_if_any, receipt, save, state, stream_of,
+    worker_id,
 };
+use crate::{Control, audit, hub::Follower, identity::signed_in};
 
 /// Looked at without a wake at least so often: another replica's commit does not wake us.
 const POLL: Duration = Duration::from_millis(500);
@@ -40,7 +39,6 @@ impl Handle<CodexRequests> for Control {
     async fn handle(&self, ask: Ask<CodexRequests>) -> Result<Answer<CodexRequestReply>, Stop> {
         let now = self.clock.now();
         let user = signed_in(&ask.caller)?.clone();
-        self.throttle.admit(throttle::CODEX_REQUEST, &user.user_id, now)?;
         let worker_id = worker_id(&ask.path.worker_id)?;
         let wanted = Wanted::read(ask.body.request)?;
         let patience = Duration::from_millis(wanted.wait_ms.unwrap_or(self.config.codex.request_wait_ms));
@@ -55,6 +53,7 @@ impl Handle<CodexRequests> for Control {
             now,
             deadline_at: now.plus_seconds(self.config.codex.request_deadline_seconds),
             keep: self.config.codex.event_retention,
+            most: self.config.codex.workers_max,
         };
         asked.known_thread = self.workers_own_thread(&asked).await?;
         // Followed before the request is placed: its receipt wakes us.
@@ -137,6 +136,8 @@ pub(super) struct Asked {
     pub now: Timestamp,
     pub deadline_at: Timestamp,
     pub keep: u64,
+    /// Workers that one user may have.
+    pub most: u32,
 }
 
 impl Asked {
@@ -174,6 +175,9 @@ async fn place(tx: &mut Tx, asked: &Asked) -> Result<(Request, bool), Stop> {
     let worker = owned_if_any(tx, &asked.worker_id, &asked.user.user_id).await?;
     if let Some(request) = rows::request(tx, &asked.worker_id, &asked.wanted.request_key).await? {
         return Ok((replay(tx, worker, request, asked).await?, true));
+    }
+    if worker.is_none() {
+        must_have_room(tx, &asked.user.user_id, asked.most).await?;
     }
     let mut worker = worker.unwrap_or_else(|| fresh(&asked.worker_id, &asked.user.user_id, asked.now));
     state::takes_requests(worker.status)?;

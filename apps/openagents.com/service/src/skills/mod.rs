@@ -41,6 +41,11 @@ fn spec_key(kind: Kind, org_id: &str, key: &str) -> Key {
     Key::text("spec", format!("{}/{org_id}/{key}", kind.name()))
 }
 
+/// The key under which an organisation stores something new of a kind.
+fn shelf_key(kind: Kind, org_id: &str) -> Key {
+    Key::text("specs", format!("{}/{org_id}", kind.name()))
+}
+
 /// The key under which changes of a name that everybody sees stand in line.
 fn name_key(key: &str) -> Key {
     Key::text("public_skill", key)

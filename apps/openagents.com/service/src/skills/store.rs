@@ -6,7 +6,7 @@ use oa_store::{
     tables::skills::{self as rows, Kind, Spec, State},
 };
 
-use super::{builtin, check::Checked, name_key, public, scope::Scope, spec_key};
+use super::{builtin, check::Checked, name_key, public, scope::Scope, shelf_key, spec_key};
 use crate::Control;
 
 /// Everything that storing needs.
@@ -15,6 +15,7 @@ struct Ask {
     user_id: String,
     checked: Checked,
     now: Timestamp,
+    most: u32,
 }
 
 impl Control {
@@ -23,24 +24,30 @@ impl Control {
         let org_id = scope.active().to_owned();
         scope.must_write(&org_id)?;
         let keys = keys(&org_id, &checked);
-        let ask = Ask { org_id, user_id: scope.user_id.clone(), checked, now: self.clock.now() };
+        let (user_id, now) = (scope.user_id.clone(), self.clock.now());
+        let ask = Ask { org_id, user_id, checked, now, most: self.config.skills_max_records };
         self.store.write("skills_store_spec", keys, ask, put).await
     }
 }
 
 fn keys(org_id: &str, checked: &Checked) -> Vec<Key> {
     let spec = spec_key(checked.kind, org_id, &checked.key);
+    let shelf = shelf_key(checked.kind, org_id);
     match checked.kind {
-        Kind::Tool => vec![spec],
-        Kind::Skill => vec![spec, name_key(&checked.key)],
+        Kind::Tool => vec![shelf, spec],
+        Kind::Skill => vec![shelf, spec, name_key(&checked.key)],
     }
 }
 
 async fn put(tx: &mut Tx, ask: &Ask) -> Result<Spec, Stop> {
     let Checked { kind, key, version, .. } = &ask.checked;
     let existing = rows::spec(tx, &ask.org_id, *kind, key, *version).await?;
+    let new = existing.is_none();
     match decide(existing, ask)? {
         Ruling::Unchanged(spec) => Ok(spec),
+        Ruling::Put(_) if new && rows::holds(tx, &ask.org_id, *kind, ask.most).await? => {
+            Err(full(*kind, ask.most).into())
+        }
         Ruling::Put(spec) => {
             rows::put_spec(tx, &spec).await?;
             if spec.kind == Kind::Skill && spec.frozen {
@@ -49,6 +56,13 @@ async fn put(tx: &mut Tx, ask: &Ask) -> Result<Spec, Stop> {
             Ok(spec)
         }
     }
+}
+
+fn full(kind: Kind, most: u32) -> Refusal {
+    Refusal::conflict(format!(
+        "this organisation stores {most} versions of {}s, which is as many as it may (OA_SKILLS_MAX_RECORDS); store this under an id and a version that it has",
+        kind.name()
+    ))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -130,6 +144,7 @@ mod tests {
             user_id: format!("user_{at}"),
             checked: checked.expect("checked"),
             now: Timestamp::from_unix_seconds(at),
+            most: 1,
         }
     }
 

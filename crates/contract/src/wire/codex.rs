@@ -8,8 +8,13 @@
 //! events `worker.event` ([`Notification`]); a question of codex for permission is one that carries an
 //! `approval_id`, and any client of the same owner answers it with `worker.approval` ([`Approval`]).
 
+use std::{fmt, marker::PhantomData};
+
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::{Value, value::RawValue};
 
 use crate::{
@@ -235,10 +240,30 @@ pub type CodexFeedReply = JsonOr<Data<CodexFeed>, EventStream>;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"event": {"event_type": "worker.event", "payload": {"source": "autopilot-ios", "method": "ios/handshake", "handshake_id": "hs_1", "occurred_at": "2026-02-22T00:00:00Z", "device_id": "ios:device"}}}))]
 pub struct PostCodexEvent {
+    #[serde(deserialize_with = "object")]
     pub event: NewCodexEvent,
 }
 
 impl Body for PostCodexEvent {}
+
+/// Reads members from an object only: a list that happens to hold them in order is none.
+fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Members<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(members))
+        }
+    }
+
+    deserializer.deserialize_map(Members(PhantomData))
+}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct NewCodexEvent {
@@ -271,6 +296,7 @@ pub type TakenCodexEventReply = Data<TakenCodexEvent>;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"request": {"request_id": "req_turn_1", "method": "turn/start", "params": {"thread_id": "thread-control-1", "text": "continue"}}}))]
 pub struct PostCodexRequest {
+    #[serde(deserialize_with = "object")]
     pub request: NewCodexRequest,
 }
 

@@ -161,3 +161,80 @@ async fn the_sixty_first_message_of_a_minute_waits_whatever_token_it_comes_with(
     world.clock.advance_millis(60_000);
     say(&second, "t", "x").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_counted_before_its_body_is_looked_at() {
+    let world = World::new().await;
+    let user = world.sign_in("dev@example.com").await;
+    let headers: &[(&str, &str)] = &[("content-type", "application/json")];
+    for (body, status) in
+        [("{", 400), ("{\"text\":7}", 422), ("{\"text\":\" \"}", 422)].into_iter().cycle().take(60)
+    {
+        let refused = user.send("POST", &messages("t"), headers, Some(body.into())).await;
+        assert_eq!(refused.status, status);
+    }
+    assert_eq!(user.send("POST", &messages("t"), &[], Some("x".into())).await.status, 429);
+    assert_eq!(user.anonymous().send("POST", &messages("t"), &[], None).await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_ids_and_cursors_break_nothing() {
+    for engine in both_engines() {
+        let world = World::on(engine).await;
+        let user = world.sign_in("dev@example.com").await;
+        for (id, kept) in [
+            ("..%2Fworkers%3F", "../workers?"),
+            ("%20%F0%9F%92%A5%20", "💥"),
+            ("%E2%80%AE", "\u{202e}"),
+            ("a%09b", "a\tb"),
+        ] {
+            say(&user, id, "x").await;
+            let read = user.get(&messages(id)).await.json();
+            assert_eq!(read["data"]["thread_id"], kept, "{engine:?}");
+            let chat = user.get(&format!("/api/chats/{id}")).await;
+            assert_eq!(chat.json()["data"]["conversation"]["id"], kept, "{engine:?}");
+            assert_eq!(user.get(&format!("/api/chats/{id}/runs/{id}/events")).await.status, 200);
+        }
+        for id in ["%00", "%ff", "%20"] {
+            for path in [messages(id), format!("/api/chats/{id}"), format!("/api/chats/t/runs/{id}/events")] {
+                let refused = user.get(&path).await;
+                assert!(matches!(refused.status, 400 | 404 | 422), "{engine:?} {path}: {}", refused.text());
+            }
+        }
+        assert_eq!(user.get(&messages(&"x".repeat(256))).await.status, 422);
+        let first = "%F0%9F%92%A5";
+        for (query, status) in [
+            ("limit=0", 422),
+            ("limit=1001", 422),
+            ("limit=-1", 400),
+            ("limit=4294967296", 400),
+            ("after=-1", 400),
+            ("after=18446744073709551615", 200),
+            ("before=18446744073709551615", 200),
+            ("before=0", 200),
+            ("after=1&before=1", 422),
+        ] {
+            let read = user.get(&format!("{}?{query}", messages(first))).await;
+            assert_eq!(read.status, status, "{engine:?} {query}: {}", read.text());
+        }
+        for (query, status) in [
+            ("before=9223372036854775807_x", 200),
+            ("before=-9223372036854775808_x", 200),
+            ("before=9223372036854775808_x", 422),
+            ("before=x", 422),
+            ("before=1_%00", 422),
+            ("limit=0", 422),
+        ] {
+            let read = user.get(&format!("/api/runtime/threads?{query}")).await;
+            assert_eq!(read.status, status, "{engine:?} {query}: {}", read.text());
+        }
+        let nul = json!({"text": "x", "worker_id": "a\u{0}", "id": "\u{1F4A5}"});
+        assert_eq!(
+            user.post("/api/chat/stream", &nul).await.status,
+            200,
+            "{engine:?}: no worker is called so"
+        );
+        let nul = json!({"text": "x", "id": "a\u{0}"});
+        assert_eq!(user.post("/api/chat/stream", &nul).await.status, 422);
+    }
+}

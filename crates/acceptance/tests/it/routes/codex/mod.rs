@@ -2,6 +2,7 @@
 
 mod events;
 mod feed;
+mod hostile;
 mod lifecycle;
 mod requests;
 

@@ -1,9 +1,10 @@
 //! What may be stored, by whom, and who sees it.
 
-use oa_testkit::{World, both_engines};
+use oa_testkit::{World, WorldOptions, both_engines};
 use serde_json::json;
+use tokio::task::JoinSet;
 
-use super::{SKILLS, TOOLS, includes, listed, store_skill};
+use super::{SKILLS, TOOLS, includes, listed, publish, release, store_skill};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_examples_of_the_specification_are_answered_as_written() {
@@ -188,4 +189,83 @@ async fn what_is_wrong_is_named_and_changes_nothing() {
     let reader = user.with_bearer(reader["data"]["token"].as_str().unwrap());
     assert_eq!(reader.get(TOOLS).await.status, 200);
     assert_eq!(reader.post(TOOLS, &tool(json!({}))).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organisation_stores_so_many_records_and_goes_on_changing_them() {
+    for engine in both_engines() {
+        let control = vec![("OA_SKILLS_MAX_RECORDS", "3".to_owned())];
+        let world = World::with(WorldOptions { engine, control, ..WorldOptions::default() }).await;
+        let (user, other) =
+            (world.sign_in("dev@example.com").await, world.sign_in("other@example.com").await);
+        let mut tasks = JoinSet::new();
+        for version in 1..=12 {
+            let user = user.clone();
+            tasks.spawn(async move {
+                let stored = store_skill(&user, json!({"skill_id": "s", "version": version}), "draft").await;
+                (stored.status, stored.text())
+            });
+        }
+        let answers = tasks.join_all().await;
+        let (taken, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(status, _)| *status == 201);
+        assert_eq!((taken.len(), refused.len()), (3, 9), "{engine:?}");
+        for (status, text) in refused {
+            assert_eq!(status, 409);
+            assert!(text.contains("OA_SKILLS_MAX_RECORDS"), "{text}");
+        }
+        let kept: Vec<_> = listed(&user, SKILLS).await.into_iter().filter(|(id, _)| id == "s").collect();
+        assert_eq!(kept.len(), 3, "{engine:?}");
+        for (_, version) in kept {
+            let again = json!({"skill_id": "S", "version": version, "name": "changed"});
+            assert_eq!(store_skill(&user, again, "validated").await.status, 201);
+            assert_eq!(publish(&user, "s", version).await.status, 201);
+        }
+        assert_eq!(publish(&user, "github-coding", 1).await.status, 201, "what is built in takes no room");
+        let tool = json!({"tool_spec": {"tool_id": "t", "version": 1, "tool_pack": "coding.v1"}});
+        assert_eq!(user.post(TOOLS, &tool).await.status, 201, "tools are counted for themselves");
+        assert_eq!(store_skill(&other, json!({"skill_id": "s", "version": 9}), "draft").await.status, 201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_ids_and_versions_in_a_path_name_nothing_and_break_nothing() {
+    for engine in both_engines() {
+        let world = World::on(engine).await;
+        let user = world.sign_in("dev@example.com").await;
+        for id in [
+            "..%2F..%2Fthreads",
+            "%E2%80%AE%F0%9F%92%A5",
+            "a%20b%22%27;--",
+            "%C4%B0",
+            "%2e%2e",
+            &"x".repeat(5_000),
+        ] {
+            let (released, published) = (release(&user, id, 1).await, publish(&user, id, 1).await);
+            assert_eq!((released.status, published.status), (404, 404), "{engine:?} {id}");
+            let shown = user.get(&format!("/.well-known/agent-skills/{id}/1/SKILL.md")).await;
+            assert_eq!(shown.status, 404, "{engine:?} {id}");
+        }
+        for version in
+            ["0", "-1", "1.0", "+1", "9223372036854775808", "99999999999999999999999", "x", "%31%00"]
+        {
+            let path = format!("/api/runtime/skills/releases/github-coding/{version}");
+            let refused = user.get(&path).await;
+            assert!(matches!(refused.status, 400 | 422), "{engine:?} {version}: {}", refused.text());
+        }
+        for query in ["limit=-1", "limit=0", "limit=99999999999999999999", "after=%00", "after=%5B%22a%22%5D"]
+        {
+            let listed = user.get(&format!("{SKILLS}?{query}")).await;
+            assert!(matches!(listed.status, 200 | 400 | 422), "{engine:?} {query}: {}", listed.text());
+        }
+        assert_eq!(user.get("/.well-known/agent-skills/index.json?after=%00").await.status, 200);
+        // Ids that only look alike are different ones, and come back as they were sent.
+        for id in ["ſkill", "İ", "a\u{301}", "á", "\u{202e}abc", "💥", "::1", "a/b"] {
+            assert_eq!(
+                store_skill(&user, json!({"skill_id": id, "version": 1}), "draft").await.status,
+                201,
+                "{id}"
+            );
+        }
+        assert_eq!(listed(&user, SKILLS).await.len(), 10, "{engine:?}");
+    }
 }

@@ -64,6 +64,18 @@ async fn every_example_runs_and_every_reply_has_its_documented_shape() {
     }
 }
 
+#[test]
+fn every_schema_of_a_document_has_a_name_of_its_own() {
+    for service in [Service::Control, Service::Runtime] {
+        let document = openapi::document(service);
+        let names: Vec<&String> = document["components"]["schemas"].as_object().unwrap().keys().collect();
+        // Two types of one name are told apart by a number, which says nothing to whoever reads a client.
+        let numbered = names.iter().filter(|name| name.ends_with(|last: char| last.is_ascii_digit()));
+        assert_eq!(numbered.collect::<Vec<_>>(), Vec::<&&String>::new());
+        assert!(!names.iter().any(|name| *name == "Data" || name.starts_with("Array_of_")), "{names:?}");
+    }
+}
+
 async fn check(http: &Http, row: &Row, document: &Value, operation: &Value, path: &str, body: Option<Value>) {
     let headers: &[(&str, &str)] = if body.is_some() { &[("content-type", "application/json")] } else { &[] };
     let answered =

@@ -32,7 +32,16 @@ pub fn failure(name: &'static str, stop: &Stop, meta: &Meta, now: Timestamp) {
     }
 }
 
+/// Bytes of one attribute in the log; callers choose some of them, and may choose them long.
+const ATTRIBUTE_MAX: usize = 512;
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(ATTRIBUTE_MAX)]
+}
+
 fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
+    let attributes: Vec<(&str, &str)> =
+        event.attributes.iter().map(|(name, text)| (*name, shortened(text))).collect();
     // Names are written in the code, so there are few of them.
     metrics::counter!("oa_audit_events_total", "event" => event.name, "outcome" => outcome).increment(1);
     tracing::info!(
@@ -44,7 +53,20 @@ fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
         session_id = event.session_id,
         org_id = event.org_id,
         device_id = event.device_id,
-        attributes = ?event.attributes,
+        attributes = ?attributes,
         "audit_event"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_attribute_is_cut_between_two_characters() {
+        assert_eq!(shortened("short"), "short");
+        let cut = shortened(&"ü".repeat(100_000)).len();
+        assert_eq!(cut, ATTRIBUTE_MAX);
+        assert_eq!(shortened(&format!("x{}", "ü".repeat(1_000))).len(), ATTRIBUTE_MAX - 1);
+    }
 }

@@ -167,8 +167,13 @@ async fn life<S: Port + Handle<O>, O: Operation>(
         Ok(Err(stop)) => Err(stop),
         Err(panic) => Err(Fault::msg(format!("a request panicked: {}", panic_text(&*panic))).into()),
     };
-    let response =
+    let mut response =
         response.unwrap_or_else(|stop| problem::stopped(S::SERVICE, stop, &arrival.request_id, O::ROW.name));
+    if matches!(response.status(), StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
+        // The rest of the body is never read, so nothing can follow it: without this word a client would send its
+        // next request into a connection that is about to end.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     leave(edge, meters, &arrival, response)
 }
 

@@ -112,7 +112,8 @@ async fn documents_too_deep_too_large_or_of_the_wrong_shape_are_refused_and_leav
     let refused = user.send("POST", "/api/runtime/codex/workers", headers, Some(metadata.into_bytes())).await;
     assert_eq!(refused.status, 422, "{}", refused.text());
     let large = json!({"worker_id": "w", "metadata": {"a": "x".repeat(3 * 1024 * 1024)}});
-    assert_eq!(user.post("/api/runtime/codex/workers", &large).await.status, 413);
+    let refused = user.post("/api/runtime/codex/workers", &large).await;
+    assert_eq!((refused.status, refused.header("connection")), (413, Some("close")));
     assert_eq!(user.get(&path("w", "")).await.status, 404, "nothing was made");
     assert_eq!(user.get("/api/runtime/threads").await.json()["data"]["threads"], json!([]));
     // As deep as a document may be, it comes back through every lane that shows it.

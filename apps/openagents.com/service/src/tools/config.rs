@@ -28,6 +28,8 @@ pub struct ToolsConfig {
     pub trust: TrustMode,
     /// How long an answer that describes the world is given again.
     pub result_ttl_seconds: i64,
+    /// How often payments whose end nobody heard are asked about.
+    pub settle_seconds: i64,
     /// How long a request waits for a call before it is told to ask again.
     pub wait: Duration,
     pub coding: CodingConfig,
@@ -98,6 +100,7 @@ impl ToolsConfig {
         Ok(ToolsConfig {
             trust,
             result_ttl_seconds: env.seconds("OA_TOOLS_RESULT_TTL_SECONDS", 86_400)?,
+            settle_seconds: env.seconds("OA_TOOLS_SETTLE_SECONDS", 30)?.clamp(1, 3_600),
             wait: Duration::from_millis(
                 env.parsed("OA_TOOLS_WAIT_MS", "milliseconds")?.unwrap_or(45_000_u64).clamp(50, 55_000),
             ),

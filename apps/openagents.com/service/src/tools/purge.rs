@@ -1,10 +1,15 @@
 //! Decides what is forgotten of tools, answers that have expired and credentials that are no good any more, and
 //! that payments nobody heard the end of are asked about.
 
+use std::time::Duration;
+
 use oa_contract::{Stop, Timestamp};
 use oa_store::{
     Tx,
-    tables::{l402, tools as rows},
+    tables::{
+        l402::{self, PaymentState},
+        tools as rows,
+    },
 };
 
 use super::Tools;
@@ -13,8 +18,8 @@ use super::Tools;
 const KEPT_SECONDS: i64 = 7 * 24 * 3_600;
 /// At most so many of a kind at a time.
 const BATCH: u32 = 500;
-/// A payment is asked about when nothing was heard of it for so long.
-const QUIET_SECONDS: i64 = 60;
+/// A payment is asked about when nothing was heard of it for so many rounds.
+const ROUNDS_OF_SILENCE: i64 = 2;
 
 /// How much was forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,14 +41,28 @@ impl Tools {
         self.store.write("tools_purge", (), self.now(), forget).await
     }
 
-    /// Asks the payer about payments whose end nobody heard. Returns how many it looked at.
+    /// How often [`Tools::settle_open_payments`] is meant to be called.
+    pub fn round(&self) -> Duration {
+        Duration::from_secs(self.config.settle_seconds.unsigned_abs())
+    }
+
+    /// Asks the payer about payments whose end nobody heard, and lets go of those that it was never told of. Returns
+    /// how many it looked at. One that cannot be looked after keeps no other waiting.
     pub async fn settle_open_payments(&self) -> Result<usize, Stop> {
-        let before = self.now().plus_seconds(-QUIET_SECONDS);
+        let before = self.now().plus_seconds(-ROUNDS_OF_SILENCE * self.config.settle_seconds);
         let read = async |tx: &mut Tx, before: &Timestamp| l402::unresolved(tx, *before, 20).await;
         let open = self.store.read("l402_unresolved", before, read).await?;
         let looked_at = open.len();
         for payment in open {
-            self.resume(payment).await?;
+            let payment_hash = payment.payment_hash.clone();
+            let looked_after = match payment.state {
+                PaymentState::Pending => self.give_up(&payment).await.map(drop),
+                _ => self.resume(payment.clone()).await.map(drop),
+            };
+            if let Err(stop) = looked_after {
+                tracing::warn!(error = %stop, payment_hash, "an open payment could not be looked after");
+                self.postpone(&payment).await?;
+            }
         }
         Ok(looked_at)
     }

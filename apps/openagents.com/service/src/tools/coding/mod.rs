@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Later, Tools,
+    autopilot::forbids,
     call::Call,
     config::CodingConfig,
     execute::Verdict,
@@ -54,6 +55,7 @@ pub struct Coding {
     pull_number: Option<u64>,
     body: Option<String>,
     tool_call_id: Option<String>,
+    autopilot_id: Option<String>,
     policy: Policy,
 }
 
@@ -115,6 +117,7 @@ impl Coding {
         let pull_number = members.number("pull_number")?;
         let body = members.text("body", 65_536)?.map(str::to_owned);
         let tool_call_id = members.text("tool_call_id", 200)?.map(str::to_owned);
+        let autopilot_id = members.text("autopilot_id", 160)?.map(str::to_owned);
         let needs = match operation {
             Operation::GetIssue if issue_number.is_none() => Some("issue_number"),
             Operation::GetPullRequest if pull_number.is_none() => Some("pull_number"),
@@ -134,6 +137,7 @@ impl Coding {
             pull_number,
             body,
             tool_call_id,
+            autopilot_id,
             policy,
         })
     }
@@ -242,11 +246,18 @@ impl Policy {
 
 impl Tools {
     pub(super) async fn code(&self, call: &Call, coding: &Coding, row: &ToolCall) -> Result<Finished, Stop> {
+        let autopilot = self.autopilot(call, coding.autopilot_id.as_deref()).await?;
+        let denied = |reason, message| {
+            let result = json!({"blocked": true, "operation": coding.operation.name(), "repository": coding.repository});
+            Verdict::denied(reason, message, result).with_error_code("policy_denied")
+        };
+        let name = coding.operation.name();
         let (verdict, keep) = match coding.policy.denies(coding.operation) {
-            Some((reason, message)) => {
-                let result = json!({"blocked": true, "operation": coding.operation.name(), "repository": coding.repository});
-                let denied = Verdict::denied(reason, message, result).with_error_code("policy_denied");
-                (denied, Keep::Forever)
+            Some((reason, message)) => (denied(reason, message), Keep::Forever),
+            None if forbids(&autopilot.policy, call.pack, name) => {
+                let message = format!("the policy of the autopilot does not allow {name}");
+                // Its owner may think better of it.
+                (denied("policy_denied.capability_not_allowed", message), Keep::No)
             }
             None => {
                 let receipt_id = call.receipt_id();

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    End, Facts, Run, bad_gateway,
+    End, Facts, Run,
+    approve::expired,
+    bad_gateway,
     challenge::Challenge,
     invoice::Invoice,
     receipt::Response,
@@ -231,6 +233,10 @@ impl Tools {
         match settled {
             Settled::Paid(proof) => self.bought(run, target, price, proof, facts).await,
             Settled::OverDay(over) => Ok(self.over_the_day(target, price, &over, task_id)),
+            Settled::TooLate => {
+                let verdict = expired(task_id.unwrap_or_default(), &target.host, &target.scope);
+                Ok(End::new(verdict, Keep::Forever, facts))
+            }
             Settled::Failed { code, message, retryable } => {
                 let keep = if retryable || task_id.is_some() { Keep::No } else { self.for_a_while() };
                 let verdict = Verdict::failed("invoice_pay_failed", message, result).with_error_code(&code);

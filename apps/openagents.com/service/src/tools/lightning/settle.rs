@@ -31,6 +31,8 @@ pub enum Settled {
         message: String,
     },
     OverDay(OverDay),
+    /// The approval had expired before anything was reserved.
+    TooLate,
 }
 
 /// What a payment is proved by.
@@ -99,6 +101,7 @@ enum Reserved {
     /// The invoice is being paid, or was paid, for something else.
     Elsewhere,
     OverDay(OverDay),
+    TooLate,
 }
 
 struct Conclusion {
@@ -108,9 +111,16 @@ struct Conclusion {
 }
 
 enum Ended {
-    Paid { payment_id: Option<String>, preimage: String, amount_msats: Option<u64>, credential: Credential },
+    Paid {
+        payment_id: Option<String>,
+        preimage: String,
+        amount_msats: Option<u64>,
+        credential: Credential,
+    },
     Failed,
     Unknown,
+    /// Nobody had told the payer of it.
+    NeverBegun,
 }
 
 impl Tools {
@@ -161,6 +171,7 @@ impl Tools {
                 retryable: true,
             }),
             Reserved::OverDay(over) => Ok(Settled::OverDay(over)),
+            Reserved::TooLate => Ok(Settled::TooLate),
         }
     }
 
@@ -201,7 +212,27 @@ impl Tools {
         })
     }
 
+    /// Lets go of a payment of which nobody has told the payer; `false` when somebody has.
+    pub(in crate::tools) async fn give_up(&self, payment: &Payment) -> Result<bool, Stop> {
+        let _turn = self.paying.take(&payment.payment_hash).await;
+        let end = Ended::NeverBegun;
+        let ask = Conclusion { payment_hash: payment.payment_hash.clone(), end, now: self.now() };
+        let now = self.store.write("l402_give_up", keys(payment), ask, conclude).await?;
+        Ok(now.state == PaymentState::Failed)
+    }
+
+    /// Notes that a payment was looked after, so that others have their turn.
+    pub(in crate::tools) async fn postpone(&self, payment: &Payment) -> Result<(), Stop> {
+        let end = Ended::Unknown;
+        let ask = Conclusion { payment_hash: payment.payment_hash.clone(), end, now: self.now() };
+        self.store.write("l402_postpone", keys(payment), ask, conclude).await.map(drop)
+    }
+
     async fn drive(&self, payment: Payment) -> Result<Settled, Stop> {
+        let payment = match payment.state {
+            PaymentState::Pending => self.begin(&payment).await?,
+            _ => payment,
+        };
         if payment.state == PaymentState::Paid {
             return self.proven(payment);
         }
@@ -213,6 +244,7 @@ impl Tools {
             });
         }
         if payment.payer != self.payer.backend() && payment.state != PaymentState::Pending {
+            self.postpone(&payment).await?;
             return Ok(Settled::Unknown {
                 code: "payer_changed".into(),
                 message: format!("only {} knows what became of this payment", payment.payer),
@@ -227,7 +259,7 @@ impl Tools {
             host: payment.host.clone(),
         };
         let said = match payment.state {
-            PaymentState::Pending if self.begin(&payment).await? => self.payer.pay(&order).await,
+            PaymentState::Pending => self.payer.pay(&order).await,
             _ => self.payer.resolve(&order).await,
         };
         self.conclude(payment, self.believed(&order, said)).await
@@ -249,9 +281,10 @@ impl Tools {
         }
     }
 
-    /// Notes that the payer is about to hear of it; `false` when it may have heard of it before.
-    async fn begin(&self, payment: &Payment) -> Result<bool, Stop> {
-        let ask = (payment.payment_hash.clone(), self.now());
+    /// Notes that the payer is about to hear of it. Gives the payment as it stood before: pending, unless somebody
+    /// else was first.
+    async fn begin(&self, payment: &Payment) -> Result<Payment, Stop> {
+        let ask = (payment.payment_hash.clone(), self.payer.backend().to_owned(), self.now());
         self.store.write("l402_begin", keys(payment), ask, begin).await
     }
 
@@ -364,6 +397,9 @@ async fn reserve(tx: &mut Tx, ask: &Reservation) -> Result<Reserved, Stop> {
             _ => return Ok(Reserved::Elsewhere),
         }
     }
+    if expired(tx, &payment.subject).await? {
+        return Ok(Reserved::TooLate);
+    }
     let mut spends = spends(tx, &payment.principal, &payment.autopilot, &payment.day).await?;
     if let Some(over) = over(&spends, &payment.autopilot, ask.day, payment.reserved_msats) {
         return Ok(Reserved::OverDay(over));
@@ -378,17 +414,29 @@ async fn reserve(tx: &mut Tx, ask: &Reservation) -> Result<Reserved, Stop> {
     Ok(Reserved::This(Box::new(payment)))
 }
 
-async fn begin(tx: &mut Tx, (payment_hash, now): &(String, Timestamp)) -> Result<bool, Stop> {
-    let known = rows::payment(tx, payment_hash).await?;
-    let Some(payment) = known.filter(|known| known.state == PaymentState::Pending) else { return Ok(false) };
-    rows::put_payment(tx, &Payment { state: PaymentState::Paying, updated_at: *now, ..payment }).await?;
-    Ok(true)
+async fn begin(
+    tx: &mut Tx,
+    (payment_hash, payer, now): &(String, String, Timestamp),
+) -> Result<Payment, Stop> {
+    let known = rows::payment(tx, payment_hash).await?.ok_or_else(forgotten)?;
+    if known.state == PaymentState::Pending {
+        let (state, payer) = (PaymentState::Paying, payer.clone());
+        rows::put_payment(tx, &Payment { state, payer, updated_at: *now, ..known.clone() }).await?;
+    }
+    Ok(known)
+}
+
+fn forgotten() -> Fault {
+    Fault::msg("a payment was forgotten while it was made")
 }
 
 async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
     let known = rows::payment(tx, &ask.payment_hash).await?;
-    let known = known.ok_or_else(|| Fault::msg("a payment was forgotten while it was made"))?;
-    if matches!(known.state, PaymentState::Paid | PaymentState::Failed) {
+    let known = known.ok_or_else(forgotten)?;
+    let never_begun = matches!(ask.end, Ended::NeverBegun);
+    if matches!(known.state, PaymentState::Paid | PaymentState::Failed)
+        || (never_begun && known.state != PaymentState::Pending)
+    {
         // Somebody else heard it first.
         return Ok(known);
     }
@@ -396,8 +444,10 @@ async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
     let mut payment = Payment { updated_at: now, ..known };
     let mut spent = None;
     match &ask.end {
+        // Of what the payer was never told, it has nothing to say.
+        Ended::Unknown if payment.state == PaymentState::Pending => {}
         Ended::Unknown => payment.state = PaymentState::Unknown,
-        Ended::Failed => {
+        Ended::Failed | Ended::NeverBegun => {
             payment.state = PaymentState::Failed;
             spent = Some(0);
         }
@@ -426,6 +476,12 @@ async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
         _ => {}
     }
     Ok(payment)
+}
+
+/// Whether the task that is to be paid for was found to be too old in the meantime.
+async fn expired(tx: &mut Tx, subject: &str) -> Result<bool, Stop> {
+    let Some(task_id) = subject.strip_prefix("task:") else { return Ok(false) };
+    Ok(rows::task(tx, task_id).await?.is_some_and(|task| task.state == TaskState::Expired))
 }
 
 /// The task that a payment is for goes with it.

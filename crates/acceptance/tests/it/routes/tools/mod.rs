@@ -2,6 +2,7 @@
 //! shops and GitHub.
 
 mod approve;
+mod autopilots;
 mod coding;
 mod fetch;
 mod lnd;

@@ -18,7 +18,7 @@ use super::{
     challenge::Challenge,
     invoice::Invoice,
     receipt::Response,
-    settle::{Bill, DayLimits, OverDay, Proof, Settled, credential_place},
+    settle::{Bill, DayLimits, OverDay, Proof, Settled, credential_place, kept_scope},
     target::Target,
 };
 use crate::tools::{Tools, execute::Verdict, ledger::Keep};
@@ -303,7 +303,7 @@ impl Tools {
 
     /// A credential of this caller for this place and scope that is still good.
     async fn credential(&self, principal: &str, target: &Target) -> Result<Option<String>, Stop> {
-        let ask = (principal.to_owned(), target.origin.clone(), target.scope.clone());
+        let ask = (principal.to_owned(), target.origin.clone(), kept_scope(&target.scope));
         let read = async |tx: &mut Tx, (principal, origin, scope): &(String, String, String)| {
             rows::credential(tx, principal, origin, scope).await
         };

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::day_of;
 use crate::tools::{
     Tools,
-    config::TrustMode,
+    config::{MOST_MSATS, TrustMode},
     ledger,
     payer::{Order, Said},
 };
@@ -83,6 +83,15 @@ fn place(payment_hash: &str) -> String {
 /// The place of a credential in the vault.
 pub fn credential_place(principal: &str, origin: &str, scope: &str) -> String {
     format!("credential/{principal}/{origin}/{scope}")
+}
+
+/// The scope as a credential is kept under it: an index has no room for a long one.
+pub fn kept_scope(scope: &str) -> String {
+    const LONGEST: usize = 1_200;
+    match scope.len() {
+        ..=LONGEST => scope.to_owned(),
+        _ => format!("sha256:{}", hex(&Sha256::digest(scope))),
+    }
 }
 
 /// The subject of everything that is paid for a task.
@@ -304,7 +313,7 @@ impl Tools {
                 let credential = Credential {
                     principal: principal.clone(),
                     origin: origin.clone(),
-                    scope: scope.clone(),
+                    scope: kept_scope(scope),
                     credential: self.vault.seal(
                         &*self.ids,
                         &place_of,
@@ -452,7 +461,8 @@ async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
             spent = Some(0);
         }
         Ended::Paid { payment_id, preimage, amount_msats, credential } => {
-            let amount = amount_msats.unwrap_or(payment.reserved_msats);
+            // However much the payer says: that it paid is written down.
+            let amount = amount_msats.unwrap_or(payment.reserved_msats).min(MOST_MSATS);
             payment.state = PaymentState::Paid;
             payment.payment_id.clone_from(payment_id);
             payment.preimage = Some(preimage.clone());
@@ -466,7 +476,7 @@ async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
         for mut spend in spends(tx, &payment.principal, &payment.autopilot, &payment.day).await? {
             let reserved = spend.reserved_msats.checked_sub(payment.reserved_msats);
             spend.reserved_msats = reserved.ok_or_else(too_much)?;
-            spend.paid_msats = spend.paid_msats.checked_add(spent).ok_or_else(too_much)?;
+            spend.paid_msats = spend.paid_msats.saturating_add(spent).min(MOST_MSATS);
             rows::put_spend(tx, &spend).await?;
         }
     }

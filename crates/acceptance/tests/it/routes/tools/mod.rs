@@ -5,6 +5,7 @@ mod approve;
 mod autopilots;
 mod coding;
 mod fetch;
+mod hostile;
 mod lnd;
 mod once;
 mod private;

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{
     End, Facts, Run,
     fetch::{Held, Price, days},
-    settle::{Bill, DayLimits, task_subject},
+    payments::DayLimits,
+    settle::{Bill, task_subject},
 };
 use crate::tools::{Tools, config::TrustMode, execute::Verdict, ledger::Keep};
 

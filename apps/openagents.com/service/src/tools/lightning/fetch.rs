@@ -17,8 +17,9 @@ use super::{
     bad_gateway,
     challenge::Challenge,
     invoice::Invoice,
+    payments::{DayLimits, OverDay},
     receipt::Response,
-    settle::{Bill, DayLimits, OverDay, Proof, Settled, credential_place, kept_scope},
+    settle::{Bill, Proof, Settled, credential_place, kept_scope},
     target::Target,
 };
 use crate::tools::{Tools, execute::Verdict, ledger::Keep};

@@ -5,6 +5,7 @@ mod approve;
 mod challenge;
 mod fetch;
 mod invoice;
+mod payments;
 pub mod policy;
 mod receipt;
 mod settle;

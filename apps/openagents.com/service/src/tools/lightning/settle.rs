@@ -1,17 +1,22 @@
 //! Decides how an invoice is paid once: reserved in one transaction with the day's limit, marked before the payer
 //! hears of it, and ended only by what the payer says. No timer turns a silence into a failure.
 
-use oa_contract::{Fault, Stop, Timestamp, canonical::hex};
+use oa_contract::{Fault, Stop, canonical::hex};
 use oa_store::{
     Key, Tx,
-    tables::l402::{self as rows, Credential, Payment, PaymentState, Spend, TaskState},
+    tables::l402::{self as rows, Credential, Payment, PaymentState},
 };
 use sha2::{Digest, Sha256};
 
-use super::day_of;
+use super::{
+    day_of,
+    payments::{
+        Conclusion, DayLimits, Ended, OverDay, Reservation, Reserved, begin, conclude, over, reserve, spends,
+    },
+};
 use crate::tools::{
     Tools,
-    config::{MOST_MSATS, TrustMode},
+    config::TrustMode,
     ledger,
     payer::{Order, Said},
 };
@@ -42,21 +47,6 @@ pub struct Proof {
     pub preimage_hex: String,
     pub macaroon: String,
     pub amount_msats: Option<u64>,
-}
-
-/// What the day has left is not enough.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OverDay {
-    pub limit_msats: u64,
-    pub spent_msats: u64,
-    pub projected_msats: u64,
-}
-
-/// The limits of a day: the caller's, counted for the autopilot, and the house's, counted for everything.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DayLimits {
-    pub caller_msats: Option<u64>,
-    pub house_msats: Option<u64>,
 }
 
 /// What is to be paid, and for what.
@@ -97,39 +87,6 @@ pub fn kept_scope(scope: &str) -> String {
 /// The subject of everything that is paid for a task.
 pub fn task_subject(task_id: &str) -> String {
     format!("task:{task_id}")
-}
-
-struct Reservation {
-    payment: Payment,
-    day: DayLimits,
-}
-
-enum Reserved {
-    /// This payment is the one for the subject; how far it has come stands in it.
-    This(Box<Payment>),
-    /// The invoice is being paid, or was paid, for something else.
-    Elsewhere,
-    OverDay(OverDay),
-    TooLate,
-}
-
-struct Conclusion {
-    payment_hash: String,
-    end: Ended,
-    now: Timestamp,
-}
-
-enum Ended {
-    Paid {
-        payment_id: Option<String>,
-        preimage: String,
-        amount_msats: Option<u64>,
-        credential: Credential,
-    },
-    Failed,
-    Unknown,
-    /// Nobody had told the payer of it.
-    NeverBegun,
 }
 
 impl Tools {
@@ -365,167 +322,4 @@ fn wallet_of(principal: &str) -> String {
 
 fn keys(payment: &Payment) -> [Key; 2] {
     [ledger::key(&payment.principal), Key::text("invoice", payment.payment_hash.clone())]
-}
-
-/// What the day has cost: for all, and for the autopilot if there is one.
-async fn spends(tx: &mut Tx, principal: &str, autopilot: &str, day: &str) -> Result<Vec<Spend>, Stop> {
-    let mut spends = vec![rows::spend(tx, principal, "", day).await?];
-    if !autopilot.is_empty() {
-        spends.push(rows::spend(tx, principal, autopilot, day).await?);
-    }
-    Ok(spends)
-}
-
-fn too_much() -> Fault {
-    Fault::msg("a day's spending does not fit into a number")
-}
-
-/// The first limit that a price would break.
-fn over(spends: &[Spend], autopilot: &str, day: DayLimits, amount_msats: u64) -> Option<OverDay> {
-    let breaks = |of: &str, limit: Option<u64>| {
-        let limit_msats = limit?;
-        let spend = spends.iter().find(|spend| spend.autopilot == of)?;
-        let spent = u128::from(spend.reserved_msats) + u128::from(spend.paid_msats);
-        let projected = spent + u128::from(amount_msats);
-        let shown = |msats: u128| u64::try_from(msats).unwrap_or(u64::MAX);
-        let (spent_msats, projected_msats) = (shown(spent), shown(projected));
-        (projected > u128::from(limit_msats)).then_some(OverDay { limit_msats, spent_msats, projected_msats })
-    };
-    breaks(autopilot, day.caller_msats).or_else(|| breaks("", day.house_msats))
-}
-
-async fn reserve(tx: &mut Tx, ask: &Reservation) -> Result<Reserved, Stop> {
-    let mut payment = ask.payment.clone();
-    if let Some(known) = rows::payment(tx, &payment.payment_hash).await? {
-        let same = known.principal == payment.principal;
-        match known.state {
-            PaymentState::Failed => payment.attempt = known.attempt + 1,
-            // What its owner has paid is theirs to use, under whichever call.
-            PaymentState::Paid if same => return Ok(Reserved::This(Box::new(known))),
-            _ if known.subject == payment.subject => return Ok(Reserved::This(Box::new(known))),
-            _ => return Ok(Reserved::Elsewhere),
-        }
-    }
-    if expired(tx, &payment.subject).await? {
-        return Ok(Reserved::TooLate);
-    }
-    let mut spends = spends(tx, &payment.principal, &payment.autopilot, &payment.day).await?;
-    if let Some(over) = over(&spends, &payment.autopilot, ask.day, payment.reserved_msats) {
-        return Ok(Reserved::OverDay(over));
-    }
-    for spend in &mut spends {
-        let reserved = spend.reserved_msats.checked_add(payment.reserved_msats);
-        spend.reserved_msats = reserved.ok_or_else(too_much)?;
-        rows::put_spend(tx, spend).await?;
-    }
-    rows::put_payment(tx, &payment).await?;
-    move_task(tx, &payment, TaskState::Paying, payment.created_at).await?;
-    Ok(Reserved::This(Box::new(payment)))
-}
-
-async fn begin(
-    tx: &mut Tx,
-    (payment_hash, payer, now): &(String, String, Timestamp),
-) -> Result<Payment, Stop> {
-    let known = rows::payment(tx, payment_hash).await?.ok_or_else(forgotten)?;
-    if known.state == PaymentState::Pending {
-        let (state, payer) = (PaymentState::Paying, payer.clone());
-        rows::put_payment(tx, &Payment { state, payer, updated_at: *now, ..known.clone() }).await?;
-    }
-    Ok(known)
-}
-
-fn forgotten() -> Fault {
-    Fault::msg("a payment was forgotten while it was made")
-}
-
-async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
-    let known = rows::payment(tx, &ask.payment_hash).await?;
-    let known = known.ok_or_else(forgotten)?;
-    let never_begun = matches!(ask.end, Ended::NeverBegun);
-    if matches!(known.state, PaymentState::Paid | PaymentState::Failed)
-        || (never_begun && known.state != PaymentState::Pending)
-    {
-        // Somebody else heard it first.
-        return Ok(known);
-    }
-    let now = ask.now;
-    let mut payment = Payment { updated_at: now, ..known };
-    let mut spent = None;
-    match &ask.end {
-        // Of what the payer was never told, it has nothing to say.
-        Ended::Unknown if payment.state == PaymentState::Pending => {}
-        Ended::Unknown => payment.state = PaymentState::Unknown,
-        Ended::Failed | Ended::NeverBegun => {
-            payment.state = PaymentState::Failed;
-            spent = Some(0);
-        }
-        Ended::Paid { payment_id, preimage, amount_msats, credential } => {
-            // However much the payer says: that it paid is written down.
-            let amount = amount_msats.unwrap_or(payment.reserved_msats).min(MOST_MSATS);
-            payment.state = PaymentState::Paid;
-            payment.payment_id.clone_from(payment_id);
-            payment.preimage = Some(preimage.clone());
-            payment.paid_msats = Some(amount);
-            spent = Some(amount);
-            rows::put_credential(tx, credential).await?;
-        }
-    }
-    rows::put_payment(tx, &payment).await?;
-    if let Some(spent) = spent {
-        for mut spend in spends(tx, &payment.principal, &payment.autopilot, &payment.day).await? {
-            let reserved = spend.reserved_msats.checked_sub(payment.reserved_msats);
-            spend.reserved_msats = reserved.ok_or_else(too_much)?;
-            spend.paid_msats = spend.paid_msats.saturating_add(spent).min(MOST_MSATS);
-            rows::put_spend(tx, &spend).await?;
-        }
-    }
-    match payment.state {
-        PaymentState::Paid => move_task(tx, &payment, TaskState::Paid, now).await?,
-        PaymentState::Failed => move_task(tx, &payment, TaskState::Failed, now).await?,
-        _ => {}
-    }
-    Ok(payment)
-}
-
-/// Whether the task that is to be paid for was found to be too old in the meantime.
-async fn expired(tx: &mut Tx, subject: &str) -> Result<bool, Stop> {
-    let Some(task_id) = subject.strip_prefix("task:") else { return Ok(false) };
-    Ok(rows::task(tx, task_id).await?.is_some_and(|task| task.state == TaskState::Expired))
-}
-
-/// The task that a payment is for goes with it.
-async fn move_task(tx: &mut Tx, payment: &Payment, state: TaskState, now: Timestamp) -> Result<(), Stop> {
-    let Some(task_id) = payment.subject.strip_prefix("task:") else { return Ok(()) };
-    let Some(task) = rows::task(tx, task_id).await? else { return Ok(()) };
-    rows::put_task(tx, &rows::Task { state, changed_at: now, ..task }).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spend(autopilot: &str, reserved_msats: u64, paid_msats: u64) -> Spend {
-        Spend {
-            principal: "7".into(),
-            autopilot: autopilot.into(),
-            day: "d".into(),
-            reserved_msats,
-            paid_msats,
-        }
-    }
-
-    #[test]
-    fn a_day_counts_what_is_paid_and_what_may_still_be() {
-        let day = DayLimits { caller_msats: Some(100), house_msats: Some(150) };
-        let spends = [spend("", 60, 40), spend("a", 10, 40)];
-        assert_eq!(over(&spends, "a", day, 50), None);
-        let caller = OverDay { limit_msats: 100, spent_msats: 50, projected_msats: 101 };
-        assert_eq!(over(&spends, "a", day, 51), Some(caller));
-        let house = OverDay { limit_msats: 150, spent_msats: 100, projected_msats: 151 };
-        assert_eq!(over(&spends, "a", DayLimits { caller_msats: None, ..day }, 51), Some(house));
-        assert_eq!(over(&spends, "", day, 1).map(|over| over.limit_msats), Some(100));
-        assert!(over(&[spend("", u64::MAX, 1)], "", day, 1).is_some());
-        assert_eq!(over(&spends, "a", DayLimits::default(), u64::MAX), None);
-    }
 }

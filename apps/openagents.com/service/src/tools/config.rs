@@ -47,6 +47,18 @@ pub struct CodingConfig {
     pub github_token: Option<Secret>,
     /// `owner/name` or `owner/*`; empty means any.
     pub repositories: Vec<String>,
+    /// What callers may do; lower-case, and empty means everything.
+    pub operations: Vec<String>,
+    /// Whether whoever writes has to say that it was approved, whatever the manifest says.
+    pub approve_writes: bool,
+    pub max_per_call_sats: Option<u64>,
+}
+
+impl CodingConfig {
+    /// Whether the caller's own limits are the only ones.
+    pub fn is_open(&self) -> bool {
+        self.operations.is_empty() && !self.approve_writes && self.max_per_call_sats.is_none()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -149,6 +161,13 @@ fn coding(env: &Env<'_>) -> Result<CodingConfig, ConfigError> {
         github_base_url: base_url("OA_GITHUB_API_BASE_URL", base)?,
         github_token: env.text(&["OA_GITHUB_TOKEN"]).map(Secret::new),
         repositories: list(env.text(&["OA_GITHUB_ALLOWED_REPOSITORIES"])),
+        operations: list(env.text(&["OA_CODING_ALLOWED_OPERATIONS"])),
+        approve_writes: match env.text(&["OA_CODING_WRITE_OPERATIONS_MODE"]).as_deref() {
+            None | Some("open") => false,
+            Some("enforce") => true,
+            Some(_) => return Err(wrong("OA_CODING_WRITE_OPERATIONS_MODE", "`open` or `enforce`")),
+        },
+        max_per_call_sats: env.parsed("OA_CODING_MAX_PER_CALL_SATS", "a number of sats")?,
     })
 }
 
@@ -284,6 +303,8 @@ mod tests {
             ("OA_TRUST_MODE", "some"),
             ("OA_CODING_EXECUTOR", "gitlab"),
             ("OA_GITHUB_API_BASE_URL", "github"),
+            ("OA_CODING_WRITE_OPERATIONS_MODE", "perhaps"),
+            ("OA_CODING_MAX_PER_CALL_SATS", "-1"),
             ("OA_L402_REQUIRE_APPROVAL", "perhaps"),
             ("OA_L402_MAX_SPEND_MSATS_PER_DAY", "-1"),
             ("OA_L402_NETWORK", "moon"),

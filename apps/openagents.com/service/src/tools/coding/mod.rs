@@ -128,7 +128,7 @@ impl Coding {
         if let Some(missing) = needs {
             return Err(members.refuse(missing, format!("is required for {}", operation.name())));
         }
-        let policy = Policy::read(call, operation)?;
+        let policy = Policy::read(call, operation)?.within(config);
         Ok(Coding {
             operation,
             integration_id,
@@ -170,10 +170,12 @@ impl Coding {
     }
 }
 
-/// What the caller's manifest and policy say about one operation.
+/// What the caller's manifest and policy say about one operation, and what the service says about all.
 #[derive(Clone, Debug)]
 struct Policy {
     capabilities: Vec<String>,
+    /// Those that the service allows; empty means all.
+    allowed: Vec<String>,
     write_approved: bool,
     write_operations_mode: String,
     max_per_call_sats: Option<u64>,
@@ -206,11 +208,22 @@ impl Policy {
         };
         Ok(Policy {
             capabilities,
+            allowed: Vec::new(),
             write_approved: call.policy.get("write_approved").and_then(fields::switch) == Some(true),
             write_operations_mode: mode.unwrap_or_else(|| "open".into()),
             max_per_call_sats,
             cost_sats: operation.cost_sats(),
         })
+    }
+
+    /// The stricter of this and what holds whoever asks.
+    fn within(self, house: &CodingConfig) -> Self {
+        let max_per_call_sats = self.max_per_call_sats.into_iter().chain(house.max_per_call_sats).min();
+        let write_operations_mode = match house.approve_writes {
+            true => "enforce".into(),
+            false => self.write_operations_mode,
+        };
+        Policy { allowed: house.operations.clone(), write_operations_mode, max_per_call_sats, ..self }
     }
 
     fn view(&self) -> Value {
@@ -229,6 +242,12 @@ impl Policy {
             return Some((
                 "policy_denied.capability_not_allowed",
                 format!("the manifest does not allow {name}"),
+            ));
+        }
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|one| one == name) {
+            return Some((
+                "policy_denied.capability_not_allowed",
+                format!("this service does not allow {name}"),
             ));
         }
         let enforced = self.write_operations_mode == "enforce";
@@ -253,11 +272,14 @@ impl Tools {
         };
         let name = coding.operation.name();
         let (verdict, keep) = match coding.policy.denies(coding.operation) {
-            Some((reason, message)) => (denied(reason, message), Keep::Forever),
+            Some((reason, message)) if self.config.coding.is_open() => {
+                (denied(reason, message), Keep::Forever)
+            }
+            // The operator may think better of it, as the owner of an autopilot may.
+            Some((reason, message)) => (denied(reason, message), self.for_a_while()),
             None if forbids(&autopilot.policy, call.pack, name) => {
                 let message = format!("the policy of the autopilot does not allow {name}");
-                // Its owner may think better of it.
-                (denied("policy_denied.capability_not_allowed", message), Keep::No)
+                (denied("policy_denied.capability_not_allowed", message), self.for_a_while())
             }
             None => {
                 let receipt_id = call.receipt_id();
@@ -271,7 +293,7 @@ impl Tools {
     }
 
     fn judged(&self, coding: &Coding, done: Result<Map<String, Value>, Failure>) -> (Verdict, Keep) {
-        let aged = Keep::Until(self.now().plus_seconds(self.config.result_ttl_seconds));
+        let aged = self.for_a_while();
         let mut result = coding.asked();
         match done {
             Ok(more) => {
@@ -374,6 +396,36 @@ mod tests {
                     json!({"blocked": true, "operation": "add_issue_comment", "repository": "acme/widgets"})
                 );
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_service_tightens_what_the_caller_allows_and_says_so() {
+        let world = World::with_runtime(&[
+            ("OA_AUTH_PROVIDER_MODE", "mock"),
+            ("OA_CODING_ALLOWED_OPERATIONS", "Get_Issue, add_issue_comment"),
+            ("OA_CODING_WRITE_OPERATIONS_MODE", "enforce"),
+            ("OA_CODING_MAX_PER_CALL_SATS", "49"),
+        ])
+        .await;
+        let mut comment = body("add_issue_comment", json!({"issue_number": 1, "body": "hi"}));
+        comment["manifest"] = json!({"policy": {"write_operations_mode": "open"}});
+        let mut approved = comment.clone();
+        approved["policy"] = json!({"write_approved": true, "budget": {"max_per_call_sats": 1_000}});
+        let mut modest = body("get_issue", json!({"issue_number": 1}));
+        modest["policy"] = json!({"budget": {"max_per_call_sats": 4}});
+        for (body, reason) in [
+            (body("get_pull_request", json!({"pull_number": 1})), "policy_denied.capability_not_allowed"),
+            (comment, "policy_denied.write_approval_required"),
+            (approved, "policy_denied.max_per_call_budget_exceeded"),
+            (modest, "policy_denied.max_per_call_budget_exceeded"),
+            (body("get_issue", json!({"issue_number": 1})), "policy_allowed.default"),
+        ] {
+            let outcome = of(&world, body.clone()).await;
+            assert_eq!(outcome.reason_code, reason);
+            assert_eq!(outcome.policy["writeOperationsMode"], "enforce");
+            assert!(outcome.policy["maxPerCallSats"].as_u64().is_some_and(|sats| sats <= 49));
+            assert!(of(&world, body).await.idempotent_replay, "denied ones are given again too");
         }
     }
 

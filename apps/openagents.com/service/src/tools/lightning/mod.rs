@@ -170,11 +170,14 @@ impl Tools {
             }
             What::Approve { task_id } => Facts { task_id: Some(task_id.clone()), ..Facts::default() },
         };
+        let keep = match &run.ask.what {
+            What::Fetch(_) => self.for_a_while(),
+            What::Approve { .. } => Keep::No,
+        };
         let message = format!("the policy of the autopilot does not allow {operation}");
         let result = json!({"blocked": true, "operation": operation});
         let verdict = Verdict::denied("policy_denied.capability_not_allowed", message, result);
-        // Its owner may think better of it.
-        End::new(verdict, Keep::No, facts)
+        End::new(verdict, keep, facts)
     }
 
     /// The autopilot that a task waits for, if the task is the caller's and is for one.
@@ -187,7 +190,7 @@ impl Tools {
     }
 
     /// As long as answers about the world are given again.
-    fn for_a_while(&self) -> Keep {
+    pub(super) fn for_a_while(&self) -> Keep {
         Keep::Until(self.now().plus_seconds(self.config.result_ttl_seconds))
     }
 }

@@ -222,4 +222,101 @@ mod tests {
         assert!(over(&[spend("", u64::MAX, 1)], "", day, 1).is_some());
         assert_eq!(over(&spends, "a", DayLimits::default(), u64::MAX), None);
     }
+
+    fn task(state: TaskState) -> rows::Task {
+        let at = Timestamp::EPOCH;
+        rows::Task {
+            task_id: "t".into(),
+            principal: "7".into(),
+            state,
+            held: String::new(),
+            payment_hash: "h".into(),
+            origin: "https://a.test".into(),
+            host: "a.test".into(),
+            scope: "root".into(),
+            autopilot: String::new(),
+            quoted_msats: Some(10),
+            max_msats: 10,
+            max_day_msats: None,
+            created_at: at,
+            expires_at: at,
+            changed_at: at,
+        }
+    }
+
+    fn payment() -> Payment {
+        Payment {
+            payment_hash: "h".into(),
+            subject: "task:t".into(),
+            principal: "7".into(),
+            state: PaymentState::Pending,
+            payer: "p".into(),
+            request_id: "l402:h".into(),
+            invoice: "lnbc1".into(),
+            macaroon: String::new(),
+            origin: "https://a.test".into(),
+            host: "a.test".into(),
+            scope: "root".into(),
+            autopilot: String::new(),
+            day: "d".into(),
+            quoted_msats: Some(10),
+            max_msats: 10,
+            reserved_msats: 10,
+            paid_msats: None,
+            payment_id: None,
+            preimage: None,
+            attempt: 1,
+            created_at: Timestamp::EPOCH,
+            updated_at: Timestamp::EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_task_that_was_found_too_old_reserves_nothing_and_any_other_goes_with_its_payment() {
+        for (state, reserved) in [
+            (TaskState::Expired, 0),
+            (TaskState::Pending, 10),
+            (TaskState::Failed, 10),
+            (TaskState::Paying, 10),
+        ] {
+            let world = crate::testing::World::new().await;
+            let ask = (task(state), Reservation { payment: payment(), day: DayLimits::default() });
+            let write = async |tx: &mut Tx, (task, ask): &(rows::Task, Reservation)| {
+                rows::put_task(tx, task).await?;
+                let became = reserve(tx, ask).await?;
+                let task = rows::task(tx, "t").await?.expect("a task").state;
+                let spent = rows::spend(tx, "7", "", "d").await?.reserved_msats;
+                Ok((matches!(became, Reserved::TooLate), task, spent))
+            };
+            let found = world.control.store.write("test_reserve", (), ask, write).await.expect("written");
+            let late = state == TaskState::Expired;
+            let moved = if late { TaskState::Expired } else { TaskState::Paying };
+            assert_eq!(found, (late, moved, reserved));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_let_go_is_not_begun_and_what_was_begun_is_not_let_go() {
+        for begun_first in [false, true] {
+            let world = crate::testing::World::new().await;
+            let ask = (Reservation { payment: payment(), day: DayLimits::default() }, begun_first);
+            let write = async |tx: &mut Tx, (ask, begun_first): &(Reservation, bool)| {
+                let now = Timestamp::EPOCH;
+                reserve(tx, ask).await?;
+                let begin_it = ("h".to_owned(), "q".to_owned(), now);
+                let let_go = Conclusion { payment_hash: "h".into(), end: Ended::NeverBegun, now };
+                if *begun_first {
+                    begin(tx, &begin_it).await?;
+                    let known = conclude(tx, &let_go).await?;
+                    return Ok((known.state, known.payer));
+                }
+                conclude(tx, &let_go).await?;
+                let known = begin(tx, &begin_it).await?;
+                Ok((known.state, known.payer))
+            };
+            let found = world.control.store.write("test_begin", (), ask, write).await.expect("written");
+            let wanted = if begun_first { (PaymentState::Paying, "q") } else { (PaymentState::Failed, "p") };
+            assert_eq!((found.0, found.1.as_str()), wanted);
+        }
+    }
 }

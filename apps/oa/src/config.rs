@@ -199,8 +199,12 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
     "OA_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "How much callers, invoices and payers are believed; lenient works on a loopback address only.";
     "OA_TOOLS_RESULT_TTL_SECONDS", Kind::Count(1), Some("86400"), "How long the answer of a fetch is given again.";
+    "OA_TOOLS_SETTLE_SECONDS", Kind::Count(1), Some("30"), "How often payments whose end nobody heard are asked about, at most every hour.";
     "OA_TOOLS_WAIT_MS", Kind::Count(50), Some("45000"), "How long a request waits for a tool call before it is told to ask again.";
     "OA_CODING_EXECUTOR", Kind::OneOf(&["synthetic", "github"]), Some("synthetic"), "Who executes coding tools; synthetic makes answers up and says so.";
+    "OA_CODING_ALLOWED_OPERATIONS", Kind::Text, None, "The coding operations that callers may use, separated by commas; empty means all.";
+    "OA_CODING_WRITE_OPERATIONS_MODE", Kind::OneOf(&["open", "enforce"]), Some("open"), "Whether whoever writes has to say that it was approved, whatever the manifest says.";
+    "OA_CODING_MAX_PER_CALL_SATS", Kind::Count(0), None, "What one coding call may cost at most, in sats.";
     "OA_GITHUB_API_BASE_URL", Kind::Url, Some("https://api.github.com"), "Where GitHub, or what speaks its REST API, is.";
     "OA_GITHUB_TOKEN", Kind::Secret, None, "The token that coding tools use on GitHub.";
     "OA_GITHUB_ALLOWED_REPOSITORIES", Kind::Text, None, "owner/name or owner/*, separated by commas; empty means any.";

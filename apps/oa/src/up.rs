@@ -83,8 +83,6 @@ struct Opened {
     control: Option<Arc<Control>>,
     /// What has expired in it is forgotten every hour.
     control_store: Option<Store>,
-    /// Payments that nobody heard the end of are asked about in the background.
-    tools: Option<oa_control::tools::Tools>,
     here: Endpoints,
 }
 
@@ -147,10 +145,6 @@ async fn serve(
         tasks.spawn(async move {
             stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default()
         });
-    }
-    if let Some(tools) = opened.tools.clone() {
-        let stop = stop.clone();
-        tasks.spawn(async move { stop.run_until_cancelled(keep_tools(&tools)).await.unwrap_or_default() });
     }
     let (stop_meters, meters) = (stop.clone(), common.meters.clone());
     tasks.spawn(
@@ -281,7 +275,6 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         draining: common.draining(),
     };
     let control = Arc::new(Control::new(parts));
-    opened.tools = Some(control.tools().clone());
     let router = oa_edge::router(control.clone(), Limits::default(), |rows| {
         matrix::mount_control::<Control>(rows);
         matrix::mount_control_asides::<Control>(rows);
@@ -321,34 +314,6 @@ async fn purge_hourly(store: &Store, clock: &dyn Clock) {
                     tracing::warn!(error = %stop, "expired sessions could not be forgotten; tried again in an hour");
                     break;
                 }
-            }
-        }
-    }
-}
-
-/// Asks about open payments every half minute, and forgets expired answers every hour.
-async fn keep_tools(tools: &oa_control::tools::Tools) {
-    const ROUNDS_AN_HOUR: u32 = 120;
-    for round in (0..ROUNDS_AN_HOUR).cycle() {
-        tokio::time::sleep(Duration::from_secs(30)).await;
-        if let Err(stop) = tools.settle_open_payments().await {
-            tracing::warn!(error = %stop, "open payments could not be asked about; tried again soon");
-        }
-        if round == 0 {
-            purge_tools(tools).await;
-        }
-    }
-}
-
-/// Forgets expired answers and credentials, in small steps.
-async fn purge_tools(tools: &oa_control::tools::Tools) {
-    loop {
-        match tools.purge().await {
-            Ok(purged) if purged.is_full() => {}
-            Ok(_) => return,
-            Err(stop) => {
-                tracing::warn!(error = %stop, "expired answers of tools could not be forgotten; tried again in an hour");
-                return;
             }
         }
     }

@@ -50,7 +50,7 @@ CREATE TABLE l402_payments (
 
 -- A call or a task has at most one payment that has not failed.
 CREATE UNIQUE INDEX l402_payments_by_subject ON l402_payments (subject) WHERE state <> 'failed';
-CREATE INDEX l402_payments_unresolved ON l402_payments (updated_at) WHERE state IN ('paying', 'unknown');
+CREATE INDEX l402_payments_unresolved ON l402_payments (updated_at) WHERE state IN ('pending', 'paying', 'unknown');
 
 -- What somebody has spent, and what payments under way may still spend, on one day (UTC): for an autopilot, and
 -- under the empty name for all together.

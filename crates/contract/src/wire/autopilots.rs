@@ -23,8 +23,10 @@ impl Query for ListAutopilots {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AutopilotPolicy {
+    /// Tool packs and operations, the only ones that it may use; `*` means all, an empty list says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_allowlist: Option<Vec<String>>,
+    /// Tool packs and operations that it may not use, whatever else is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_denylist: Option<Vec<String>>,
     /// Whether every payment awaits its owner's approval.

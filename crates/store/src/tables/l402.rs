@@ -321,7 +321,7 @@ pub async fn payment_of_subject(tx: &mut Tx, subject: &str) -> Result<Option<Pay
     tx.one(&OF_SUBJECT, params![subject]).await
 }
 
-/// Up to `limit` payments that the payer was asked for and that nobody has looked at since `before`.
+/// Up to `limit` payments that have not ended and that nobody has looked at since `before`.
 pub async fn unresolved(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<Vec<Payment>, Stop> {
     tx.all(&UNRESOLVED, params![before, limit]).await
 }

@@ -30,6 +30,8 @@ pub enum Mood {
     Refuses(u16, &'static str),
     /// Says that it paid, with a preimage of something else.
     Lies,
+    /// Pays, and names an amount that there is not.
+    Exaggerates,
 }
 
 struct State {
@@ -38,6 +40,7 @@ struct State {
     tells: bool,
     done: HashMap<String, Value>,
     asked_to_pay: u32,
+    asked_about: u32,
     seeds_seen: u32,
     wallets: Vec<String>,
 }
@@ -56,6 +59,7 @@ impl SimulatedWalletExecutor {
             tells: true,
             done: HashMap::new(),
             asked_to_pay: 0,
+            asked_about: 0,
             seeds_seen: 0,
             wallets: Vec::new(),
         }));
@@ -108,6 +112,11 @@ impl SimulatedWalletExecutor {
         locked(&self.state).asked_to_pay
     }
 
+    /// How often somebody asked what became of a payment.
+    pub fn asked_about(&self) -> u32 {
+        locked(&self.state).asked_about
+    }
+
     /// Requests that held anything like a seed.
     pub fn seeds_seen(&self) -> u32 {
         locked(&self.state).seeds_seen
@@ -133,6 +142,7 @@ fn answer(asked: &Asked, state: &mut State, lightning: &SimulatedLightning, paid
     state.seeds_seen += u32::from(text.contains("mnemonic") || text.contains("seed"));
     let segments = asked.segments();
     let segments: Vec<_> = segments.iter().map(String::as_str).collect();
+    state.asked_about += u32::from(matches!(segments.as_slice(), ["payments", _]));
     match (asked.method.as_str(), segments.as_slice()) {
         ("POST", ["wallets", "create"]) => {
             let wallet = asked.json()["walletId"].as_str().unwrap_or_default().to_owned();
@@ -163,11 +173,12 @@ fn pay(asked: &Asked, state: &mut State, lightning: &SimulatedLightning, paid: &
             let result = json!({"paymentId": "p", "preimage": "ab".repeat(32), "amountMsats": 1});
             return Said::json(200, &json!({"ok": true, "result": result}));
         }
-        Mood::Good | Mood::PaysSilently | Mood::PaysAndCuts => {}
+        Mood::Good | Mood::PaysSilently | Mood::PaysAndCuts | Mood::Exaggerates => {}
     }
     let Some((preimage, amount)) = lightning.pay(body["invoice"].as_str().unwrap_or_default()) else {
         return error(404, "invoice_not_found");
     };
+    let amount = if state.mood == Mood::Exaggerates { u64::MAX } else { amount };
     let result = json!({"walletId": body["walletId"], "paymentId": format!("pay-{}", state.asked_to_pay),
         "preimage": hex(&preimage), "status": "completed", "amountMsats": amount, "paidAtMs": 1});
     let done = json!({"ok": true, "requestId": id, "result": result});

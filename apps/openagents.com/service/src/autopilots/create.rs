@@ -33,12 +33,17 @@ impl Handle<AutopilotsCreate> for Control {
 
 /// An autopilot to be kept, and whether its handle may give way to another.
 #[derive(Clone, Debug)]
-struct New {
-    autopilot: Autopilot,
-    made_up: bool,
+pub(crate) struct New {
+    pub autopilot: Autopilot,
+    pub made_up: bool,
 }
 
-fn decide(body: CreateAutopilot, autopilot_id: String, user_id: &str, now: Timestamp) -> Result<New, Stop> {
+pub(crate) fn decide(
+    body: CreateAutopilot,
+    autopilot_id: String,
+    user_id: &str,
+    now: Timestamp,
+) -> Result<New, Stop> {
     let display_name = text("displayName", body.display_name, 120)?.unwrap_or_else(|| "Autopilot".into());
     let given = text("handle", body.handle, HANDLE_MAX)?.map(|handle| handle.to_lowercase());
     if given.as_deref().is_some_and(|handle| !is_handle(handle)) {
@@ -132,7 +137,7 @@ fn check(policy: &AutopilotPolicy) -> Result<(), Refusal> {
     Ok(())
 }
 
-async fn insert(tx: &mut Tx, new: &New) -> Result<Autopilot, Stop> {
+pub(crate) async fn insert(tx: &mut Tx, new: &New) -> Result<Autopilot, Stop> {
     let mut autopilot = new.autopilot.clone();
     if rows::insert(tx, &autopilot).await? {
         return Ok(autopilot);

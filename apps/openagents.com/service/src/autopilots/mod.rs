@@ -1,7 +1,7 @@
 //! Decides what an autopilot is, a personal agent of one user: its handle, its policy, and whose it is (control §19).
 //! Somebody else's is not there.
 
-mod create;
+pub(crate) mod create;
 mod create_thread;
 mod list;
 mod threads;

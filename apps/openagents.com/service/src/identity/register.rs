@@ -6,16 +6,26 @@ use oa_contract::{
     Answer, Ask, Handle, Refusal, Stop, Timestamp,
     credential::hex,
     matrix::AuthRegister,
-    wire::accounts::{Register, RegisterReply, Registered, RegisteredUser},
+    wire::{
+        accounts::{Register, RegisterReply, Registered, RegisteredAutopilot, RegisteredUser},
+        autopilots::CreateAutopilot,
+    },
 };
 use oa_store::{
     Tx,
-    tables::identity::{self as rows, PersonalToken, User},
+    tables::{
+        autopilots::Autopilot,
+        identity::{self as rows, PersonalToken, User},
+    },
 };
 use sha2::{Digest, Sha256};
 
 use super::{PERSONAL, authenticate::user_key, me::handle_of, new_secret, normal_email, orgs, throttle};
-use crate::{Control, audit, identity::settings::SignupConfig};
+use crate::{
+    Control, audit,
+    autopilots::create::{self, New},
+    identity::settings::SignupConfig,
+};
 
 const LONGEST: usize = 120;
 const MOST_ABILITIES: usize = 100;
@@ -39,14 +49,22 @@ impl Handle<AuthRegister> for Control {
             last_used_at: None,
         };
         let user_id = format!("user_{}", self.ids.uuid32());
+        let autopilot = match ask.body.create_autopilot {
+            Some(true) => {
+                let display_name = ask.body.autopilot_display_name.clone();
+                let body = CreateAutopilot { display_name, ..CreateAutopilot::default() };
+                Some(create::decide(body, format!("autopilot_{}", self.ids.uuid32()), &user_id, now)?)
+            }
+            _ => None,
+        };
         let key = user_key(&wish.email);
-        let (user, created) =
-            self.store.write("identity_register", key, (wish.clone(), user_id, token, now), keep).await?;
+        let new = (wish.clone(), user_id, token, autopilot, now);
+        let (user, created, autopilot) = self.store.write("identity_register", key, new, keep).await?;
         let domain = user.email.rsplit('@').next().unwrap_or_default();
         let attributes = [
             ("created", if created { "true" } else { "false" }),
             ("token_name", wish.token_name.as_str()),
-            ("autopilot_created", "false"),
+            ("autopilot_created", if autopilot.is_some() { "true" } else { "false" }),
             ("email_domain", domain),
         ];
         let event = audit::Event {
@@ -68,7 +86,13 @@ impl Handle<AuthRegister> for Control {
                 name: user.name,
                 email: user.email,
             },
-            autopilot: None,
+            autopilot: autopilot.map(|made| RegisteredAutopilot {
+                id: made.autopilot_id,
+                handle: made.handle,
+                display_name: made.display_name,
+                status: made.status,
+                visibility: made.visibility,
+            }),
         };
         Ok(Answer::new(RegisterReply { data }).with_status(if created { 201 } else { 200 }))
     }
@@ -101,10 +125,7 @@ fn decide(body: &Register, signup: &SignupConfig, admins: &[String]) -> Result<W
         short("tokenName", body.token_name.as_deref())?.unwrap_or_else(|| signup.token_name.clone());
     let abilities = abilities(body.token_abilities.as_deref().unwrap_or_default())?;
     short("autopilotDisplayName", body.autopilot_display_name.as_deref())?;
-    match body.create_autopilot.unwrap_or(false) {
-        true => Err(Refusal::field("createAutopilot", "not available here; use POST /api/autopilots")),
-        false => Ok(Wish { email, name, token_name, abilities }),
-    }
+    Ok(Wish { email, name, token_name, abilities })
 }
 
 /// Whoever could make a token for an administrator would be one.
@@ -147,11 +168,11 @@ fn name_of(email: &str) -> String {
     if name.is_empty() { "User".to_owned() } else { name }
 }
 
-/// Finds or makes the user and keeps the token with them.
+/// Finds or makes the user and keeps the token with them, and the autopilot that was asked for.
 async fn keep(
     tx: &mut Tx,
-    (wish, user_id, token, now): &(Wish, String, PersonalToken, Timestamp),
-) -> Result<(User, bool), Stop> {
+    (wish, user_id, token, autopilot, now): &(Wish, String, PersonalToken, Option<New>, Timestamp),
+) -> Result<(User, bool, Option<Autopilot>), Stop> {
     let known = rows::user_by_email(tx, &wish.email).await?;
     let created = known.is_none();
     let user = match known {
@@ -173,7 +194,15 @@ async fn keep(
     rows::put_user(tx, &user).await?;
     orgs::join_defaults(tx, &user.user_id, None, *now).await?;
     rows::put_token(tx, &PersonalToken { user_id: user.user_id.clone(), ..token.clone() }).await?;
-    Ok((user, created))
+    let made = match autopilot {
+        Some(new) => {
+            let user_id = user.user_id.clone();
+            let new = New { autopilot: Autopilot { user_id, ..new.autopilot.clone() }, ..new.clone() };
+            Some(create::insert(tx, &new).await?)
+        }
+        None => None,
+    };
+    Ok((user, created, made))
 }
 
 #[cfg(test)]
@@ -222,6 +251,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_autopilot_is_made_with_the_user_when_it_is_asked_for() {
+        let world = open(&[]).await;
+        let named = |name: &str| Register {
+            create_autopilot: Some(true),
+            autopilot_display_name: Some(name.to_owned()),
+            ..body("a@ex.com")
+        };
+        let first = world.ask::<AuthRegister>(named(" Night Watch ")).await.expect("registered").body.data;
+        let made = first.autopilot.expect("an autopilot");
+        assert_eq!((made.handle.as_str(), made.display_name.as_str()), ("night-watch", "Night Watch"));
+        assert_eq!((made.status.as_str(), made.visibility.as_str()), ("active", "private"));
+        let again = world.ask::<AuthRegister>(named("Night Watch")).await.expect("registered").body.data;
+        let other = again.autopilot.expect("another");
+        assert_eq!((again.created, other.handle.as_str()), (false, "night-watch-2"));
+        let ask = (first.user.id, other.id);
+        let read = async |tx: &mut Tx, (user_id, id): &(String, String)| {
+            oa_store::tables::autopilots::of_owner(tx, user_id, id).await
+        };
+        let kept = world.control.store.read("test_autopilot", ask, read).await.expect("a read");
+        assert_eq!(kept.expect("it is the user's").handle, "night-watch-2");
+        let unnamed = Register { create_autopilot: Some(true), ..body("b@ex.com") };
+        let unnamed = world.ask::<AuthRegister>(unnamed).await.expect("registered").body.data;
+        assert_eq!(unnamed.autopilot.expect("an autopilot").display_name, "Autopilot");
+        let none = world.ask::<AuthRegister>(body("c@ex.com")).await.expect("registered").body.data;
+        assert!(none.autopilot.is_none());
+    }
+
+    #[tokio::test]
     async fn nothing_follows_from_an_address_that_nobody_proved() {
         let world = open(&[("OA_ADMIN_EMAILS", "Root@Ex.com")]).await;
         let house = world.ask::<AuthRegister>(body("eve@openagents.com")).await.expect("registered");
@@ -250,7 +307,6 @@ mod tests {
                 Register { token_abilities: Some(Vec::from_iter(long.clone())), ..body("a@ex.com") },
             ),
             ("autopilotDisplayName", Register { autopilot_display_name: long.clone(), ..body("a@ex.com") }),
-            ("createAutopilot", Register { create_autopilot: Some(true), ..body("a@ex.com") }),
         ] {
             let refused = world.ask::<AuthRegister>(body).await.expect_err(field);
             assert_eq!((refused.status(Service::Control), refused.field.as_deref()), (422, Some(field)));

@@ -7,7 +7,10 @@ use oa_contract::{
 };
 use oa_store::{
     Tx,
-    tables::l402::{self as rows, Receipt},
+    tables::{
+        autopilots,
+        l402::{self as rows, Receipt},
+    },
 };
 
 use crate::{Control, identity::signed_in};
@@ -20,7 +23,7 @@ impl Handle<L402Transactions> for Control {
         let user = signed_in(&ask.caller)?;
         let page = decide(ask.query)?;
         let (per_page, current_page) = (page.per_page, page.number);
-        let asked = (user.owner_user_id.to_string(), page);
+        let asked = (user.owner_user_id.to_string(), user.user_id.clone(), page);
         let mut found = self.store.read("l402_transactions", asked, of).await?;
         let has_more_pages = found.len() > per_page as usize;
         found.truncate(per_page as usize);
@@ -56,9 +59,15 @@ fn decide(query: ListTransactions) -> Result<Page, Refusal> {
     Ok(Page { autopilot, per_page, number, before: query.before.unwrap_or(i64::MAX) })
 }
 
-async fn of(tx: &mut Tx, (principal, page): &(String, Page)) -> Result<Vec<Receipt>, Stop> {
+async fn of(tx: &mut Tx, (principal, user_id, page): &(String, String, Page)) -> Result<Vec<Receipt>, Stop> {
     let window = (page.per_page + 1, (page.number - 1) * page.per_page);
-    rows::receipts(tx, principal, page.autopilot.as_deref(), page.before, window).await
+    // Receipts name an autopilot by its id, whatever the call called it.
+    let kept = match &page.autopilot {
+        Some(named) => autopilots::of_owner(tx, user_id, named).await?.map(|kept| kept.autopilot_id),
+        None => None,
+    };
+    let autopilot = kept.as_deref().or(page.autopilot.as_deref());
+    rows::receipts(tx, principal, autopilot, page.before, window).await
 }
 
 #[cfg(test)]

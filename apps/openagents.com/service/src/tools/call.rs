@@ -25,6 +25,15 @@ impl Pack {
         }
     }
 
+    /// `l402.v1` is another name of `lightning.v1`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "coding.v1" => Some(Pack::Coding),
+            "lightning.v1" | "l402.v1" => Some(Pack::Lightning),
+            _ => None,
+        }
+    }
+
     const fn prefix(self) -> &'static str {
         match self {
             Pack::Coding => "coding_",
@@ -40,6 +49,8 @@ pub struct Call {
     pub mode: String,
     /// The principal number; it may exceed what a column of numbers holds.
     pub principal: u64,
+    /// Whose autopilots and threads it may be about.
+    pub user_id: String,
     pub run_id: Option<String>,
     pub thread_id: Option<String>,
     pub manifest: Option<Value>,
@@ -86,8 +97,8 @@ impl Call {
             "user_id": user.owner_user_id,
         });
         let hash = hex(&Sha256::digest(canon(&seed)));
-        let principal = user.owner_user_id;
-        Ok(Call { pack, mode, principal, run_id, thread_id, manifest, request, policy, hash })
+        let (principal, user_id) = (user.owner_user_id, user.user_id.clone());
+        Ok(Call { pack, mode, principal, user_id, run_id, thread_id, manifest, request, policy, hash })
     }
 
     /// The principal as it is kept.
@@ -113,12 +124,8 @@ fn wrong(field: &str, why: impl std::fmt::Display) -> Refusal {
 
 fn pack(value: Option<&Value>) -> Result<Pack, Refusal> {
     let given = fields::text(value, 120).map_err(|why| wrong("tool_pack", why))?;
-    match given.map(str::to_lowercase).as_deref() {
-        Some("coding.v1") => Ok(Pack::Coding),
-        Some("lightning.v1" | "l402.v1") => Ok(Pack::Lightning),
-        Some(_) => Err(wrong("tool_pack", "must be coding.v1 or lightning.v1")),
-        None => Err(wrong("tool_pack", "is required")),
-    }
+    let given = given.ok_or_else(|| wrong("tool_pack", "is required"))?;
+    Pack::named(&given.to_lowercase()).ok_or_else(|| wrong("tool_pack", "must be coding.v1 or lightning.v1"))
 }
 
 fn mode(value: Option<&Value>) -> Result<String, Refusal> {

@@ -28,6 +28,8 @@ pub struct ToolsConfig {
     pub trust: TrustMode,
     /// How long an answer that describes the world is given again.
     pub result_ttl_seconds: i64,
+    /// How often payments whose end nobody heard are asked about.
+    pub settle_seconds: i64,
     /// How long a request waits for a call before it is told to ask again.
     pub wait: Duration,
     pub coding: CodingConfig,
@@ -45,6 +47,18 @@ pub struct CodingConfig {
     pub github_token: Option<Secret>,
     /// `owner/name` or `owner/*`; empty means any.
     pub repositories: Vec<String>,
+    /// What callers may do; lower-case, and empty means everything.
+    pub operations: Vec<String>,
+    /// Whether whoever writes has to say that it was approved, whatever the manifest says.
+    pub approve_writes: bool,
+    pub max_per_call_sats: Option<u64>,
+}
+
+impl CodingConfig {
+    /// Whether the caller's own limits are the only ones.
+    pub fn is_open(&self) -> bool {
+        self.operations.is_empty() && !self.approve_writes && self.max_per_call_sats.is_none()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -98,6 +112,7 @@ impl ToolsConfig {
         Ok(ToolsConfig {
             trust,
             result_ttl_seconds: env.seconds("OA_TOOLS_RESULT_TTL_SECONDS", 86_400)?,
+            settle_seconds: env.seconds("OA_TOOLS_SETTLE_SECONDS", 30)?.clamp(1, 3_600),
             wait: Duration::from_millis(
                 env.parsed("OA_TOOLS_WAIT_MS", "milliseconds")?.unwrap_or(45_000_u64).clamp(50, 55_000),
             ),
@@ -146,6 +161,13 @@ fn coding(env: &Env<'_>) -> Result<CodingConfig, ConfigError> {
         github_base_url: base_url("OA_GITHUB_API_BASE_URL", base)?,
         github_token: env.text(&["OA_GITHUB_TOKEN"]).map(Secret::new),
         repositories: list(env.text(&["OA_GITHUB_ALLOWED_REPOSITORIES"])),
+        operations: list(env.text(&["OA_CODING_ALLOWED_OPERATIONS"])),
+        approve_writes: match env.text(&["OA_CODING_WRITE_OPERATIONS_MODE"]).as_deref() {
+            None | Some("open") => false,
+            Some("enforce") => true,
+            Some(_) => return Err(wrong("OA_CODING_WRITE_OPERATIONS_MODE", "`open` or `enforce`")),
+        },
+        max_per_call_sats: env.parsed("OA_CODING_MAX_PER_CALL_SATS", "a number of sats")?,
     })
 }
 
@@ -281,6 +303,8 @@ mod tests {
             ("OA_TRUST_MODE", "some"),
             ("OA_CODING_EXECUTOR", "gitlab"),
             ("OA_GITHUB_API_BASE_URL", "github"),
+            ("OA_CODING_WRITE_OPERATIONS_MODE", "perhaps"),
+            ("OA_CODING_MAX_PER_CALL_SATS", "-1"),
             ("OA_L402_REQUIRE_APPROVAL", "perhaps"),
             ("OA_L402_MAX_SPEND_MSATS_PER_DAY", "-1"),
             ("OA_L402_NETWORK", "moon"),

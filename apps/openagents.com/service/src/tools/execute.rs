@@ -76,7 +76,8 @@ fn accepted(
         ..audit::Event::default()
     };
     audit::success(event, meta, now);
-    metrics::counter!("oa_tools_execute_accepted_total", "operation" => operation, "idempotent_replay" => replay,
+    metrics::counter!("oa_tools_execute_accepted_total", "tool_pack" => data.tool_pack.clone(),
+        "operation" => operation, "mode" => data.mode.clone(), "idempotent_replay" => replay,
         "decision" => data.decision.clone(), "reason_code" => data.reason_code.clone())
     .increment(1);
 }

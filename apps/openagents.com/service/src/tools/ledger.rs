@@ -5,7 +5,7 @@ use oa_contract::{Stop, Timestamp, wire::tools::ToolOutcome};
 use oa_store::{
     EngineKind, Key, Tx,
     tables::{
-        l402::{self, NewReceipt, Task},
+        l402::{self, NewReceipt, Task, TaskState},
         tools::{self as rows, CallState, ToolCall},
     },
 };
@@ -185,7 +185,11 @@ async fn finish(tx: &mut Tx, ask: &Ending) -> Result<(), Stop> {
     let (changed_at, reply) = (ask.now, ask.reply.clone());
     rows::put_call(tx, &ToolCall { state, changed_at, expires_at, reply, ..ask.call.clone() }).await?;
     if let Some(task) = &ask.task {
-        l402::put_task(tx, task).await?;
+        let known = l402::task(tx, &task.task_id).await?.map(|known| known.state);
+        // Whoever agreed to it in the meantime has paid, or is about to.
+        if !matches!(known, Some(TaskState::Paying | TaskState::Paid)) {
+            l402::put_task(tx, task).await?;
+        }
     }
     if let Some(receipt) = &ask.receipt {
         let event_id = l402::add_receipt(tx, &receipt.row).await?;

@@ -1,6 +1,7 @@
 //! Decides what a call of a tool is made of: one ledger for all packs, an executor for code, a guarded client and a
 //! payer for paid fetches (control §11).
 
+mod autopilot;
 mod call;
 mod coding;
 pub mod config;

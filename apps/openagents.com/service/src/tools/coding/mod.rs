@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Later, Tools,
+    autopilot::forbids,
     call::Call,
     config::CodingConfig,
     execute::Verdict,
@@ -54,6 +55,7 @@ pub struct Coding {
     pull_number: Option<u64>,
     body: Option<String>,
     tool_call_id: Option<String>,
+    autopilot_id: Option<String>,
     policy: Policy,
 }
 
@@ -115,6 +117,7 @@ impl Coding {
         let pull_number = members.number("pull_number")?;
         let body = members.text("body", 65_536)?.map(str::to_owned);
         let tool_call_id = members.text("tool_call_id", 200)?.map(str::to_owned);
+        let autopilot_id = members.text("autopilot_id", 160)?.map(str::to_owned);
         let needs = match operation {
             Operation::GetIssue if issue_number.is_none() => Some("issue_number"),
             Operation::GetPullRequest if pull_number.is_none() => Some("pull_number"),
@@ -125,7 +128,7 @@ impl Coding {
         if let Some(missing) = needs {
             return Err(members.refuse(missing, format!("is required for {}", operation.name())));
         }
-        let policy = Policy::read(call, operation)?;
+        let policy = Policy::read(call, operation)?.within(config);
         Ok(Coding {
             operation,
             integration_id,
@@ -134,6 +137,7 @@ impl Coding {
             pull_number,
             body,
             tool_call_id,
+            autopilot_id,
             policy,
         })
     }
@@ -166,10 +170,12 @@ impl Coding {
     }
 }
 
-/// What the caller's manifest and policy say about one operation.
+/// What the caller's manifest and policy say about one operation, and what the service says about all.
 #[derive(Clone, Debug)]
 struct Policy {
     capabilities: Vec<String>,
+    /// Those that the service allows; empty means all.
+    allowed: Vec<String>,
     write_approved: bool,
     write_operations_mode: String,
     max_per_call_sats: Option<u64>,
@@ -202,11 +208,22 @@ impl Policy {
         };
         Ok(Policy {
             capabilities,
+            allowed: Vec::new(),
             write_approved: call.policy.get("write_approved").and_then(fields::switch) == Some(true),
             write_operations_mode: mode.unwrap_or_else(|| "open".into()),
             max_per_call_sats,
             cost_sats: operation.cost_sats(),
         })
+    }
+
+    /// The stricter of this and what holds whoever asks.
+    fn within(self, house: &CodingConfig) -> Self {
+        let max_per_call_sats = self.max_per_call_sats.into_iter().chain(house.max_per_call_sats).min();
+        let write_operations_mode = match house.approve_writes {
+            true => "enforce".into(),
+            false => self.write_operations_mode,
+        };
+        Policy { allowed: house.operations.clone(), write_operations_mode, max_per_call_sats, ..self }
     }
 
     fn view(&self) -> Value {
@@ -227,6 +244,12 @@ impl Policy {
                 format!("the manifest does not allow {name}"),
             ));
         }
+        if !self.allowed.is_empty() && !self.allowed.iter().any(|one| one == name) {
+            return Some((
+                "policy_denied.capability_not_allowed",
+                format!("this service does not allow {name}"),
+            ));
+        }
         let enforced = self.write_operations_mode == "enforce";
         if operation == Operation::AddIssueComment && enforced && !self.write_approved {
             return Some((
@@ -242,11 +265,21 @@ impl Policy {
 
 impl Tools {
     pub(super) async fn code(&self, call: &Call, coding: &Coding, row: &ToolCall) -> Result<Finished, Stop> {
+        let autopilot = self.autopilot(call, coding.autopilot_id.as_deref()).await?;
+        let denied = |reason, message| {
+            let result = json!({"blocked": true, "operation": coding.operation.name(), "repository": coding.repository});
+            Verdict::denied(reason, message, result).with_error_code("policy_denied")
+        };
+        let name = coding.operation.name();
         let (verdict, keep) = match coding.policy.denies(coding.operation) {
-            Some((reason, message)) => {
-                let result = json!({"blocked": true, "operation": coding.operation.name(), "repository": coding.repository});
-                let denied = Verdict::denied(reason, message, result).with_error_code("policy_denied");
-                (denied, Keep::Forever)
+            Some((reason, message)) if self.config.coding.is_open() => {
+                (denied(reason, message), Keep::Forever)
+            }
+            // The operator may think better of it, as the owner of an autopilot may.
+            Some((reason, message)) => (denied(reason, message), self.for_a_while()),
+            None if forbids(&autopilot.policy, call.pack, name) => {
+                let message = format!("the policy of the autopilot does not allow {name}");
+                (denied("policy_denied.capability_not_allowed", message), self.for_a_while())
             }
             None => {
                 let receipt_id = call.receipt_id();
@@ -260,7 +293,7 @@ impl Tools {
     }
 
     fn judged(&self, coding: &Coding, done: Result<Map<String, Value>, Failure>) -> (Verdict, Keep) {
-        let aged = Keep::Until(self.now().plus_seconds(self.config.result_ttl_seconds));
+        let aged = self.for_a_while();
         let mut result = coding.asked();
         match done {
             Ok(more) => {
@@ -363,6 +396,36 @@ mod tests {
                     json!({"blocked": true, "operation": "add_issue_comment", "repository": "acme/widgets"})
                 );
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_service_tightens_what_the_caller_allows_and_says_so() {
+        let world = World::with_runtime(&[
+            ("OA_AUTH_PROVIDER_MODE", "mock"),
+            ("OA_CODING_ALLOWED_OPERATIONS", "Get_Issue, add_issue_comment"),
+            ("OA_CODING_WRITE_OPERATIONS_MODE", "enforce"),
+            ("OA_CODING_MAX_PER_CALL_SATS", "49"),
+        ])
+        .await;
+        let mut comment = body("add_issue_comment", json!({"issue_number": 1, "body": "hi"}));
+        comment["manifest"] = json!({"policy": {"write_operations_mode": "open"}});
+        let mut approved = comment.clone();
+        approved["policy"] = json!({"write_approved": true, "budget": {"max_per_call_sats": 1_000}});
+        let mut modest = body("get_issue", json!({"issue_number": 1}));
+        modest["policy"] = json!({"budget": {"max_per_call_sats": 4}});
+        for (body, reason) in [
+            (body("get_pull_request", json!({"pull_number": 1})), "policy_denied.capability_not_allowed"),
+            (comment, "policy_denied.write_approval_required"),
+            (approved, "policy_denied.max_per_call_budget_exceeded"),
+            (modest, "policy_denied.max_per_call_budget_exceeded"),
+            (body("get_issue", json!({"issue_number": 1})), "policy_allowed.default"),
+        ] {
+            let outcome = of(&world, body.clone()).await;
+            assert_eq!(outcome.reason_code, reason);
+            assert_eq!(outcome.policy["writeOperationsMode"], "enforce");
+            assert!(outcome.policy["maxPerCallSats"].as_u64().is_some_and(|sats| sats <= 49));
+            assert!(of(&world, body).await.idempotent_replay, "denied ones are given again too");
         }
     }
 

@@ -4,14 +4,15 @@
 use oa_contract::{Fault, Refusal, Stop};
 use oa_store::{
     Tx,
-    tables::l402::{self as rows, Receipt, Task, TaskState},
+    tables::l402::{self as rows, PaymentState, Receipt, Task, TaskState},
 };
 use serde_json::{Value, json};
 
 use super::{
     End, Facts, Run,
     fetch::{Held, Price, days},
-    settle::{Bill, DayLimits, task_subject},
+    payments::DayLimits,
+    settle::{Bill, task_subject},
 };
 use crate::tools::{Tools, config::TrustMode, execute::Verdict, ledger::Keep};
 
@@ -49,10 +50,7 @@ impl Tools {
     }
 
     fn expired(&self, task: Task) -> End {
-        let result =
-            json!({"taskId": task.task_id, "status": "expired", "host": task.host, "scope": task.scope});
-        let message = "the approval came too late: fetch again for a new price";
-        let verdict = Verdict::denied("approval_task_expired", message, result);
+        let verdict = expired(&task.task_id, &task.host, &task.scope);
         let end = End::new(verdict, Keep::Forever, facts(&task));
         let changed_at = self.now();
         End { task: Some(Task { state: TaskState::Expired, changed_at, ..task }), ..end }
@@ -69,6 +67,11 @@ impl Tools {
         let (target, task_id) = (&held.target, task.task_id.as_str());
         let subject = task_subject(task_id);
         if let Some(payment) = self.payment_of(&subject).await? {
+            // Agreed to in time, and then nobody told the payer: that is too late now.
+            let unheard = payment.state == PaymentState::Pending && self.now() >= task.expires_at;
+            if unheard && self.give_up(&payment).await? {
+                return Ok(self.expired(Task { state: TaskState::Failed, ..task }));
+            }
             let settled = self.resume(payment).await?;
             return self.settled(run, target, price, settled, Some(task_id)).await;
         }
@@ -115,6 +118,12 @@ impl Tools {
         }
         None
     }
+}
+
+pub(super) fn expired(task_id: &str, host: &str, scope: &str) -> Verdict {
+    let result = json!({"taskId": task_id, "status": "expired", "host": host, "scope": scope});
+    let message = "the approval came too late: fetch again for a new price";
+    Verdict::denied("approval_task_expired", message, result)
 }
 
 fn facts(task: &Task) -> Facts {

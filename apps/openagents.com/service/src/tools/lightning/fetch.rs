@@ -12,11 +12,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    End, Facts, Run, bad_gateway,
+    End, Facts, Run,
+    approve::expired,
+    bad_gateway,
     challenge::Challenge,
     invoice::Invoice,
+    payments::{DayLimits, OverDay},
     receipt::Response,
-    settle::{Bill, DayLimits, OverDay, Proof, Settled, credential_place},
+    settle::{Bill, Proof, Settled, credential_place, kept_scope},
     target::Target,
 };
 use crate::tools::{Tools, execute::Verdict, ledger::Keep};
@@ -231,6 +234,10 @@ impl Tools {
         match settled {
             Settled::Paid(proof) => self.bought(run, target, price, proof, facts).await,
             Settled::OverDay(over) => Ok(self.over_the_day(target, price, &over, task_id)),
+            Settled::TooLate => {
+                let verdict = expired(task_id.unwrap_or_default(), &target.host, &target.scope);
+                Ok(End::new(verdict, Keep::Forever, facts))
+            }
             Settled::Failed { code, message, retryable } => {
                 let keep = if retryable || task_id.is_some() { Keep::No } else { self.for_a_while() };
                 let verdict = Verdict::failed("invoice_pay_failed", message, result).with_error_code(&code);
@@ -297,7 +304,7 @@ impl Tools {
 
     /// A credential of this caller for this place and scope that is still good.
     async fn credential(&self, principal: &str, target: &Target) -> Result<Option<String>, Stop> {
-        let ask = (principal.to_owned(), target.origin.clone(), target.scope.clone());
+        let ask = (principal.to_owned(), target.origin.clone(), kept_scope(&target.scope));
         let read = async |tx: &mut Tx, (principal, origin, scope): &(String, String, String)| {
             rows::credential(tx, principal, origin, scope).await
         };

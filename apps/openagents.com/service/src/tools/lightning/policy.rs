@@ -1,7 +1,7 @@
-//! Decides which limits hold: the strictest of the caller's, the organisation's and the service's. A caller only
+//! Decides which limits hold: the strictest of the caller's, the autopilot's, the organisation's and the service's. A caller only
 //! tightens; leniently, the caller's word stands as long as the operator has set nothing (control §11.5, §21.1).
 
-use oa_contract::Refusal;
+use oa_contract::{Refusal, wire::autopilots::AutopilotPolicy};
 use serde_json::{Value, json};
 
 use crate::tools::{
@@ -91,7 +91,7 @@ pub struct Limits {
     /// Without one the quoted price decides, or the specification's number.
     max_per_call_msats: Option<u64>,
     shown_per_call_msats: Option<u64>,
-    /// Counted for the autopilot that the caller names.
+    /// Counted for the autopilot that the call is made for.
     pub caller_day_msats: Option<u64>,
     /// Counted for everything that the caller pays.
     pub house_day_msats: Option<u64>,
@@ -108,12 +108,20 @@ enum Hosts {
 impl Limits {
     pub fn of(
         caller: &CallerLimits,
+        autopilots: &[AutopilotPolicy],
         organisation: &OrganisationLimits,
         service: &ServiceLimits,
         trust: TrustMode,
     ) -> Self {
-        let house_approval = service.require_approval || organisation.require_approval;
-        let house_call = least([service.max_per_call_msats, organisation.max_per_call_msats]);
+        let piloted = |what: fn(&AutopilotPolicy) -> Option<u64>| autopilots.iter().filter_map(what).min();
+        let house_approval = service.require_approval
+            || organisation.require_approval
+            || autopilots.iter().any(|policy| policy.l402_require_approval == Some(true));
+        let house_call = least([
+            service.max_per_call_msats,
+            organisation.max_per_call_msats,
+            piloted(|policy| policy.l402_max_spend_msats_per_call),
+        ]);
         let said = match trust {
             TrustMode::Strict => {
                 caller.policy_approval.unwrap_or(true) || caller.request_approval == Some(true)
@@ -129,14 +137,19 @@ impl Limits {
             TrustMode::Strict => max_per_call_msats,
             TrustMode::Lenient => least([caller.policy_max_msats, house_call]),
         };
+        let said_of_autopilots: Vec<Vec<String>> = autopilots.iter().map(hosts_of).collect();
         let hosts = [&service.allowed_hosts, &organisation.allowed_hosts, &caller.allowed_hosts];
+        let hosts = hosts.into_iter().chain(&said_of_autopilots);
         Limits {
             require_approval: house_approval || said,
             max_per_call_msats,
             shown_per_call_msats: shown,
-            caller_day_msats: caller.max_per_day_msats,
+            caller_day_msats: least([
+                caller.max_per_day_msats,
+                piloted(|policy| policy.l402_max_spend_msats_per_day),
+            ]),
             house_day_msats: least([service.max_per_day_msats, organisation.max_per_day_msats]),
-            hosts: hosts.into_iter().fold(Hosts::Any, |known, more| known.and(more)),
+            hosts: hosts.fold(Hosts::Any, |known, more| known.and(more)),
         }
     }
 
@@ -167,6 +180,12 @@ impl Limits {
             "allowedHosts": self.allowed_hosts(),
         })
     }
+}
+
+/// As the lists of callers are read.
+fn hosts_of(policy: &AutopilotPolicy) -> Vec<String> {
+    let listed = policy.l402_allowed_hosts.iter().flatten();
+    listed.map(|host| host.trim().to_lowercase()).filter(|host| !host.is_empty()).collect()
 }
 
 fn least<const N: usize>(limits: [Option<u64>; N]) -> Option<u64> {
@@ -216,7 +235,7 @@ mod tests {
     }
 
     fn limits(caller: &CallerLimits, service: &ServiceLimits, trust: TrustMode) -> Limits {
-        Limits::of(caller, &OrganisationLimits::default(), service, trust)
+        Limits::of(caller, &[], &OrganisationLimits::default(), service, trust)
     }
 
     #[test]
@@ -244,8 +263,36 @@ mod tests {
             allowed_hosts: vec!["a.test".into()],
             ..OrganisationLimits::default()
         };
-        let held = Limits::of(&caller(), &org, &service(false, Some(9), None, &[]), TrustMode::Strict);
+        let held = Limits::of(&caller(), &[], &org, &service(false, Some(9), None, &[]), TrustMode::Strict);
         assert!(held.require_approval && held.cap(None) == 3 && !held.allows("b.test"));
+    }
+
+    #[test]
+    fn an_autopilot_tightens_and_never_loosens() {
+        let tight = AutopilotPolicy {
+            l402_require_approval: Some(true),
+            l402_max_spend_msats_per_call: Some(40),
+            l402_max_spend_msats_per_day: Some(60),
+            l402_allowed_hosts: Some(vec![" A.Test ".into()]),
+            ..AutopilotPolicy::default()
+        };
+        let loose = AutopilotPolicy {
+            l402_require_approval: Some(false),
+            l402_max_spend_msats_per_call: Some(u64::MAX),
+            l402_max_spend_msats_per_day: Some(u64::MAX),
+            ..AutopilotPolicy::default()
+        };
+        let org = OrganisationLimits::default();
+        let house = service(false, Some(1_000), Some(9_000), &[]);
+        for trust in [TrustMode::Strict, TrustMode::Lenient] {
+            let held = Limits::of(&caller(), &[loose.clone(), tight.clone()], &org, &house, trust);
+            assert!(held.require_approval && held.cap(Some(7)) == 40 && held.caller_day_msats == Some(60));
+            assert_eq!(held.allowed_hosts(), ["a.test"]);
+        }
+        let house = service(true, Some(1_000), Some(9_000), &["b.test"]);
+        let held = Limits::of(&caller(), &[loose], &org, &house, TrustMode::Strict);
+        assert!(held.require_approval && held.cap(Some(7)) == 1_000 && !held.allows("a.test"));
+        assert_eq!(held.view()["maxSpendMsatsPerDay"], 9_000);
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! Decides how an invoice is paid once: reserved in one transaction with the day's limit, marked before the payer
 //! hears of it, and ended only by what the payer says. No timer turns a silence into a failure.
 
-use oa_contract::{Fault, Stop, Timestamp, canonical::hex};
+use oa_contract::{Fault, Stop, canonical::hex};
 use oa_store::{
     Key, Tx,
-    tables::l402::{self as rows, Credential, Payment, PaymentState, Spend, TaskState},
+    tables::l402::{self as rows, Credential, Payment, PaymentState},
 };
 use sha2::{Digest, Sha256};
 
-use super::day_of;
+use super::{
+    day_of,
+    payments::{
+        Conclusion, DayLimits, Ended, OverDay, Reservation, Reserved, begin, conclude, over, reserve, spends,
+    },
+};
 use crate::tools::{
     Tools,
     config::TrustMode,
@@ -31,6 +36,8 @@ pub enum Settled {
         message: String,
     },
     OverDay(OverDay),
+    /// The approval had expired before anything was reserved.
+    TooLate,
 }
 
 /// What a payment is proved by.
@@ -40,21 +47,6 @@ pub struct Proof {
     pub preimage_hex: String,
     pub macaroon: String,
     pub amount_msats: Option<u64>,
-}
-
-/// What the day has left is not enough.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OverDay {
-    pub limit_msats: u64,
-    pub spent_msats: u64,
-    pub projected_msats: u64,
-}
-
-/// The limits of a day: the caller's, counted for the autopilot, and the house's, counted for everything.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DayLimits {
-    pub caller_msats: Option<u64>,
-    pub house_msats: Option<u64>,
 }
 
 /// What is to be paid, and for what.
@@ -83,34 +75,18 @@ pub fn credential_place(principal: &str, origin: &str, scope: &str) -> String {
     format!("credential/{principal}/{origin}/{scope}")
 }
 
+/// The scope as a credential is kept under it: an index has no room for a long one.
+pub fn kept_scope(scope: &str) -> String {
+    const LONGEST: usize = 1_200;
+    match scope.len() {
+        ..=LONGEST => scope.to_owned(),
+        _ => format!("sha256:{}", hex(&Sha256::digest(scope))),
+    }
+}
+
 /// The subject of everything that is paid for a task.
 pub fn task_subject(task_id: &str) -> String {
     format!("task:{task_id}")
-}
-
-struct Reservation {
-    payment: Payment,
-    day: DayLimits,
-}
-
-enum Reserved {
-    /// This payment is the one for the subject; how far it has come stands in it.
-    This(Box<Payment>),
-    /// The invoice is being paid, or was paid, for something else.
-    Elsewhere,
-    OverDay(OverDay),
-}
-
-struct Conclusion {
-    payment_hash: String,
-    end: Ended,
-    now: Timestamp,
-}
-
-enum Ended {
-    Paid { payment_id: Option<String>, preimage: String, amount_msats: Option<u64>, credential: Credential },
-    Failed,
-    Unknown,
 }
 
 impl Tools {
@@ -161,6 +137,7 @@ impl Tools {
                 retryable: true,
             }),
             Reserved::OverDay(over) => Ok(Settled::OverDay(over)),
+            Reserved::TooLate => Ok(Settled::TooLate),
         }
     }
 
@@ -201,7 +178,27 @@ impl Tools {
         })
     }
 
+    /// Lets go of a payment of which nobody has told the payer; `false` when somebody has.
+    pub(in crate::tools) async fn give_up(&self, payment: &Payment) -> Result<bool, Stop> {
+        let _turn = self.paying.take(&payment.payment_hash).await;
+        let end = Ended::NeverBegun;
+        let ask = Conclusion { payment_hash: payment.payment_hash.clone(), end, now: self.now() };
+        let now = self.store.write("l402_give_up", keys(payment), ask, conclude).await?;
+        Ok(now.state == PaymentState::Failed)
+    }
+
+    /// Notes that a payment was looked after, so that others have their turn.
+    pub(in crate::tools) async fn postpone(&self, payment: &Payment) -> Result<(), Stop> {
+        let end = Ended::Unknown;
+        let ask = Conclusion { payment_hash: payment.payment_hash.clone(), end, now: self.now() };
+        self.store.write("l402_postpone", keys(payment), ask, conclude).await.map(drop)
+    }
+
     async fn drive(&self, payment: Payment) -> Result<Settled, Stop> {
+        let payment = match payment.state {
+            PaymentState::Pending => self.begin(&payment).await?,
+            _ => payment,
+        };
         if payment.state == PaymentState::Paid {
             return self.proven(payment);
         }
@@ -213,6 +210,7 @@ impl Tools {
             });
         }
         if payment.payer != self.payer.backend() && payment.state != PaymentState::Pending {
+            self.postpone(&payment).await?;
             return Ok(Settled::Unknown {
                 code: "payer_changed".into(),
                 message: format!("only {} knows what became of this payment", payment.payer),
@@ -227,7 +225,7 @@ impl Tools {
             host: payment.host.clone(),
         };
         let said = match payment.state {
-            PaymentState::Pending if self.begin(&payment).await? => self.payer.pay(&order).await,
+            PaymentState::Pending => self.payer.pay(&order).await,
             _ => self.payer.resolve(&order).await,
         };
         self.conclude(payment, self.believed(&order, said)).await
@@ -249,9 +247,10 @@ impl Tools {
         }
     }
 
-    /// Notes that the payer is about to hear of it; `false` when it may have heard of it before.
-    async fn begin(&self, payment: &Payment) -> Result<bool, Stop> {
-        let ask = (payment.payment_hash.clone(), self.now());
+    /// Notes that the payer is about to hear of it. Gives the payment as it stood before: pending, unless somebody
+    /// else was first.
+    async fn begin(&self, payment: &Payment) -> Result<Payment, Stop> {
+        let ask = (payment.payment_hash.clone(), self.payer.backend().to_owned(), self.now());
         self.store.write("l402_begin", keys(payment), ask, begin).await
     }
 
@@ -271,7 +270,7 @@ impl Tools {
                 let credential = Credential {
                     principal: principal.clone(),
                     origin: origin.clone(),
-                    scope: scope.clone(),
+                    scope: kept_scope(scope),
                     credential: self.vault.seal(
                         &*self.ids,
                         &place_of,
@@ -323,143 +322,4 @@ fn wallet_of(principal: &str) -> String {
 
 fn keys(payment: &Payment) -> [Key; 2] {
     [ledger::key(&payment.principal), Key::text("invoice", payment.payment_hash.clone())]
-}
-
-/// What the day has cost: for all, and for the autopilot if there is one.
-async fn spends(tx: &mut Tx, principal: &str, autopilot: &str, day: &str) -> Result<Vec<Spend>, Stop> {
-    let mut spends = vec![rows::spend(tx, principal, "", day).await?];
-    if !autopilot.is_empty() {
-        spends.push(rows::spend(tx, principal, autopilot, day).await?);
-    }
-    Ok(spends)
-}
-
-fn too_much() -> Fault {
-    Fault::msg("a day's spending does not fit into a number")
-}
-
-/// The first limit that a price would break.
-fn over(spends: &[Spend], autopilot: &str, day: DayLimits, amount_msats: u64) -> Option<OverDay> {
-    let breaks = |of: &str, limit: Option<u64>| {
-        let limit_msats = limit?;
-        let spend = spends.iter().find(|spend| spend.autopilot == of)?;
-        let spent = u128::from(spend.reserved_msats) + u128::from(spend.paid_msats);
-        let projected = spent + u128::from(amount_msats);
-        let shown = |msats: u128| u64::try_from(msats).unwrap_or(u64::MAX);
-        let (spent_msats, projected_msats) = (shown(spent), shown(projected));
-        (projected > u128::from(limit_msats)).then_some(OverDay { limit_msats, spent_msats, projected_msats })
-    };
-    breaks(autopilot, day.caller_msats).or_else(|| breaks("", day.house_msats))
-}
-
-async fn reserve(tx: &mut Tx, ask: &Reservation) -> Result<Reserved, Stop> {
-    let mut payment = ask.payment.clone();
-    if let Some(known) = rows::payment(tx, &payment.payment_hash).await? {
-        let same = known.principal == payment.principal;
-        match known.state {
-            PaymentState::Failed => payment.attempt = known.attempt + 1,
-            // What its owner has paid is theirs to use, under whichever call.
-            PaymentState::Paid if same => return Ok(Reserved::This(Box::new(known))),
-            _ if known.subject == payment.subject => return Ok(Reserved::This(Box::new(known))),
-            _ => return Ok(Reserved::Elsewhere),
-        }
-    }
-    let mut spends = spends(tx, &payment.principal, &payment.autopilot, &payment.day).await?;
-    if let Some(over) = over(&spends, &payment.autopilot, ask.day, payment.reserved_msats) {
-        return Ok(Reserved::OverDay(over));
-    }
-    for spend in &mut spends {
-        let reserved = spend.reserved_msats.checked_add(payment.reserved_msats);
-        spend.reserved_msats = reserved.ok_or_else(too_much)?;
-        rows::put_spend(tx, spend).await?;
-    }
-    rows::put_payment(tx, &payment).await?;
-    move_task(tx, &payment, TaskState::Paying, payment.created_at).await?;
-    Ok(Reserved::This(Box::new(payment)))
-}
-
-async fn begin(tx: &mut Tx, (payment_hash, now): &(String, Timestamp)) -> Result<bool, Stop> {
-    let known = rows::payment(tx, payment_hash).await?;
-    let Some(payment) = known.filter(|known| known.state == PaymentState::Pending) else { return Ok(false) };
-    rows::put_payment(tx, &Payment { state: PaymentState::Paying, updated_at: *now, ..payment }).await?;
-    Ok(true)
-}
-
-async fn conclude(tx: &mut Tx, ask: &Conclusion) -> Result<Payment, Stop> {
-    let known = rows::payment(tx, &ask.payment_hash).await?;
-    let known = known.ok_or_else(|| Fault::msg("a payment was forgotten while it was made"))?;
-    if matches!(known.state, PaymentState::Paid | PaymentState::Failed) {
-        // Somebody else heard it first.
-        return Ok(known);
-    }
-    let now = ask.now;
-    let mut payment = Payment { updated_at: now, ..known };
-    let mut spent = None;
-    match &ask.end {
-        Ended::Unknown => payment.state = PaymentState::Unknown,
-        Ended::Failed => {
-            payment.state = PaymentState::Failed;
-            spent = Some(0);
-        }
-        Ended::Paid { payment_id, preimage, amount_msats, credential } => {
-            let amount = amount_msats.unwrap_or(payment.reserved_msats);
-            payment.state = PaymentState::Paid;
-            payment.payment_id.clone_from(payment_id);
-            payment.preimage = Some(preimage.clone());
-            payment.paid_msats = Some(amount);
-            spent = Some(amount);
-            rows::put_credential(tx, credential).await?;
-        }
-    }
-    rows::put_payment(tx, &payment).await?;
-    if let Some(spent) = spent {
-        for mut spend in spends(tx, &payment.principal, &payment.autopilot, &payment.day).await? {
-            let reserved = spend.reserved_msats.checked_sub(payment.reserved_msats);
-            spend.reserved_msats = reserved.ok_or_else(too_much)?;
-            spend.paid_msats = spend.paid_msats.checked_add(spent).ok_or_else(too_much)?;
-            rows::put_spend(tx, &spend).await?;
-        }
-    }
-    match payment.state {
-        PaymentState::Paid => move_task(tx, &payment, TaskState::Paid, now).await?,
-        PaymentState::Failed => move_task(tx, &payment, TaskState::Failed, now).await?,
-        _ => {}
-    }
-    Ok(payment)
-}
-
-/// The task that a payment is for goes with it.
-async fn move_task(tx: &mut Tx, payment: &Payment, state: TaskState, now: Timestamp) -> Result<(), Stop> {
-    let Some(task_id) = payment.subject.strip_prefix("task:") else { return Ok(()) };
-    let Some(task) = rows::task(tx, task_id).await? else { return Ok(()) };
-    rows::put_task(tx, &rows::Task { state, changed_at: now, ..task }).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spend(autopilot: &str, reserved_msats: u64, paid_msats: u64) -> Spend {
-        Spend {
-            principal: "7".into(),
-            autopilot: autopilot.into(),
-            day: "d".into(),
-            reserved_msats,
-            paid_msats,
-        }
-    }
-
-    #[test]
-    fn a_day_counts_what_is_paid_and_what_may_still_be() {
-        let day = DayLimits { caller_msats: Some(100), house_msats: Some(150) };
-        let spends = [spend("", 60, 40), spend("a", 10, 40)];
-        assert_eq!(over(&spends, "a", day, 50), None);
-        let caller = OverDay { limit_msats: 100, spent_msats: 50, projected_msats: 101 };
-        assert_eq!(over(&spends, "a", day, 51), Some(caller));
-        let house = OverDay { limit_msats: 150, spent_msats: 100, projected_msats: 151 };
-        assert_eq!(over(&spends, "a", DayLimits { caller_msats: None, ..day }, 51), Some(house));
-        assert_eq!(over(&spends, "", day, 1).map(|over| over.limit_msats), Some(100));
-        assert!(over(&[spend("", u64::MAX, 1)], "", day, 1).is_some());
-        assert_eq!(over(&spends, "a", DayLimits::default(), u64::MAX), None);
-    }
 }

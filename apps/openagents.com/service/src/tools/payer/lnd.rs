@@ -64,7 +64,11 @@ impl Lnd {
         match tracked(&body) {
             Some(said) => said,
             // The node never heard of the hash; and it pays a hash once, whatever else is still on its way.
-            None if not_found(&body) => self.ask_to_pay(order).await,
+            None if not_found(&body) => match self.ask_to_pay(order).await {
+                // That this order cannot be sent says nothing about the earlier one.
+                Said::Refused { code, message, .. } if code == "node_unreachable" => unknown(&code, message),
+                said => said,
+            },
             None => unknown("node_cannot_tell", format!("the Lightning node answered {}", fetched.status)),
         }
     }
@@ -107,7 +111,11 @@ fn judge(fetched: &Fetched) -> Said {
             preimage,
             amount_msats: msats(body["payment_route"].get("total_amt_msat")),
         },
-        (400..=499, ..) => refused("node_refused", message(&body, fetched.status), true),
+        (400..=499, ..)
+            if !matches!(fetched.status, 408 | 409) && !in_flight(&message(&body, fetched.status)) =>
+        {
+            refused("node_refused", message(&body, fetched.status), true)
+        }
         _ => {
             let message = message(&body, fetched.status);
             unknown(if in_flight(&message) { "payment_in_flight" } else { "node_failed" }, message)
@@ -168,6 +176,8 @@ mod tests {
             (200, json!({"payment_error": "payment is in transition"})),
             (200, json!({"payment_preimage": "", "payment_error": ""})),
             (500, json!({"message": "invoice is already paid"})),
+            (400, json!({"message": "payment is in transition"})),
+            (409, json!({"message": "exists"})),
             (504, json!(null)),
         ] {
             assert!(matches!(judged(status, body.clone()), Said::Unknown { .. }), "{body}");

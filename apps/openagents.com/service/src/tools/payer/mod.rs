@@ -125,8 +125,10 @@ fn msats(value: Option<&Value>) -> Option<u64> {
 }
 
 fn text(value: Option<&Value>) -> Option<String> {
-    let text = value?.as_str()?.trim();
-    (!text.is_empty()).then(|| text.chars().take(200).collect())
+    // What a payer says must not keep us from writing down that it paid.
+    let text: String =
+        value?.as_str()?.trim().chars().filter(|letter| !letter.is_control()).take(200).collect();
+    (!text.is_empty()).then_some(text)
 }
 
 #[cfg(test)]

@@ -96,9 +96,17 @@ impl Spark {
         match fetched.status {
             200..=299 => found(&body),
             // It keeps a record of payments, and has none of this one: it never heard of it.
-            404 if body["error"]["code"] == "payment_not_found" => self.ask_to_pay(order).await,
-            404 if self.remembers().await => self.ask_to_pay(order).await,
+            404 if body["error"]["code"] == "payment_not_found" => self.ask_again(order).await,
+            404 if self.remembers().await => self.ask_again(order).await,
             status => unknown("executor_cannot_tell", format!("the wallet executor answered {status}")),
+        }
+    }
+
+    /// Pays what was asked before and not heard: that this order cannot be sent says nothing about the earlier one.
+    async fn ask_again(&self, order: &Order) -> Said {
+        match self.ask_to_pay(order).await {
+            Said::Refused { code, message, .. } if code == "executor_unreachable" => unknown(&code, message),
+            said => said,
         }
     }
 
@@ -166,7 +174,10 @@ fn judge(fetched: &Fetched) -> Said {
             let retryable = !LASTING.contains(&code.as_str());
             refused(&code, message, retryable)
         }
-        None if (400..500).contains(&fetched.status) => refused("executor_refused", message, true),
+        // A time-out and a conflict say that something was begun.
+        None if (400..500).contains(&fetched.status) && !matches!(fetched.status, 408 | 409) => {
+            refused("executor_refused", message, true)
+        }
         None => unknown("executor_failed", message),
     }
 }
@@ -237,6 +248,8 @@ mod tests {
             error(409, "idempotency_in_flight"),
             error(409, "idempotency_conflict"),
             error(502, "send_failed"),
+            answer(408, ""),
+            answer(409, "<html>"),
             answer(502, "<html>"),
             answer(500, ""),
         ] {

@@ -112,6 +112,76 @@ async fn a_payer_that_is_late_is_asked_again_and_pays_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn payer_down_approve_payer_up_approve_is_one_payment_and_the_first_answer_claims_nothing() {
+    for engine in both_engines() {
+        for seed in ["the same", "another"] {
+            let shop = Shop::open().await;
+            let world = shop.world(engine, &[]).await;
+            let user = world.sign_in("dev@example.com").await;
+            let task = task(&user, &shop, "t").await;
+            shop.executor.down();
+            let first = user.post(EXECUTE, &approve(&task, "the same")).await;
+            assert_eq!((first.status, &first.json()["error"]["code"]), (503, &json!("service_unavailable")));
+            assert!(first.json().get("data").is_none() && !first.text().contains("succeeded"));
+            assert_eq!((shop.lightning.payments(), shop.service.served()), (0, 0));
+            // Even after a restart, the task stands where it stood.
+            let world = world.restart().await;
+            let user = world.sign_in("dev@example.com").await;
+            shop.executor.up().await;
+            let second = execute(&user, &approve(&task, seed)).await;
+            assert_eq!(words(&second), ("succeeded", "allowed", "paid_fetch_completed"));
+            assert_eq!(second["idempotentReplay"], false);
+            let third = execute(&user, &approve(&task, "a third")).await;
+            assert_eq!(words(&third), ("succeeded", "allowed", "approval_already_executed"));
+            assert_eq!((shop.lightning.payments(), shop.executor.asked_to_pay()), (1, 1));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thirty_two_duplicates_of_one_approval_pay_once() {
+    for engine in both_engines() {
+        let shop = Shop::open().await;
+        let world = shop.world(engine, &[]).await;
+        let user = world.sign_in("dev@example.com").await;
+        let task = task(&user, &shop, "t").await;
+        let answered = all_at_once(&user, vec![approve(&task, "a"); 32]).await;
+        let outcomes: Vec<_> = answered.iter().map(|one| one.json()["data"].clone()).collect();
+        assert!(outcomes.iter().all(|one| one["reason_code"] == "paid_fetch_completed"));
+        assert_eq!(outcomes.iter().filter(|one| one["idempotentReplay"] == false).count(), 1);
+        assert_eq!((shop.lightning.payments(), shop.executor.asked_to_pay()), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn approvals_at_the_last_moment_all_pay_once_or_all_come_too_late() {
+    for late in [false, true] {
+        let shop = Shop::open().await;
+        let world = shop.world(Engine::Sqlite, &[]).await;
+        let user = world.sign_in("dev@example.com").await;
+        let task = task(&user, &shop, "t").await;
+        world.clock.advance_millis(30 * 60_000 - i64::from(!late));
+        // Ticking past the end while they are under way.
+        let ticking = {
+            let clock = world.clock.clone();
+            tokio::spawn(async move { clock.advance_millis(1) })
+        };
+        let bodies: Vec<Value> = (0..8).map(|n| approve(&task, &format!("a{n}"))).collect();
+        let answered = all_at_once(&user, bodies).await;
+        ticking.await.unwrap();
+        let reasons: Vec<String> = answered
+            .iter()
+            .map(|one| one.json()["data"]["reason_code"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        let paid = reasons.iter().filter(|reason| *reason == "paid_fetch_completed").count();
+        let expired = reasons.iter().filter(|reason| *reason == "approval_task_expired").count();
+        assert!(paid == 1 && expired == 0 || paid == 0 && expired == 8, "{reasons:?}");
+        assert!(!late || paid == 0);
+        assert_eq!(shop.lightning.payments() as usize, paid);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sixteen_approvals_of_one_task_are_one_payment() {
     for engine in both_engines() {
         let shop = Shop::open().await;

@@ -2,8 +2,10 @@
 //! shops and GitHub.
 
 mod approve;
+mod autopilots;
 mod coding;
 mod fetch;
+mod hostile;
 mod lnd;
 mod once;
 mod private;

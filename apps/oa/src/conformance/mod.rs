@@ -7,6 +7,7 @@ mod plan;
 mod probe;
 mod proxied;
 mod rows;
+mod versions;
 
 use std::fmt::Write as _;
 
@@ -15,13 +16,13 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
 
-use self::probe::{Asker, Heard, Probe};
+use self::probe::{Asker, Heard, Probe, Show};
 use crate::{
     cli::{Common, Conformance},
     config::Settings,
     connect::{self, Wish},
     data_dir::DataDir,
-    failure::{Failure, NO_ANSWER, OK, WRONG},
+    failure::{Failure, NO_ANSWER, OK, REFUSED, WRONG},
     output::{Format, plain},
 };
 
@@ -139,6 +140,10 @@ pub async fn check(pair: &Pair, format: Format) -> Result<u8, Failure> {
     for service in pair.services() {
         reachable(&asker, service).await?;
     }
+    let asker = asker.acquainted().await;
+    for service in pair.services() {
+        accepted(&asker, service).await?;
+    }
     let groups = groups(&asker, pair).await;
     let conforms = groups.iter().all(|group| group.conforms);
     format.show(
@@ -165,6 +170,25 @@ async fn reachable(asker: &Asker, service: Service) -> Result<(), Failure> {
     }
 }
 
+/// With a credential that opens nothing every row would be wrong, and one sentence says it better.
+async fn accepted(asker: &Asker, service: Service) -> Result<(), Failure> {
+    let (path, flag) = match service {
+        Service::Control => ("/api/me", "--token"),
+        Service::Runtime => ("/admin/v1/runs?limit=1", "--service-token"),
+    };
+    let heard = asker.ask(&Probe::get(service, path)).await;
+    let refused = heard.status() == Some(401) && heard.code().as_deref() == Some("unauthorized");
+    // A service that lets nobody know who is refused is looked at all the same.
+    let stranger = asker.ask(&Probe::get(service, path).showing(Show::Nothing)).await;
+    match refused && stranger.status() == Some(401) {
+        false => Ok(()),
+        true => Err(Failure::new(
+            REFUSED,
+            format!("{} at {} does not accept the token: give {flag}", name_of(service), asker.base(service)),
+        )),
+    }
+}
+
 async fn groups(asker: &Asker, pair: &Pair) -> Vec<Group> {
     let mut groups = vec![documents::ownership(asker).await];
     for service in pair.services() {
@@ -182,6 +206,7 @@ async fn groups(asker: &Asker, pair: &Pair) -> Vec<Group> {
     for service in pair.services() {
         groups.push(callers::refused(asker, service).await);
     }
+    groups.extend(versions::asked_for(asker).await);
     for service in pair.services() {
         groups.push(documents::openapi(asker, service).await);
     }

@@ -16,7 +16,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::Pair;
+use super::{
+    Pair,
+    versions::{GUARDED, Lanes},
+};
 use crate::{data_dir::reveal, failure::Failure};
 
 /// How many questions are open at one time.
@@ -47,21 +50,28 @@ pub struct Probe {
     pub path: String,
     pub show: Show,
     pub body: Option<&'static str>,
+    /// Whether the asker says its build, where control wants to know it.
+    pub versioned: bool,
 }
 
 impl Probe {
     pub fn get(port: Service, path: impl Into<String>) -> Self {
-        Probe { port, method: "GET", path: path.into(), show: Show::Token, body: None }
+        Probe { port, method: "GET", path: path.into(), show: Show::Token, body: None, versioned: true }
     }
 
     /// A question with this method; whatever is not a GET carries a broken body.
     pub fn of(port: Service, method: &'static str, path: impl Into<String>) -> Self {
         let body = (method != "GET").then_some(BROKEN);
-        Probe { port, method, path: path.into(), show: Show::Token, body }
+        Probe { port, method, path: path.into(), show: Show::Token, body, versioned: true }
     }
 
     pub fn showing(self, show: Show) -> Self {
         Probe { show, ..self }
+    }
+
+    /// As a client that does not say its build.
+    pub fn without_a_version(self) -> Self {
+        Probe { versioned: false, ..self }
     }
 
     /// JSON whose members the row refuses.
@@ -168,6 +178,7 @@ pub struct Asker {
     service_token: Option<SecretString>,
     /// A segment that names nothing, different in every run.
     nothing: Arc<str>,
+    lanes: Lanes,
 }
 
 impl Asker {
@@ -188,7 +199,18 @@ impl Asker {
             personal_token: pair.personal_token.clone(),
             service_token: pair.service_token.clone(),
             nothing: format!("oa-conformance-{random}").into(),
+            lanes: Lanes::default(),
         })
+    }
+
+    /// Knows from now on how control keeps its compatibility lanes.
+    pub async fn acquainted(self) -> Self {
+        let heard = self.ask(&Probe::get(Service::Control, GUARDED)).await;
+        Asker { lanes: Lanes::of(&heard), ..self }
+    }
+
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// A segment that names nothing.
@@ -252,6 +274,12 @@ impl Asker {
                 format!("v1.{}.{}", self.nothing, self.nothing),
             ),
         };
+        if let Some(client) = self.lanes.client.as_ref().filter(|_| probe.versioned) {
+            request = request
+                .header("x-oa-client-build-id", &client.build)
+                .header("x-oa-protocol-version", &client.protocol)
+                .header("x-oa-schema-version", client.schema);
+        }
         if let Some(body) = probe.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }

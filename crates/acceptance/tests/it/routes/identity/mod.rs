@@ -1,6 +1,7 @@
 //! `/api/auth/*`, `/api/orgs/*`, `/api/policy/*`, `/api/tokens` and the sync tokens: who somebody is, over real
 //! sockets.
 
+mod me;
 mod orgs;
 mod origins;
 mod propagation;

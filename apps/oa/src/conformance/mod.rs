@@ -47,19 +47,9 @@ impl Pair {
         settings: &Settings,
         data: &DataDir,
     ) -> Result<Self, Failure> {
-        let announced = data.endpoints()?.and_then(|endpoints| endpoints.control);
-        let usual = || settings.address("OA_CONTROL_BIND_ADDR").map(|address| format!("http://{address}"));
-        let named = wanted.control_url.clone().or_else(|| wanted.url.clone());
-        let control = named.or_else(|| announced.clone()).or_else(usual);
-        let control = control.ok_or_else(|| Failure::usage("where is control? Give --control-url"))?;
-        let own = announced.as_deref() == Some(control.as_str()) || connect::is_loopback(&control);
-        let personal = match &common.token {
-            Some(token) => Some(SecretString::from(token.as_str())),
-            // The directory's token belongs to this machine's server and is not shown to another.
-            None if own => data.personal_token()?,
-            None => None,
-        };
-        let personal_token = personal.ok_or_else(|| {
+        let named = wanted.control_url.as_deref().or(wanted.url.as_deref());
+        let control = connect::find_control(named, common.token.as_deref(), settings, data)?;
+        let personal_token = control.token.ok_or_else(|| {
             Failure::usage(
                 "control asks for a personal token that may do everything: give --token, as `oa user add` prints one",
             )
@@ -70,7 +60,7 @@ impl Pair {
             return Err(Failure::usage("the runtime asks for a service token: give --service-token"));
         }
         Ok(Pair {
-            control: control.trim_end_matches('/').to_owned(),
+            control: control.url.trim_end_matches('/').to_owned(),
             runtime: runtime.url.trim_end_matches('/').to_owned(),
             personal_token,
             service_token: runtime.token,

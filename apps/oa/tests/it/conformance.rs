@@ -310,6 +310,8 @@ async fn one_thing_that_is_not_as_the_table_says_is_found_and_named() {
             assert_eq!(group(&said, found)["conforms"], false, "{how:?}: {said:#}");
         }
     }
+    let kept = Http::new(&control, Some(token.clone())).get("/api/tokens").await;
+    assert_eq!(kept.status, 200, "an open door was walked through");
     // One sentence, not two hundred rows, where the token is not good.
     let (code, said) = conformance(&home.data(), &[&control, "--expect-no-runtime", "--token", "oa_pat_0"]);
     let sentence = said["stderr"].as_str().unwrap_or_default();

@@ -7,6 +7,7 @@ mod malformed;
 mod owned;
 mod owners;
 mod reachable;
+mod signatures;
 mod smuggling;
 
 use oa_contract::{Method, Row, Service};

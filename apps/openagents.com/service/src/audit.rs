@@ -2,7 +2,7 @@
 //! and never a whole address.
 
 use oa_contract::{Meta, Stop, Timestamp};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value as Json};
 
 /// Something that happened to somebody's credentials.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,8 +34,8 @@ pub fn failure(name: &'static str, stop: &Stop, meta: &Meta, now: Timestamp) {
 }
 
 fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
-    let attributes: Map<String, Value> =
-        event.attributes.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value))).collect();
+    let attributes: Map<String, Json> =
+        event.attributes.iter().map(|(name, value)| ((*name).to_owned(), Json::from(*value))).collect();
     // Names are written in the code, so there are few of them.
     metrics::counter!("oa_audit_events_total", "event" => event.name, "outcome" => outcome).increment(1);
     tracing::info!(
@@ -47,7 +47,7 @@ fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
         session_id = event.session_id,
         org_id = event.org_id,
         device_id = event.device_id,
-        attributes = %Value::Object(attributes),
+        attributes = %Json::Object(attributes),
         "audit_event"
     );
 }

@@ -5,7 +5,7 @@ use std::{future::Future, net::IpAddr};
 
 use crate::{
     caller::Caller,
-    operation::Class,
+    operation::{Class, Row},
     refusal::{Refusal, Service, Stop},
 };
 
@@ -63,6 +63,12 @@ pub trait Port: Send + Sync + 'static {
 
     /// Whether a signature could be good, as far as it can be told without the body that it binds.
     fn admits_head(&self, _presented: Presented<'_>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    /// Counts a try at a row, once its caller is known and before anything else of the request is looked at, or refuses
+    /// it.
+    fn counts(&self, _row: &Row, _caller: &Caller, _peer: &str) -> Result<(), Refusal> {
         Ok(())
     }
 

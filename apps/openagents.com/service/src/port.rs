@@ -3,9 +3,12 @@
 
 use std::net::IpAddr;
 
-use oa_contract::{Arriving, Barred, Caller, Class, Port, Presented, Refusal, Service, Stop};
+use oa_contract::{Arriving, Barred, Caller, Class, Port, Presented, Refusal, Row, Service, Stop};
 
-use crate::{Control, forwarded, headers, identity::authenticate::unauthenticated};
+use crate::{
+    Control, forwarded, headers,
+    identity::{authenticate::unauthenticated, throttle},
+};
 
 impl Port for Control {
     const SERVICE: Service = Service::Control;
@@ -25,6 +28,21 @@ impl Port for Control {
                 Err(Refusal::forbidden(format!("this token does not carry the ability `{ability}`")).into())
             }
         }
+    }
+
+    /// Each try counts, also one whose body is no JSON (control §2.1, §2.8).
+    fn counts(&self, row: &Row, caller: &Caller, peer: &str) -> Result<(), Refusal> {
+        let signs_up = self.config.accounts.signup.is_some();
+        let (limit, who) = match (row.name, caller) {
+            ("auth.email", _) => (throttle::EMAIL, throttle::peer_key(peer)),
+            ("auth.register", _) if signs_up => (throttle::EMAIL, throttle::peer_key(peer)),
+            ("threads.append_message", Caller::User(user)) => {
+                (throttle::THREAD_MESSAGE, user.user_id.clone())
+            }
+            ("codex.requests", Caller::User(user)) => (throttle::CODEX_REQUEST, user.user_id.clone()),
+            _ => return Ok(()),
+        };
+        self.throttle.admit(limit, &who, self.clock.now())
     }
 
     fn admits_writes(&self) -> Result<(), Refusal> {

@@ -383,7 +383,7 @@ mod tests {
             .collect();
         drop(opened);
         std::fs::remove_dir_all(&directory).expect("removed");
-        assert!(!modes.is_empty() && modes.iter().all(|mode| *mode == 0o600), "{modes:o?}");
+        assert!(!modes.is_empty() && modes.iter().all(|mode| *mode == 0o600), "{modes:?}");
     }
 
     #[test]

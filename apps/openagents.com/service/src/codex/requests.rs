@@ -25,11 +25,7 @@ use tokio::time::{Instant, timeout};
 pub(super) use wanted::Wanted;
 
 use super::{answer, dispatch, fresh, is_attached, owned_if_any, receipt, save, state, stream_of, worker_id};
-use crate::{
-    Control, audit,
-    hub::Follower,
-    identity::{signed_in, throttle},
-};
+use crate::{Control, audit, hub::Follower, identity::signed_in};
 
 /// Looked at without a wake at least so often: another replica's commit does not wake us.
 const POLL: Duration = Duration::from_millis(500);
@@ -40,7 +36,6 @@ impl Handle<CodexRequests> for Control {
     async fn handle(&self, ask: Ask<CodexRequests>) -> Result<Answer<CodexRequestReply>, Stop> {
         let now = self.clock.now();
         let user = signed_in(&ask.caller)?.clone();
-        self.throttle.admit(throttle::CODEX_REQUEST, &user.user_id, now)?;
         let worker_id = worker_id(&ask.path.worker_id)?;
         let wanted = Wanted::read(ask.body.request)?;
         let patience = Duration::from_millis(wanted.wait_ms.unwrap_or(self.config.codex.request_wait_ms));

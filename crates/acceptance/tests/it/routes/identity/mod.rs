@@ -8,6 +8,7 @@ mod propagation;
 mod register;
 mod sessions;
 mod sync_tokens;
+mod throttles;
 mod tokens;
 
 use oa_testkit::{Http, World};

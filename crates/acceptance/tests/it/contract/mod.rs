@@ -3,6 +3,7 @@
 mod authentication;
 mod credentials;
 mod examples;
+mod hostile;
 mod malformed;
 mod owned;
 mod owners;

@@ -130,6 +130,8 @@ pub const RUNTIME: &[Setting] = settings! {
 /// Settings of the control service.
 pub const CONTROL: &[Setting] = settings! {
     "OA_CONTROL_BIND_ADDR", Kind::Address, Some("127.0.0.1:8787"), "Where control listens.";
+    "OA_CONTROL_LOG_FILTER", Kind::Text, Some("info"), "How much the servers log, as `info` or `oa_control=debug,warn`; RUST_LOG wins.";
+    "OA_CONTROL_LOG_FORMAT", Kind::OneOf(&["json", "pretty"]), Some("json"), "How log lines look.";
     "OA_CONTROL_STATIC_DIR", Kind::Text, None, "A directory that readiness asks for.";
     "OA_AUTH_PROVIDER_MODE", Kind::Text, None, "Who proves e-mail addresses; mock works on a loopback address only.";
     "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, None, "The code that the mock provider accepts; made in the data directory when not set.";

@@ -7,10 +7,10 @@ use std::{
 };
 
 use nix::sys::statvfs::statvfs;
-use oa_client::{CallError, Client, Manner, Raw};
+use oa_client::{CallError, Client, Identity, Manner, Raw};
 use oa_contract::{
     Nothing, Operation,
-    matrix::{RunsList, RuntimeHealth, RuntimeReady},
+    matrix::{ControlReady, RunsList, RuntimeHealth, RuntimeReady},
     operation::Call,
     wire::{health, runs::ListRuns},
 };
@@ -76,6 +76,7 @@ pub async fn examine(
 ) -> Result<u8, Failure> {
     let mut findings = vec![directory(data), keys(data), spools(data), space(data)];
     findings.extend(server(data, settings, place).await?);
+    findings.extend(control(data).await?);
     let sound = findings.iter().all(|finding| finding.grade != Grade::Wrong);
     format.show(
         &text(&findings, sound),
@@ -156,11 +157,20 @@ fn keys(data: &DataDir) -> Finding {
 }
 
 fn spools(data: &DataDir) -> Finding {
-    let names: Vec<String> = std::fs::read_dir(data.spool())
-        .map(|entries| entries.flatten().map(|entry| entry.path().display().to_string()).collect())
-        .unwrap_or_default();
-    match names.first() {
-        None => Finding::good("spools", "nothing waits to be sent"),
+    // A recording is a file; a codex worker has a directory, and sends the rest of it when it runs again.
+    let entries: Vec<_> =
+        std::fs::read_dir(data.spool()).map(|entries| entries.flatten().collect()).unwrap_or_default();
+    let (workers, names): (Vec<_>, Vec<_>) =
+        entries.iter().map(std::fs::DirEntry::path).partition(|path| path.is_dir());
+    match names.first().map(|path| path.display()) {
+        None if workers.is_empty() => Finding::good("spools", "no recording waits to be sent"),
+        None => Finding::good(
+            "spools",
+            format!(
+                "no recording waits to be sent; {} codex workers keep their place and send the rest when they run",
+                workers.len()
+            ),
+        ),
         Some(first) => Finding::note(
             "spools",
             format!("{} recordings run now or wait to be sent", names.len()),
@@ -215,6 +225,34 @@ async fn server(data: &DataDir, settings: &Settings, place: &Place) -> Result<Ve
     findings.push(ready(send::<RuntimeReady>(&client, Nothing {}).await));
     findings.push(credential(&client).await);
     Ok(findings)
+}
+
+/// The control service that the data directory knows, if it knows one.
+async fn control(data: &DataDir) -> Result<Option<Finding>, Failure> {
+    const WHAT: &str = "control";
+    const DO_THIS: &str = "start it again with `oa up`, and read the end of its log";
+    let Some(url) = data.endpoints()?.and_then(|endpoints| endpoints.control) else { return Ok(None) };
+    let client = Client::new(&url, Identity::Nobody).map_err(Failure::wrong)?;
+    let finding = match send::<ControlReady>(&client, Nothing {}).await {
+        Err(error) => Finding::wrong(WHAT, format!("{url} does not answer: {error}"), DO_THIS),
+        Ok(raw) => match serde_json::from_slice::<health::ControlReadiness>(&raw.body) {
+            Err(_) => Finding::wrong(
+                WHAT,
+                format!("what answers at {url} with {} is no control", raw.status),
+                DO_THIS,
+            ),
+            Ok(said) if raw.status == 200 && said.runtime_configured => {
+                Finding::good(WHAT, format!("{url} is ready and has a runtime"))
+            }
+            Ok(_) if raw.status == 200 => Finding::note(
+                WHAT,
+                format!("{url} is ready, without a runtime: /api/runtime/workers answers 503"),
+                "set OA_RUNTIME_BASE_URL for it",
+            ),
+            Ok(said) => Finding::wrong(WHAT, said.reason.unwrap_or_else(|| "not ready".to_owned()), DO_THIS),
+        },
+    };
+    Ok(Some(finding))
 }
 
 async fn send<O: Operation<Path = Nothing, Query = Nothing, Body = Nothing>>(
@@ -399,6 +437,34 @@ mod tests {
         assert!(findings.iter().all(|finding| finding.grade == Grade::Good), "{findings:?}");
         let stranger = Place { token: None, ..simulated.place() };
         assert_eq!(grade(&look(&stranger).await, "credential"), Some(Grade::Wrong));
+    }
+
+    #[test]
+    fn the_place_of_a_codex_worker_is_no_recording_that_waits() {
+        let directory = scratch();
+        let data = DataDir::at(directory.path());
+        std::fs::create_dir_all(data.spool().join("codex-w")).expect("a spool of a worker");
+        let finding = spools(&data);
+        assert!(finding.grade == Grade::Good && finding.is.contains("1 codex workers"), "{finding:?}");
+        std::fs::write(data.spool().join("a.jsonl"), "").expect("a recording");
+        let finding = spools(&data);
+        assert_eq!(finding.grade, Grade::Note);
+        assert!(finding.do_this.is_some_and(|this| this.ends_with("a.jsonl")));
+    }
+
+    #[tokio::test]
+    async fn a_control_that_is_announced_and_does_not_answer_is_wrong() {
+        let directory = scratch();
+        let data = DataDir::at(directory.path());
+        assert_eq!(control(&data).await.expect("nothing is announced"), None);
+        let closed = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+        let nothing = Settings::load(&SettingFlags::default(), &|_| None, &data).expect("settings");
+        data.prepare(&nothing).expect("keys");
+        let url = Some(format!("http://{closed}"));
+        data.announce(&crate::data_dir::Endpoints { runtime: None, control: url, pid: 1 })
+            .expect("announced");
+        let finding = control(&data).await.expect("looked").expect("a finding");
+        assert_eq!(finding.grade, Grade::Wrong);
     }
 
     #[tokio::test]

@@ -71,7 +71,8 @@ impl Failure {
             CallError::Refused { status: 401, message, .. } => Failure::new(
                 REFUSED,
                 format!(
-                    "{base} does not accept the credential: {message}. Give --token, or --data for the directory that the server uses"
+                    "{base} does not accept the credential: {}. Give --token, or --data for the directory that the server uses",
+                    message.trim_end_matches('.')
                 ),
             ),
             CallError::Refused { status, code, message, .. } => {

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use oa_client::Client;
 use oa_control::identity::NewUser;
+use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{Cli, Command, Common, Exec, Runs, Skills, Users},
@@ -63,11 +64,22 @@ fn main() -> ExitCode {
     }
 }
 
-/// JSON lines on stderr, as much as RUST_LOG says.
-fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).init();
+/// Lines on stderr, as much as RUST_LOG says, else the settings.
+fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
+    const FILTER: &str = "OA_CONTROL_LOG_FILTER";
+    let wanted = settings.get(FILTER).unwrap_or("info");
+    let filter = match EnvFilter::try_from_default_env() {
+        Ok(filter) => filter,
+        Err(_) => EnvFilter::try_new(wanted)
+            .map_err(|error| Failure::usage(format!("{FILTER} is no filter of log lines: {error}")))?,
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match settings.get("OA_CONTROL_LOG_FORMAT") {
+        Some("pretty") => lines.pretty().init(),
+        // One object a line, its fields not nested in another.
+        _ => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
 }
 
 async fn perform(cli: Cli) -> Result<u8, Failure> {
@@ -126,7 +138,7 @@ fn server<const N: usize>(
         flags.or_give(name, value);
     }
     let settings = Settings::load(&flags, &process_environment, &data)?;
-    log_to_stderr();
+    log_to_stderr(&settings)?;
     Ok((data, settings))
 }
 

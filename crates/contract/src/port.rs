@@ -5,7 +5,7 @@ use std::{future::Future, net::IpAddr};
 
 use crate::{
     caller::Caller,
-    operation::Class,
+    operation::{Class, Row},
     refusal::{Refusal, Service, Stop},
 };
 
@@ -66,8 +66,9 @@ pub trait Port: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Counts a call of a row against what its caller may do, before anything but its credential is looked at.
-    fn admits(&self, _row: &'static str, _caller: &Caller) -> Result<(), Refusal> {
+    /// Counts a try at a row, once its caller is known and before anything else of the request is looked at, or refuses
+    /// it.
+    fn counts(&self, _row: &Row, _caller: &Caller, _peer: &str) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -177,8 +177,8 @@ async fn life<S: Port + Handle<O>, O: Operation>(
     leave(edge, meters, &arrival, response)
 }
 
-/// Authenticate, count, then path, query and body, then the write gate, then the handler (runtime-core §1, control
-/// §2.1).
+/// Authenticate, count the try, then path, query and body, then the write gate, then the handler (runtime-core §1,
+/// control §2.1).
 async fn attempt<S: Port + Handle<O>, O: Operation>(
     edge: &Edge<S>,
     arrival: &Arrival,
@@ -197,7 +197,7 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
         false => Bytes::new(),
     };
     let caller = authenticate(edge, arrival, O::ROW.class, &early).await?;
-    edge.service.admits(O::ROW.name, &caller)?;
+    edge.service.counts(O::ROW, &caller, &arrival.peer)?;
     let path = extract::path::<O::Path>(O::ROW.path, parts.uri.path())?;
     let query = extract::query::<O::Query>(&parts.uri)?;
     let body = match O::Body::NONE {

@@ -14,4 +14,4 @@ pub use codex::SimulatedCodexWorker;
 pub use http::{Answered, Http};
 pub use kept::kept;
 pub use simulated_runtime::SimulatedRuntime;
-pub use world::{Engine, World, WorldOptions, both_engines};
+pub use world::{Engine, SECRET, World, WorldOptions, both_engines};

@@ -6,6 +6,7 @@ use oa_contract::{Class, Code, Row, Service, matrix};
 use super::{
     Group, Heard, Wrong, plan,
     probe::{Asker, Probe, Show},
+    versions::not_over,
 };
 
 pub async fn refused(asker: &Asker, service: Service) -> Group {
@@ -23,6 +24,10 @@ pub async fn refused(asker: &Asker, service: Service) -> Group {
     let heard = asker.all(&asked).await;
     let mut wrong = Vec::new();
     for ((row, probe), heard) in probes.iter().zip(&heard) {
+        if asker.lanes().is_over(probe) {
+            wrong.extend(not_over(probe, heard));
+            continue;
+        }
         match row.class {
             Class::Anyone if !is_let_in(row, heard) => {
                 wrong.push(Wrong::heard(probe, "an answer for anyone", heard));

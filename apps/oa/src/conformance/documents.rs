@@ -13,9 +13,13 @@ use super::{
 };
 
 const STATUS: &str = "/api/v1/control/status";
+const OPENAPI: &str = "/openapi.json";
 
 /// `data.runtimeRouteOwnership` holds the rows of the contract, in its order, each with a reason.
 pub async fn ownership(asker: &Asker) -> Group {
+    if asker.lanes().ended {
+        return described_ownership(asker).await;
+    }
     let probe = Probe::get(Service::Control, STATUS);
     let heard = asker.ask(&probe).await;
     let shown = heard.json()["data"]["runtimeRouteOwnership"].clone();
@@ -25,6 +29,32 @@ pub async fn ownership(asker: &Asker) -> Group {
     };
     let count = matrix::CONTROL.len();
     Group::new("ownership", 1, format!("the status page shows the {count} rows and their owners"), wrong)
+}
+
+/// The status page stands on a lane that has ended: the document says of each row who owns it.
+async fn described_ownership(asker: &Asker) -> Group {
+    let probe = Probe::get(Service::Control, OPENAPI);
+    let heard = asker.ask(&probe).await;
+    let wrong = differing_document(&heard.json());
+    let count = matrix::CONTROL.len();
+    let claim =
+        format!("the status page has ended with its lane; the document names the owners of {count} rows");
+    Group::new("ownership", 1, claim, wrong)
+}
+
+fn differing_document(document: &Value) -> Vec<Wrong> {
+    let mut out = Vec::new();
+    for row in matrix::CONTROL {
+        let operation = &document["paths"][row.braced_path()][row.method.name().to_lowercase()];
+        let text = |name: &str| operation[name].as_str().unwrap_or("nothing").to_owned();
+        let got = format!("{} {}", text("x-oa-owner"), text("x-oa-delivery"));
+        let wanted = format!("{} {}", row.lane.owner().label(), row.lane.delivery());
+        if got != wanted {
+            let asked = format!("GET {OPENAPI}, {} {}", row.method.name(), row.path);
+            out.push(Wrong { service: name_of(Service::Control), asked, wanted, got });
+        }
+    }
+    out
 }
 
 fn differing(shown: &[Value]) -> Vec<Wrong> {
@@ -58,7 +88,7 @@ fn differing(shown: &[Value]) -> Vec<Wrong> {
 /// The document of a service lists exactly the rows of its port.
 pub async fn openapi(asker: &Asker, service: Service) -> Group {
     let (name, path) = match service {
-        Service::Control => ("control's OpenAPI", "/openapi.json"),
+        Service::Control => ("control's OpenAPI", OPENAPI),
         Service::Runtime => ("runtime's OpenAPI", "/internal/v1/openapi.json"),
     };
     let probe = Probe::get(service, path);
@@ -131,6 +161,11 @@ mod tests {
         }
         let table: Vec<Value> = runtime_route_ownership().iter().map(|row| json!(row)).collect();
         assert_eq!(differing(&table), []);
+        let mut document = oa_contract::openapi::document(Service::Control);
+        assert_eq!(differing_document(&document), []);
+        document["paths"]["/api/runtime/workers"]["get"]["x-oa-owner"] = json!("control_service");
+        assert_eq!(differing_document(&document).len(), 1);
+        assert_eq!(differing_document(&json!({})).len(), 22);
     }
 
     #[test]

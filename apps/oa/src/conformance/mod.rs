@@ -7,6 +7,7 @@ mod plan;
 mod probe;
 mod proxied;
 mod rows;
+mod versions;
 
 use std::fmt::Write as _;
 
@@ -15,13 +16,13 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::json;
 
-use self::probe::{Asker, Heard, Probe};
+use self::probe::{Asker, Heard, Probe, Show};
 use crate::{
     cli::{Common, Conformance},
     config::Settings,
     connect::{self, Wish},
     data_dir::DataDir,
-    failure::{Failure, NO_ANSWER, OK, WRONG},
+    failure::{Failure, NO_ANSWER, OK, REFUSED, WRONG},
     output::{Format, plain},
 };
 
@@ -46,19 +47,9 @@ impl Pair {
         settings: &Settings,
         data: &DataDir,
     ) -> Result<Self, Failure> {
-        let announced = data.endpoints()?.and_then(|endpoints| endpoints.control);
-        let usual = || settings.address("OA_CONTROL_BIND_ADDR").map(|address| format!("http://{address}"));
-        let named = wanted.control_url.clone().or_else(|| wanted.url.clone());
-        let control = named.or_else(|| announced.clone()).or_else(usual);
-        let control = control.ok_or_else(|| Failure::usage("where is control? Give --control-url"))?;
-        let own = announced.as_deref() == Some(control.as_str()) || connect::is_loopback(&control);
-        let personal = match &common.token {
-            Some(token) => Some(SecretString::from(token.as_str())),
-            // The directory's token belongs to this machine's server and is not shown to another.
-            None if own => data.personal_token()?,
-            None => None,
-        };
-        let personal_token = personal.ok_or_else(|| {
+        let named = wanted.control_url.as_deref().or(wanted.url.as_deref());
+        let control = connect::find_control(named, common.token.as_deref(), settings, data)?;
+        let personal_token = control.token.ok_or_else(|| {
             Failure::usage(
                 "control asks for a personal token that may do everything: give --token, as `oa user add` prints one",
             )
@@ -69,7 +60,7 @@ impl Pair {
             return Err(Failure::usage("the runtime asks for a service token: give --service-token"));
         }
         Ok(Pair {
-            control: control.trim_end_matches('/').to_owned(),
+            control: control.url.trim_end_matches('/').to_owned(),
             runtime: runtime.url.trim_end_matches('/').to_owned(),
             personal_token,
             service_token: runtime.token,
@@ -139,6 +130,10 @@ pub async fn check(pair: &Pair, format: Format) -> Result<u8, Failure> {
     for service in pair.services() {
         reachable(&asker, service).await?;
     }
+    let asker = asker.acquainted().await;
+    for service in pair.services() {
+        accepted(&asker, service).await?;
+    }
     let groups = groups(&asker, pair).await;
     let conforms = groups.iter().all(|group| group.conforms);
     format.show(
@@ -165,6 +160,25 @@ async fn reachable(asker: &Asker, service: Service) -> Result<(), Failure> {
     }
 }
 
+/// With a credential that opens nothing every row would be wrong, and one sentence says it better.
+async fn accepted(asker: &Asker, service: Service) -> Result<(), Failure> {
+    let (path, flag) = match service {
+        Service::Control => ("/api/me", "--token"),
+        Service::Runtime => ("/admin/v1/runs?limit=1", "--service-token"),
+    };
+    let heard = asker.ask(&Probe::get(service, path)).await;
+    let refused = heard.status() == Some(401) && heard.code().as_deref() == Some("unauthorized");
+    // A service that lets nobody know who is refused is looked at all the same.
+    let stranger = asker.ask(&Probe::get(service, path).showing(Show::Nothing)).await;
+    match refused && stranger.status() == Some(401) {
+        false => Ok(()),
+        true => Err(Failure::new(
+            REFUSED,
+            format!("{} at {} does not accept the token: give {flag}", name_of(service), asker.base(service)),
+        )),
+    }
+}
+
 async fn groups(asker: &Asker, pair: &Pair) -> Vec<Group> {
     let mut groups = vec![documents::ownership(asker).await];
     for service in pair.services() {
@@ -182,6 +196,7 @@ async fn groups(asker: &Asker, pair: &Pair) -> Vec<Group> {
     for service in pair.services() {
         groups.push(callers::refused(asker, service).await);
     }
+    groups.extend(versions::asked_for(asker).await);
     for service in pair.services() {
         groups.push(documents::openapi(asker, service).await);
     }

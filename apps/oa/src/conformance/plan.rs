@@ -61,11 +61,15 @@ pub fn allowed(service: Service, path: &str) -> Vec<String> {
     methods.into_iter().map(str::to_owned).collect()
 }
 
+/// Every path of a port, once.
+pub fn every_path(service: Service, nothing: &str) -> BTreeSet<String> {
+    matrix::rows_of(service).map(|row| some_path(row, nothing)).collect()
+}
+
 /// Every path of a port with each method that no row has there.
 pub fn wrong_methods(service: Service, nothing: &str) -> Vec<Probe> {
-    let paths: BTreeSet<String> = matrix::rows_of(service).map(|row| some_path(row, nothing)).collect();
     let mut probes = Vec::new();
-    for path in paths {
+    for path in every_path(service, nothing) {
         let allowed = allowed(service, &path);
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
             if !allowed.iter().any(|one| one == method) {

@@ -16,7 +16,10 @@ use secrecy::SecretString;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::Pair;
+use super::{
+    Pair, plan,
+    versions::{GUARDED, Lanes},
+};
 use crate::{data_dir::reveal, failure::Failure};
 
 /// How many questions are open at one time.
@@ -47,26 +50,39 @@ pub struct Probe {
     pub path: String,
     pub show: Show,
     pub body: Option<&'static str>,
+    /// Whether the asker says its build, where control wants to know it.
+    pub versioned: bool,
 }
 
 impl Probe {
     pub fn get(port: Service, path: impl Into<String>) -> Self {
-        Probe { port, method: "GET", path: path.into(), show: Show::Token, body: None }
+        Probe { port, method: "GET", path: path.into(), show: Show::Token, body: None, versioned: true }
     }
 
     /// A question with this method; whatever is not a GET carries a broken body.
     pub fn of(port: Service, method: &'static str, path: impl Into<String>) -> Self {
         let body = (method != "GET").then_some(BROKEN);
-        Probe { port, method, path: path.into(), show: Show::Token, body }
+        Probe { port, method, path: path.into(), show: Show::Token, body, versioned: true }
     }
 
     pub fn showing(self, show: Show) -> Self {
         Probe { show, ..self }
     }
 
+    /// As a client that does not say its build.
+    pub fn without_a_version(self) -> Self {
+        Probe { versioned: false, ..self }
+    }
+
     /// JSON whose members the row refuses.
     pub fn saying(self, body: &'static str) -> Self {
         Probe { body: Some(body), ..self }
+    }
+
+    /// Whether this would be done at once, were it not refused for its credential.
+    fn would_act(&self) -> bool {
+        let mut rows = plan::rows_at(self.port, &self.path);
+        rows.any(|row| row.method.name() == self.method && plan::acts_unasked(row))
     }
 
     pub fn is_broken(&self) -> bool {
@@ -168,6 +184,9 @@ pub struct Asker {
     service_token: Option<SecretString>,
     /// A segment that names nothing, different in every run.
     nothing: Arc<str>,
+    lanes: Lanes,
+    /// Whether control lets in whoever shows nothing: then nothing is asked that would act without being asked anything.
+    open_door: bool,
 }
 
 impl Asker {
@@ -188,7 +207,20 @@ impl Asker {
             personal_token: pair.personal_token.clone(),
             service_token: pair.service_token.clone(),
             nothing: format!("oa-conformance-{random}").into(),
+            lanes: Lanes::default(),
+            open_door: false,
         })
+    }
+
+    /// Knows from now on how control keeps its compatibility lanes and its door.
+    pub async fn acquainted(self) -> Self {
+        let heard = self.ask(&Probe::get(Service::Control, GUARDED)).await;
+        let stranger = self.ask(&Probe::get(Service::Control, "/api/me").showing(Show::Nothing)).await;
+        Asker { lanes: Lanes::of(&heard), open_door: stranger.status() != Some(401), ..self }
+    }
+
+    pub fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// A segment that names nothing.
@@ -204,6 +236,9 @@ impl Asker {
     }
 
     pub async fn ask(&self, probe: &Probe) -> Heard {
+        if self.open_door && probe.would_act() {
+            return Heard::Nothing("not asked, because control lets strangers in".to_owned());
+        }
         match self.answer(probe).await {
             Ok(answer) => Heard::Answer(answer),
             Err(error) => Heard::Nothing(error.to_string()),
@@ -252,6 +287,12 @@ impl Asker {
                 format!("v1.{}.{}", self.nothing, self.nothing),
             ),
         };
+        if let Some(client) = self.lanes.client.as_ref().filter(|_| probe.versioned) {
+            request = request
+                .header("x-oa-client-build-id", &client.build)
+                .header("x-oa-protocol-version", &client.protocol)
+                .header("x-oa-schema-version", client.schema);
+        }
         if let Some(body) = probe.body {
             request = request.header(CONTENT_TYPE, "application/json").body(body);
         }

@@ -1,6 +1,6 @@
 //! Decides whether control passes the five proxied rows on to its runtime, or says that it has none.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use oa_contract::{Code, Lane, Method, Row, Service, matrix::CONTROL};
 use oa_control::identity::principal_number;
@@ -47,11 +47,35 @@ pub async fn without_runtime(asker: &Asker) -> Group {
             wrong.push(Wrong::heard(probe, "503 service_unavailable", heard));
         }
     }
+    let mut requests = probes.len();
+    if down {
+        // What passes control's checks is 503 too. A runtime that came back meanwhile would refuse all of it.
+        let acts: Vec<Probe> = rows.iter().filter_map(|row| futile(row, asker.nothing())).collect();
+        let heard = asker.all(&acts).await;
+        let missed = acts.iter().zip(&heard).filter(|(_, heard)| !told(heard));
+        wrong.extend(missed.map(|(probe, heard)| Wrong::heard(probe, "503 service_unavailable", heard)));
+        requests += acts.len();
+    }
     let claim = match down {
-        true => "control's runtime does not answer: its questions are 503, its acts are checked first",
+        true => {
+            "control's runtime does not answer: all five are 503 service_unavailable, once their members fit"
+        }
         false => "control has no runtime: all five are 503 service_unavailable",
     };
-    Group::new("proxied rows", probes.len(), claim, wrong)
+    Group::new("proxied rows", requests, claim, wrong)
+}
+
+/// An act that control lets through and that no runtime carries out: on a worker that does not exist, or with more
+/// metadata than a worker may have.
+fn futile(row: &Row, nothing: &str) -> Option<Probe> {
+    static MUCH: LazyLock<String> =
+        LazyLock::new(|| format!("{{\"metadata\":{{\"much\":\"{}\"}}}}", "x".repeat(80 * 1024)));
+    let probe = Probe::of(Service::Control, row.method.name(), some_path(row, nothing));
+    match (row.method, row.path.contains(':')) {
+        (Method::Post, true) => Some(probe.saying(r#"{"status":"stopped","metadataPatch":{}}"#)),
+        (Method::Post, false) => Some(probe.saying(&MUCH)),
+        _ => None,
+    }
 }
 
 /// Control's runtime is the one that was named: both tell of the same workers, and members are looked at.

@@ -11,6 +11,7 @@ use super::{
     Group, Wrong, name_of,
     plan::{self, some_path},
     probe::{Asker, Heard, Probe, Show},
+    versions::not_over,
 };
 
 /// Every row of a port is answered there: the built ones in one of their documented ways, the planned ones with 501.
@@ -26,7 +27,9 @@ pub async fn answered(asker: &Asker, service: Service) -> Group {
     let heard = asker.all(&probes).await;
     let mut wrong = Vec::new();
     for ((row, probe), heard) in rows.iter().zip(&probes).zip(&heard) {
-        if let Err(wanted) = judge(row, probe, heard) {
+        if asker.lanes().is_over(probe) {
+            wrong.extend(not_over(probe, heard));
+        } else if let Err(wanted) = judge(row, probe, heard) {
             wrong.push(Wrong::heard(probe, wanted, heard));
         }
     }
@@ -118,8 +121,12 @@ pub async fn nothing_extra(asker: &Asker, service: Service) -> Group {
 
 async fn unless(asker: &Asker, probes: &[Probe], status: u16) -> Vec<Wrong> {
     let heard = asker.all(probes).await;
-    let missed = probes.iter().zip(&heard).filter(|(_, heard)| heard.status() != Some(status));
-    missed.map(|(probe, heard)| Wrong::heard(probe, status.to_string(), heard)).collect()
+    let judged = probes.iter().zip(&heard).filter_map(|(probe, heard)| match heard.status() {
+        _ if asker.lanes().is_over(probe) => not_over(probe, heard),
+        Some(got) if got == status => None,
+        _ => Some(Wrong::heard(probe, status.to_string(), heard)),
+    });
+    judged.collect()
 }
 
 /// A method that no row has at a path is 405 and told the right ones; on control's protected paths only to those
@@ -134,6 +141,10 @@ pub async fn methods(asker: &Asker, service: Service) -> Group {
     let heard = asker.all(&probes).await;
     let mut wrong = Vec::new();
     for (probe, heard) in probes.iter().zip(&heard) {
+        if asker.lanes().is_over(probe) {
+            wrong.extend(not_over(probe, heard));
+            continue;
+        }
         let protected = plan::rows_at(service, &probe.path).next().is_some_and(is_protected);
         if probe.show == Show::Nothing && protected {
             if heard.status() != Some(401) {

@@ -199,6 +199,126 @@ async fn without_a_runtime_the_proxied_rows_say_so_and_so_they_do_when_it_is_dow
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_gates_that_an_operator_may_close_are_part_of_the_table() {
+    let home = Home::new();
+    let token = home.add_user();
+    let conf = |lines: &str| std::fs::write(home.data().join("oa.conf"), lines).unwrap();
+    conf(
+        "OA_COMPAT_CONTROL_ENFORCED=1\nOA_COMPAT_CONTROL_MIN_CLIENT_BUILD_ID=20260221T120000Z\n\
+         OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID=20260221T180000Z\nOA_COMPAT_CONTROL_MIN_SCHEMA_VERSION=7\n",
+    );
+    let arguments = ["control", "--oa-control-bind-addr", "127.0.0.1:0"];
+    let asked = ["--expect-no-runtime", "--token", &token];
+    let (guarded, _) = home.start("control", &arguments).await;
+    let said = conforms(&home.data(), &asked);
+    let claim = group(&said, "client versions")["claim"].as_str().unwrap().to_owned();
+    assert!(claim.contains("from build 20260221T120000Z on"), "{claim}");
+    drop(guarded);
+    conf("OA_COMPAT_SUNSET_ENFORCED=1\n");
+    let (_ended, control) = home.start("control", &arguments).await;
+    assert_eq!(Http::new(&control, None).get("/api/v1/control/status").await.status, 410);
+    let said = conforms(&home.data(), &asked);
+    assert!(group(&said, "ownership")["claim"].as_str().unwrap().contains("has ended"), "{said:#}");
+    assert!(said["groups"].as_array().unwrap().iter().all(|group| group["group"] != "client versions"));
+}
+
+/// What stands before a good control and changes one thing.
+#[derive(Clone, Copy, Debug)]
+enum Tampered {
+    Nothing,
+    /// A row that the table does not have, whatever its name.
+    ExtraRow,
+    /// A row that is answered although the table gives the path to the runtime.
+    ForeignRow,
+    /// One owner on the status page.
+    Owner,
+    /// One path more in the document.
+    Described,
+    /// No credential is asked for.
+    OpenDoor,
+}
+
+async fn front(behind: &str, token: &str, how: Tampered) -> String {
+    use axum::{body::Bytes, extract::Request, http::StatusCode, response::IntoResponse as _};
+    let (behind, token, http) = (behind.to_owned(), token.to_owned(), reqwest::Client::new());
+    let pass = async move |request: Request| {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        match how {
+            Tampered::ExtraRow if path.starts_with("/api/runtime/oa-conformance-") => {
+                return axum::Json(json!({"data": []})).into_response();
+            }
+            Tampered::ForeignRow if path == "/internal/v1/credit/settle" => {
+                return axum::Json(json!({})).into_response();
+            }
+            _ => {}
+        }
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let mut headers = parts.headers;
+        headers.remove("host");
+        if matches!(how, Tampered::OpenDoor) {
+            headers.insert("authorization", format!("Bearer {token}").parse().unwrap());
+        }
+        let sent = http.request(parts.method, format!("{behind}{path}")).headers(headers).body(body);
+        let answer = sent.send().await.unwrap();
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        for name in ["transfer-encoding", "content-length"] {
+            headers.remove(name);
+        }
+        let mut body = answer.bytes().await.unwrap();
+        let mut change = |alter: &dyn Fn(&mut Value)| {
+            let mut json: Value = serde_json::from_slice(&body).unwrap();
+            alter(&mut json);
+            body = Bytes::from(json.to_string());
+        };
+        match (how, path.as_str(), status) {
+            (Tampered::Owner, "/api/v1/control/status", StatusCode::OK) => {
+                change(&|json| json["data"]["runtimeRouteOwnership"][3]["owner"] = json!("runtime_service"));
+            }
+            (Tampered::Described, "/openapi.json", StatusCode::OK) => {
+                change(&|json| json["paths"]["/api/runtime/extra"] = json!({"get": {}}));
+            }
+            _ => {}
+        }
+        (status, headers, body).into_response()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let app = axum::Router::new().fallback(pass);
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_thing_that_is_not_as_the_table_says_is_found_and_named() {
+    let home = Home::new();
+    let token = home.add_user();
+    let (_control, control) =
+        home.start("control", &["control", "--oa-control-bind-addr", "127.0.0.1:0"]).await;
+    for (how, found) in [
+        (Tampered::Nothing, None),
+        (Tampered::ExtraRow, Some("no more on control")),
+        (Tampered::ForeignRow, Some("only on the runtime")),
+        (Tampered::Owner, Some("ownership")),
+        (Tampered::Described, Some("control's OpenAPI")),
+        (Tampered::OpenDoor, Some("callers of control")),
+    ] {
+        let url = front(&control, &token, how).await;
+        let (code, said) = conformance(&home.data(), &[&url, "--expect-no-runtime", "--token", &token]);
+        assert_eq!(code, i32::from(found.is_some()), "{how:?}: {said:#}");
+        if let Some(found) = found {
+            assert_eq!(group(&said, found)["conforms"], false, "{how:?}: {said:#}");
+        }
+    }
+    let kept = Http::new(&control, Some(token.clone())).get("/api/tokens").await;
+    assert_eq!(kept.status, 200, "an open door was walked through");
+    // One sentence, not two hundred rows, where the token is not good.
+    let (code, said) = conformance(&home.data(), &[&control, "--expect-no-runtime", "--token", "oa_pat_0"]);
+    let sentence = said["stderr"].as_str().unwrap_or_default();
+    assert!(code == 4 && sentence.contains("does not accept the token"), "{code}: {said:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_impostor_that_answers_everything_with_200_is_found_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

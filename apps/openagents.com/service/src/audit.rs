@@ -2,6 +2,7 @@
 //! and never a whole address.
 
 use oa_contract::{Meta, Stop, Timestamp};
+use serde_json::{Map, Value as Json};
 
 /// Something that happened to somebody's credentials.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,8 +41,11 @@ fn shortened(text: &str) -> &str {
 }
 
 fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
-    let attributes: Vec<(&str, &str)> =
-        event.attributes.iter().map(|(name, text)| (*name, shortened(text))).collect();
+    let attributes: Map<String, Json> = event
+        .attributes
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), Json::from(shortened(text))))
+        .collect();
     // Names are written in the code, so there are few of them.
     metrics::counter!("oa_audit_events_total", "event" => event.name, "outcome" => outcome).increment(1);
     tracing::info!(
@@ -53,7 +57,7 @@ fn write(event: Event<'_>, outcome: &'static str, meta: &Meta, now: Timestamp) {
         session_id = event.session_id,
         org_id = event.org_id,
         device_id = event.device_id,
-        attributes = ?attributes,
+        attributes = %Json::Object(attributes),
         "audit_event"
     );
 }

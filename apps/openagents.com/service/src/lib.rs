@@ -29,5 +29,6 @@ pub mod tools;
 
 pub use config::{Config, ConfigError};
 pub use control::{Control, Parts};
+pub use gates::is_guarded;
 pub use hub::Hub;
 pub use proxy::runtime_client;

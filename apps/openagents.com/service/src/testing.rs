@@ -186,7 +186,9 @@ impl World {
         O: Operation<Path = Nothing, Query = Nothing>,
         Control: Handle<O>,
     {
-        let ask = Ask { path: Nothing {}, query: Nothing {}, body, caller, meta: self.meta(headers) };
+        let meta = self.meta(headers);
+        self.control.counts(O::ROW, &caller, &meta.peer)?;
+        let ask = Ask { path: Nothing {}, query: Nothing {}, body, caller, meta };
         refused(Handle::<O>::handle(&*self.control, ask).await)
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -36,6 +37,9 @@ pub(crate) fn open(config: &SqliteConfig) -> Result<Opened, OpenError> {
     make_directory(path)?;
     let lock = lock(path)?;
     let found = look(path)?;
+    if found == Found::Nothing {
+        begin_file(path)?;
+    }
     let connection = connect(config).map_err(|error| unreadable(path, &error))?;
     if found == Found::Store {
         identify(&connection, path)?;
@@ -135,6 +139,12 @@ fn look(path: &Path) -> Result<Found, OpenError> {
         )));
     }
     Ok(Found::Nothing)
+}
+
+/// Begins the file for its owner only, wherever it lies; SQLite gives its log the same mode.
+fn begin_file(path: &Path) -> Result<(), OpenError> {
+    let begun = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    begun.map(drop).map_err(|error| denied(path, &error))
 }
 
 fn connect(config: &SqliteConfig) -> rusqlite::Result<Connection> {
@@ -355,6 +365,25 @@ mod tests {
                 found.push((path.display().to_string(), text));
             }
         }
+    }
+
+    #[test]
+    fn a_new_store_is_for_its_owner_only_even_where_others_may_look() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+        let directory = std::env::temp_dir().join(format!("oa-store-mode-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).expect("opened");
+        let config = SqliteConfig::new(directory.join("a.db"));
+        let opened = open(&config).expect("a store");
+        let modes: Vec<u32> = ["", "-wal"]
+            .iter()
+            .map(|end| beside(&config.path, end))
+            .filter_map(|path| std::fs::metadata(path).ok())
+            .map(|data| data.mode() & 0o777)
+            .collect();
+        drop(opened);
+        std::fs::remove_dir_all(&directory).expect("removed");
+        assert!(!modes.is_empty() && modes.iter().all(|mode| *mode == 0o600), "{modes:?}");
     }
 
     #[test]

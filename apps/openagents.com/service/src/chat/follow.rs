@@ -16,7 +16,7 @@ use super::{
 use crate::{
     Control,
     codex::{
-        stream::{Place, is_good},
+        stream::{Place, RECHECK_MS, is_good},
         stream_of,
     },
     hub::Follower,
@@ -29,8 +29,6 @@ const POLL: Duration = Duration::from_millis(500);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// No turn is followed for longer; it goes on without its reader.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
-/// A credential that ended ends the stream after at most so long.
-const RECHECK_MS: i64 = 15_000;
 
 /// A reader who has been sent everything up to `after`.
 pub struct Following {
@@ -93,21 +91,25 @@ impl Following {
     }
 
     /// Why following must end though the turn has not.
-    async fn cut_off(&mut self) -> Result<Option<(&'static str, &'static str)>, Stop> {
+    fn cut_off(&self) -> Option<(&'static str, &'static str)> {
         if (self.draining)() {
-            return Ok(Some(("service_unavailable", "the service is about to end; the turn goes on")));
+            return Some(("service_unavailable", "the service is about to end; the turn goes on"));
         }
         if Instant::now() >= self.until {
-            return Ok(Some(("timeout", "the turn takes longer than it is followed; it goes on")));
+            return Some(("timeout", "the turn takes longer than it is followed; it goes on"));
         }
+        None
+    }
+
+    /// Whether the credential that opened the stream is still good: looked up every so often, also while there is
+    /// always more to be sent.
+    async fn may_go_on(&mut self) -> Result<bool, Stop> {
         let now = self.clock.now();
-        if now.millis_since(self.checked_at) >= RECHECK_MS {
-            self.checked_at = now;
-            if !self.store.read("chat.recheck", (self.user.clone(), now), is_good).await? {
-                return Ok(Some(("unauthorized", "the session has ended; the turn goes on")));
-            }
+        if now.millis_since(self.checked_at) < RECHECK_MS {
+            return Ok(true);
         }
-        Ok(None)
+        self.checked_at = now;
+        self.store.read("chat.recheck", (self.user.clone(), now), is_good).await
     }
 }
 
@@ -128,11 +130,15 @@ async fn step(mut following: Following) -> Result<Option<(Bytes, Following)>, St
         if following.ended {
             return Ok(None);
         }
+        if !following.may_go_on().await? {
+            following.end_early("unauthorized", "the session has ended; the turn goes on");
+            continue;
+        }
         following.follower.mark_unchanged();
         let look = (following.worker_id.clone(), following.user.user_id.clone(), following.after);
         match following.store.read("chat.follow", look, page).await? {
             None => following.end_early("stale_cursor", "events of this turn are no longer kept"),
-            Some(events) if events.is_empty() => match following.cut_off().await? {
+            Some(events) if events.is_empty() => match following.cut_off() {
                 Some((code, message)) => following.end_early(code, message),
                 None => {
                     let woken = timeout(POLL, following.follower.changed()).await.is_ok();

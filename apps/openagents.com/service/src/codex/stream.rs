@@ -21,9 +21,14 @@ use oa_store::{
 use tokio::time::{Instant, timeout};
 
 use super::{owned, snapshot, stream_of, worker_id};
-use crate::{Control, hub::Follower, identity::signed_in, threads};
+use crate::{
+    Control,
+    hub::Follower,
+    identity::{authenticate::unauthenticated, signed_in},
+    threads,
+};
 use follow::Presence;
-pub(crate) use follow::is_good;
+pub(crate) use follow::{RECHECK_MS, is_good};
 pub(crate) use places::{Place, Places};
 
 /// Looked at without a wake at least so often: another replica's commit does not wake us.
@@ -71,6 +76,13 @@ impl Control {
             }
             let _ = timeout(left.min(POLL), follower.changed()).await;
         };
+        if !patience.is_zero() {
+            // What came while somebody waited is for those who may still see it.
+            let asked = (look.user, self.clock.now());
+            if !self.store.read("codex.recheck", asked, is_good).await? {
+                return Err(unauthenticated().into());
+            }
+        }
         Ok(Answer::new(JsonOr::Json(Data { data: self.feed(seen, wanted) })))
     }
 

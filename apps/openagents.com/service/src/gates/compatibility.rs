@@ -52,7 +52,7 @@ impl Control {
 }
 
 /// The lanes whose clients must be of this time; sign-in is not among them, so that anybody can get in.
-fn is_guarded(path: &str) -> bool {
+pub fn is_guarded(path: &str) -> bool {
     const EXACT: [&str; 3] = ["/api/v1/sync/token", "/api/v1/spacetime/token", "/api/chat/stream"];
     let one_chat = path.strip_prefix("/api/chats/").and_then(|rest| rest.strip_suffix("/stream"));
     path.starts_with("/api/v1/control/")

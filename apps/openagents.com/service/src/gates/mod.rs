@@ -8,6 +8,7 @@ mod maintenance;
 
 use oa_contract::{Arriving, Barred, Code, Refusal, sunset};
 
+pub use compatibility::is_guarded;
 pub(crate) use compatibility::window;
 pub(crate) use config::read;
 pub use config::{GatesConfig, MaintenanceConfig};

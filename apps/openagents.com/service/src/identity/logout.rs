@@ -34,7 +34,7 @@ impl Handle<AuthLogout> for Control {
             ..audit::Event::default()
         };
         audit::success(event, &ask.meta, now);
-        self.tell(Vec::from_iter(notice), Reason::UserRequested, &ask.meta).await?;
+        self.tell(Vec::from_iter(notice), Reason::UserRequested, [1, 1], &ask.meta).await?;
         Ok(SignedOut { ok: true, status: "revoked".into(), session_id, revoked_at: now.zulu_seconds() }
             .into())
     }

@@ -1,17 +1,28 @@
-//! Decides what clients are shown of the caller. No chats are kept in this build, so there are none to list.
+//! Decides what clients are shown of the caller: who they are, and their threads in all organisations, the last
+//! changed first (control §5.5).
 
 use oa_contract::{
     Answer, Ask, Handle, Stop,
     matrix::Me,
-    wire::identity::{Profile, ProfileReply, ProfileUser},
+    wire::identity::{ChatThread, Membership, Profile, ProfileReply, ProfileUser},
+};
+use oa_store::{
+    Tx,
+    tables::threads::{self as threads, Before, Thread},
 };
 
-use super::signed_in;
+use super::{session::Standing, signed_in};
 use crate::Control;
+
+const CHATS: u64 = 50;
+const MOST_CHATS: u64 = 200;
 
 impl Handle<Me> for Control {
     async fn handle(&self, ask: Ask<Me>) -> Result<Answer<ProfileReply>, Stop> {
-        let user = self.standing(signed_in(&ask.caller)?).await?.user;
+        let Standing { user, memberships, .. } = self.standing(signed_in(&ask.caller)?).await?;
+        let limit = ask.query.chat_limit.unwrap_or(CHATS).clamp(1, MOST_CHATS);
+        let wanted = (user.user_id.clone(), memberships, u32::try_from(limit).unwrap_or(u32::MAX));
+        let chats = self.store.read("me_chats", wanted, newest).await?;
         let user = ProfileUser {
             handle: handle_of(&user.email),
             id: user.user_id,
@@ -22,8 +33,31 @@ impl Handle<Me> for Control {
             updated_at: None,
             workos_id: user.provider_id,
         };
-        Ok(ProfileReply { data: Profile { user, chat_threads: Vec::new() } }.into())
+        let chat_threads = chats.into_iter().map(show).collect();
+        Ok(ProfileReply { data: Profile { user, chat_threads } }.into())
     }
+}
+
+/// The newest of each organisation, and of those the newest.
+async fn newest(
+    tx: &mut Tx,
+    (user_id, memberships, limit): &(String, Vec<Membership>, u32),
+) -> Result<Vec<Thread>, Stop> {
+    let mut all = Vec::new();
+    for membership in memberships {
+        all.extend(threads::list(tx, user_id, &membership.org_id, &Before::newest(), *limit).await?);
+    }
+    all.sort_by(|a, b| (b.updated_at, &b.thread_id).cmp(&(a.updated_at, &a.thread_id)));
+    all.truncate(*limit as usize);
+    Ok(all)
+}
+
+fn show(thread: Thread) -> ChatThread {
+    let title = match thread.message_count {
+        0 => "New Chat".to_owned(),
+        _ => format!("Thread {}", thread.thread_id),
+    };
+    ChatThread { title, id: thread.thread_id, updated_at: thread.updated_at.zulu_seconds() }
 }
 
 /// The part before the `@`, in a form that fits into a URL (control §5.3).

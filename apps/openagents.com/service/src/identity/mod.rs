@@ -81,14 +81,26 @@ pub(crate) fn view(user: &rows::User) -> SignedInUser {
     }
 }
 
-/// An address as it is kept: trimmed, lower-case, with an `@`, at most 255 bytes.
+/// An address as it is kept: trimmed, lower-case, one `@`, at most 255 bytes. What a mail program could read as
+/// two addresses, and what nobody sees, is refused: the end of the text decides who belongs to the house.
 pub(crate) fn normal_email(text: &str) -> Result<String, Refusal> {
     let email = text.trim().to_lowercase();
-    let plain = email.contains('@') && email.len() <= 255 && !email.chars().any(char::is_control);
+    let plain = email.len() <= 255
+        && email.split('@').count() == 2
+        && !email.chars().any(|letter| letter.is_control() || letter.is_whitespace() || is_unseen(letter))
+        && !email.contains([',', ';', '<', '>', '(', ')', '[', ']', '\\', '"']);
     match plain {
         true => Ok(email),
-        false => Err(Refusal::field("email", "email must be an e-mail address of at most 255 bytes")),
+        false => Err(Refusal::field("email", "email must be one plain e-mail address of at most 255 bytes")),
     }
+}
+
+/// Letters without a shape: joiners, marks of direction, fillers, tags.
+const fn is_unseen(letter: char) -> bool {
+    matches!(letter,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -106,5 +118,27 @@ mod tests {
         for bad in ["", "dev", &format!("{}@x", "a".repeat(255)), "a\n@x"] {
             assert_eq!(normal_email(bad).expect_err(bad).field.as_deref(), Some("email"));
         }
+    }
+
+    #[test]
+    fn an_address_is_one_address_to_every_reader() {
+        for bad in [
+            "me@evil.test,x@openagents.com",
+            "me@evil.test@openagents.com",
+            "me@evil.test x@openagents.com",
+            "<me@evil.test>@openagents.com",
+            "\"me@evil.test\"@openagents.com",
+            "admin\u{200b}@example.com",
+            "admin@example.com\u{202e}",
+            "admin\u{2003}x@example.com",
+        ] {
+            assert_eq!(normal_email(bad).expect_err(bad).field.as_deref(), Some("email"));
+        }
+        // Other scripts have addresses too; look-alikes are other people.
+        for good in ["jürgen@exämple.de", "日本@例え.jp", "o'brien+x_y%z@ex.com"] {
+            assert_eq!(normal_email(good).as_deref(), Ok(good));
+        }
+        let cyrillic = normal_email("\u{430}dmin@example.com").expect("an address");
+        assert_ne!(cyrillic, "admin@example.com");
     }
 }

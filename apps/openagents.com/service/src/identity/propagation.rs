@@ -107,18 +107,19 @@ impl Control {
 
     /// Tells the runtime what was just revoked. When it cannot be told now, the caller hears of it: the revocation
     /// stands here, and the background goes on telling.
+    /// `ended` counts the sessions and their devices.
     pub(crate) async fn tell(
         &self,
         notices: Vec<Notice>,
         reason: Reason,
+        ended: [usize; 2],
         meta: &Meta,
     ) -> Result<(), Refusal> {
         let now = self.clock.now();
         let Some(herald) = &self.herald else {
-            told(
-                "auth.sessions.revocation.propagation.skipped",
-                reason,
-                &RevokeSessions::default(),
+            let name = "auth.sessions.revocation.propagation.skipped";
+            audit::success(
+                event(name, &attributes(reason, &ended.map(|count| count.to_string()))),
                 meta,
                 now,
             );

@@ -20,7 +20,7 @@ use oa_store::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{PERSONAL, authenticate::user_key, me::handle_of, new_secret, normal_email, orgs, throttle};
+use super::{PERSONAL, authenticate::user_key, me::handle_of, new_secret, normal_email, orgs};
 use crate::{
     Control, audit,
     autopilots::create::{self, New},
@@ -34,7 +34,6 @@ impl Handle<AuthRegister> for Control {
     async fn handle(&self, ask: Ask<AuthRegister>) -> Result<Answer<RegisterReply>, Stop> {
         let now = self.clock.now();
         let signup = self.config.accounts.signup.as_ref().ok_or_else(not_served)?;
-        self.throttle.admit(throttle::EMAIL, &throttle::peer_key(&ask.meta.peer), now)?;
         let wish = decide(&ask.body, signup, &self.config.accounts.admin_emails)?;
         let (secret, hash) = new_secret(&*self.ids, PERSONAL);
         let token = PersonalToken {

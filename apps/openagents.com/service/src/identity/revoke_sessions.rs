@@ -82,7 +82,8 @@ impl Control {
         };
         audit::success(event, meta, now);
         if !ended.is_empty() {
-            self.tell(notices, order.reason, meta).await?;
+            let counts = [reply.revoked_session_ids.len(), reply.revoked_device_ids.len()];
+            self.tell(notices, order.reason, counts, meta).await?;
         }
         Ok(reply.into())
     }

@@ -3,10 +3,12 @@
 mod authentication;
 mod credentials;
 mod examples;
+mod hostile;
 mod malformed;
 mod owned;
 mod owners;
 mod reachable;
+mod signatures;
 mod smuggling;
 
 use oa_contract::{Method, Row, Service};

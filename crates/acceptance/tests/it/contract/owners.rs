@@ -126,3 +126,100 @@ async fn a_404_for_what_is_anothers_tells_no_more_than_one_for_nothing() {
         assert_eq!(plain(&theirs, &owned), plain(&none, &nothing), "{}", row.name);
     }
 }
+
+/// Makes one of everything, as the owner.
+async fn make_everything(world: &World, people: &People) {
+    for row in rows().filter(|row| row.built && row.path.contains("/:")) {
+        let _ = fixture(world, people, row).await;
+    }
+}
+
+async fn id_of(user: &oa_testkit::Http) -> String {
+    user.get("/api/me").await.json()["data"]["user"]["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_listed_for_a_stranger_names_nothing_of_the_owners() {
+    let world = World::new().await;
+    let people = People::of(&world).await;
+    make_everything(&world, &people).await;
+    let owner_id = id_of(&people.owner).await;
+    let traces = [
+        owner_id.as_str(),
+        "owner@example.com",
+        &people.owner_number.to_string(),
+        "\"owned",
+        "runtime-owned",
+    ]
+    .map(str::to_owned);
+    let listed = rows().filter(|row| {
+        let users = matches!(row.class, oa_contract::Class::User(_));
+        row.built && users && row.method == Method::Get && !row.path.contains("/:")
+    });
+    let (mut asked, mut shown) = (0, 0);
+    for row in listed {
+        let owners = people.owner.get(row.path).await.text();
+        let strangers = people.stranger.get(row.path).await;
+        assert!(strangers.status < 500, "{}: {}", row.name, strangers.text());
+        for trace in &traces {
+            assert!(!strangers.text().contains(trace), "{} shows {trace} to a stranger", row.name);
+        }
+        shown += usize::from(traces.iter().any(|trace| owners.contains(trace)));
+        asked += 1;
+    }
+    assert!(asked >= 15, "only {asked} lists were read");
+    assert!(shown >= 9, "only {shown} of {asked} lists show their owner anything: the others prove nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn naming_what_is_anothers_in_a_body_is_refused_and_changes_nothing() {
+    let world = World::new().await;
+    let people = People::of(&world).await;
+    make_everything(&world, &people).await;
+    let owner_id = id_of(&people.owner).await;
+    let session = people.owner.get("/api/auth/session").await.json()["data"]["session"]["sessionId"].clone();
+    let own = json!({"worker_id": "strangers"});
+    assert_eq!(people.stranger.post("/api/runtime/codex/workers", &own).await.status, 202);
+    let turn =
+        json!({"request_id": "r", "method": "turn/start", "params": {"thread_id": "owned", "text": "x"}});
+    let read = json!({"request_id": "s", "method": "thread/read", "params": {"thread_id": "owned"}});
+    let call = json!({
+        "tool_pack": "coding.v1", "user_id": people.owner_number, "manifest_ref": {"integration_id": "github.primary"},
+        "request": {"integration_id": "github.primary", "operation": "get_issue", "repository": "a/b", "issue_number": 1},
+    });
+    let topics = json!({"topics": [format!("user:{owner_id}:worker_events")]});
+    let org = format!("user:{owner_id}");
+    let driver = json!({"scope_type": "user", "scope_id": owner_id, "driver": "runtime"});
+    let requests = "/api/runtime/codex/workers/strangers/requests";
+    let cases = [
+        ("/api/runtime/workers", json!({"workerId": "owned"}), 403),
+        ("/api/runtime/codex/workers", json!({"worker_id": "owned"}), 403),
+        (requests, json!({"request": turn}), 403),
+        (requests, json!({"request": read}), 403),
+        ("/api/chat/stream", json!({"id": "owned", "text": "x"}), 403),
+        ("/api/runtime/tools/execute", call, 403),
+        ("/api/auth/sessions/revoke", json!({"session_id": session}), 403),
+        ("/api/v1/auth/sessions/revoke", json!({"session_id": session}), 403),
+        ("/api/orgs/active", json!({"org_id": org}), 403),
+        ("/api/sync/token", topics, 403),
+        ("/api/v1/control/runtime-routing/evaluate", json!({"thread_id": "t", "user_id": owner_id}), 403),
+        ("/api/v1/control/runtime-routing/override", driver, 403),
+        ("/api/v1/control/route-split/override", json!({"target": "legacy"}), 403),
+    ];
+    let messages = "/api/runtime/threads/owned/messages";
+    let said = people.owner.get(messages).await.json();
+    for (path, body, status) in cases {
+        let before = world.kept();
+        let refused = people.stranger.post(path, &body).await;
+        assert_eq!(refused.status, status, "{path} {body}: {}", refused.text());
+        assert!(!refused.text().contains("mine"), "{path} {body} tells what is another's");
+        // A refused request to one's own worker is one's own record.
+        assert!(path == requests || world.kept() == before, "{path} {body} changed something");
+    }
+    assert_eq!(people.owner.get(messages).await.json(), said);
+    let ruling = people.stranger.post("/api/policy/authorize", &json!({"org_id": org})).await.json();
+    assert_eq!(ruling["data"]["denied_reasons"], json!(["org_scope_denied"]));
+    let silent = json!({"thread_id": "owned"});
+    let decided = people.stranger.post("/api/v1/control/runtime-routing/evaluate", &silent).await.json();
+    assert!(decided["data"].get("autopilot_id").is_none(), "{decided}");
+}

@@ -25,8 +25,8 @@ use crate::{Control, codex::TOUCH_EVERY_MS, hub::Follower};
 const PAGE: u32 = 16;
 /// A comment is sent when nothing else was for so long, so that proxies and readers know that the line lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// A credential that ended ends the stream after at most so long.
-const RECHECK_MS: i64 = 15_000;
+/// A credential that ended is sent nothing more after so long; no credential is believed for longer anywhere.
+pub(crate) const RECHECK_MS: i64 = 2_000;
 
 /// Who reads, and when that was last written down.
 #[derive(Clone, Copy, Debug)]

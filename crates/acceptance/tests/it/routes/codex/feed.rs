@@ -187,8 +187,28 @@ async fn a_credential_that_ended_ends_its_streams() {
     let mut sse = Sse::open(&viewer, &path("w", "/stream"), &[]).await;
     assert_eq!(sse.take(1).await, [1]);
     assert_eq!(viewer.send("DELETE", "/api/tokens/current", &[], None).await.status, 200);
-    world.clock.advance_millis(15_000);
+    world.clock.advance_millis(2_000);
+    // What happens from now on is not for them, however soon it happens.
+    post_event(&user, "w", "worker.note", json!({})).await;
     assert!(sse.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_with_a_credential_that_ends_meanwhile_is_told_nothing() {
+    let world = World::new().await;
+    let user = world.sign_in("dev@example.com").await;
+    post_event(&user, "w", "worker.note", json!({})).await;
+    let made = user.post("/api/tokens", &json!({"name": "viewer"})).await.json()["data"].clone();
+    let viewer = user.with_bearer(made["token"].as_str().unwrap());
+    let waiting = {
+        let (viewer, path) = (viewer.clone(), path("w", "/stream?cursor=1&tail_ms=60000&wait=1"));
+        tokio::spawn(async move { viewer.get(&path).await })
+    };
+    assert_eq!(viewer.send("DELETE", "/api/tokens/current", &[], None).await.status, 200);
+    post_event(&user, "w", "worker.note", json!({"secret": "of the owner"})).await;
+    let answered = waiting.await.unwrap();
+    assert_eq!(answered.status, 401, "{}", answered.text());
+    assert!(!answered.text().contains("secret"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,14 @@
 //! `/api/auth/*`, `/api/orgs/*`, `/api/policy/*`, `/api/tokens` and the sync tokens: who somebody is, over real
 //! sockets.
 
+mod me;
 mod orgs;
 mod origins;
 mod propagation;
 mod register;
 mod sessions;
 mod sync_tokens;
+mod throttles;
 mod tokens;
 
 use oa_testkit::{Http, World};

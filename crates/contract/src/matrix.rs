@@ -16,7 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        admin, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime, workers,
+        admin, budgets, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime,
+        workers,
     },
 };
 
@@ -437,6 +438,14 @@ section! {
         /// Sessions revoked by control stop being believed here, durably.
         row { runtime SyncRevoke = "sync.revoke", POST "/admin/v1/sync/sessions/revoke"
             (Nothing, Nothing, admin::RevokeSessions) -> [200] admin::RevokedSessions,
+            by operator, open, may [], reads [] }
+        /// How much an owner may spend, or within that an organisation, a repo, an issue or a run.
+        row { runtime BudgetsSet = "budgets.set", POST "/admin/v1/budgets"
+            (Nothing, Nothing, budgets::SetBudget) -> [200] budgets::BudgetReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// Which budgets there are, and how much of each is spent, reserved and left.
+        row { runtime BudgetsList = "budgets.list", GET "/admin/v1/budgets"
+            (Nothing, budgets::ListBudgets, Nothing) -> [200] budgets::BudgetList,
             by operator, open, may [], reads [] }
     }
 }

@@ -1,6 +1,7 @@
 //! The shapes on the wire, one file a domain. Requests are verbs, replies are nouns.
 
 pub mod admin;
+pub mod budgets;
 pub mod comms;
 pub mod control;
 pub mod fraud;

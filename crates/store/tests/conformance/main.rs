@@ -2,33 +2,34 @@
 
 mod file;
 mod harness;
+mod ledger;
 mod only_postgres;
 mod only_sqlite;
 mod suite;
 
 /// Runs every function of the suite on both engines, each in a store of its own.
 macro_rules! on_both_engines {
-    ($($name:ident),+ $(,)?) => {
-        mod on_sqlite {
+    ($sqlite:ident $postgres:ident $suite:ident: $($name:ident),+ $(,)?) => {
+        mod $sqlite {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    crate::suite::$name(crate::harness::Place::sqlite()).await;
+                    crate::$suite::$name(crate::harness::Place::sqlite()).await;
                 }
             )+
         }
-        mod on_postgres {
+        mod $postgres {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    crate::suite::$name(crate::harness::Place::postgres()).await;
+                    crate::$suite::$name(crate::harness::Place::postgres()).await;
                 }
             )+
         }
     };
 }
 
-on_both_engines!(
+on_both_engines!(on_sqlite on_postgres suite:
     parallel_writers_on_one_key_get_contiguous_numbers,
     a_refusal_undoes_its_own_command_only,
     a_failed_statement_undoes_the_command_even_when_it_answers,
@@ -64,4 +65,18 @@ on_both_engines!(
     an_answer_nobody_waits_for_is_still_kept,
     a_whole_check_finds_the_row_that_was_changed,
     a_crowd_of_readers_and_writers_is_answered,
+);
+
+on_both_engines!(ledger_on_sqlite ledger_on_postgres ledger:
+    thirty_two_transfers_never_overdraw_an_account,
+    thirty_two_repetitions_of_a_transfer_move_money_once,
+    crossing_transfers_end_without_a_circle,
+    an_id_stands_for_one_content_for_ever,
+    a_hold_is_captured_in_part_and_the_rest_is_free,
+    two_assets_move_together_or_not_at_all,
+    a_hold_expires_when_its_time_is_over_and_a_pinned_one_never,
+    a_reservation_holds_in_every_budget_around_it_or_in_none,
+    thirty_two_reservations_never_exceed_the_narrowest_budget,
+    a_closed_account_takes_nothing_more,
+    an_auditor_names_the_account_and_the_entry_that_do_not_fit,
 );

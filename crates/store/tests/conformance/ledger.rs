@@ -405,7 +405,8 @@ async fn earned(tx: &mut Tx, credits: &i64) -> Result<u64, Stop> {
 }
 
 async fn third_entry(tx: &mut Tx, posted: &i64) -> Result<u64, Stop> {
-    let columns = params![&provider().to_string(), 3, "t02", 0, "credit", "posted", 0, *posted, NOW];
+    let name = provider().to_string();
+    let columns = params![&name, 3, "t02", 0, "credit", "posted", 0, *posted, NOW];
     tx.execute(&CHANGE_ENTRY, columns).await
 }
 

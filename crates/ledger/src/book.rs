@@ -238,3 +238,107 @@ impl<'a> Page<'a> {
         Ok(Decision::Write(Ruling { transfer, accounts, entries: self.entries }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use oa_contract::Asset;
+
+    use super::*;
+    use crate::{
+        account::{Floor, Kind},
+        transfer::{Hold, MOST_LEGS},
+    };
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
+
+    fn amount(units: u64) -> Amount {
+        Amount::new(units).expect("an amount")
+    }
+
+    fn account(kind: Kind, asset: &str, subject: &str) -> AccountId {
+        let asset = Asset::new(asset).expect("an asset");
+        AccountId::new(kind, asset, subject).expect("an account")
+    }
+
+    fn order(legs: usize, units: u64) -> Order {
+        let leg = Leg {
+            debit: account(Kind::Wallet, "msats", "main"),
+            credit: account(Kind::Provider, "msats", "p"),
+            amount: amount(units),
+        };
+        let id = TransferId::new("t").expect("an id");
+        Order { id, legs: vec![leg; legs], hold: None, reference: "test".into() }
+    }
+
+    fn opened(order: &Order) -> Result<Decision, Denied> {
+        open(order, None, &Accounts::new(), NOW)
+    }
+
+    fn ruling(decision: Result<Decision, Denied>) -> Ruling {
+        match decision {
+            Ok(Decision::Write(ruling)) => ruling,
+            other => panic!("a ruling, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_no_account_could_admit_is_refused() {
+        let malformed = |order: Order| match opened(&order) {
+            Err(Denied::Malformed(why)) => why,
+            other => panic!("malformed, not {other:?}"),
+        };
+        assert!(malformed(order(0, 1)).contains("legs are needed"));
+        assert!(malformed(order(MOST_LEGS + 1, 1)).contains("legs are needed"));
+        assert!(malformed(order(1, 0)).contains("leg 0 moves nothing"));
+        let mut foreign = order(1, 1);
+        foreign.legs[0].credit = account(Kind::Provider, "USD.cents", "p");
+        assert!(malformed(foreign).contains("leg 0 moves msats into USD.cents"));
+        let mut round = order(1, 1);
+        round.legs[0].credit = round.legs[0].debit.clone();
+        assert!(malformed(round).contains("leg 0 ends where it begins"));
+        assert!(malformed(Order { reference: "x".repeat(513), ..order(1, 1) }).contains("a reference"));
+        assert!(TransferId::new("").is_err() && TransferId::new("a\nb").is_err());
+        assert!(opened(&order(MOST_LEGS, 1)).is_ok());
+    }
+
+    #[test]
+    fn a_sum_that_cannot_be_kept_is_refused() {
+        let all = order(2, Amount::MAX.get());
+        assert!(matches!(opened(&all), Err(Denied::Overflow { .. })));
+    }
+
+    #[test]
+    fn a_hold_that_is_over_already_is_refused() {
+        let over = Order { hold: Some(Hold { expires_at: Some(NOW) }), ..order(1, 1) };
+        assert!(matches!(opened(&over), Err(Denied::Expired { .. })));
+    }
+
+    #[test]
+    fn what_was_moved_at_once_is_neither_captured_nor_released() {
+        let moved = ruling(opened(&order(1, 1)));
+        let accounts = moved.accounts.into_iter().map(|account| (account.id.clone(), account)).collect();
+        let settled = |decision| matches!(decision, Err(Denied::Settled { state: State::Posted, .. }));
+        assert!(settled(post(moved.transfer.clone(), &Capture::Full, &accounts, NOW)));
+        assert!(settled(void(moved.transfer.clone(), &accounts, NOW)));
+        assert!(settled(expire(moved.transfer.clone(), &accounts, NOW)));
+        assert!(settled(pin(moved.transfer, NOW)));
+    }
+
+    #[test]
+    fn legs_that_cross_in_one_account_need_only_what_remains() {
+        let owner = account(Kind::Owner, "msats", "user:1");
+        let mut before = Account::fresh(owner.clone());
+        before.floor = Floor::Limit(Amount::ZERO);
+        let accounts = Accounts::from([(owner.clone(), before)]);
+        let mut crossing = order(2, 5);
+        crossing.legs[0] =
+            Leg { debit: owner.clone(), credit: crossing.legs[1].credit.clone(), amount: amount(5) };
+        crossing.legs[1].credit = owner.clone();
+        let written = ruling(open(&crossing, None, &accounts, NOW));
+        let after = written.accounts.iter().find(|account| account.id == owner).expect("the owner");
+        assert_eq!((after.available(), after.entries), (Some(0), 2));
+        crossing.legs[1].amount = amount(4);
+        let denied = open(&crossing, None, &accounts, NOW).expect_err("one is missing");
+        assert_eq!(denied, Denied::Insufficient { account: owner, available: 0, needed: 1 });
+    }
+}

@@ -135,9 +135,7 @@ mod tests {
     #[tokio::test]
     async fn many_holds_are_given_back_once_by_several_sweepers() {
         on_each_engine(async |world: World| {
-            for n in 0..300 {
-                hold(&world, format!("h{n}"), Some(1)).await;
-            }
+            futures_util::future::join_all((0..300).map(|n| hold(&world, format!("h{n}"), Some(1)))).await;
             world.clock.advance_ms(1_000);
             let (one, two) = tokio::join!(swept(&world), swept(&world));
             assert_eq!((one + two, swept(&world).await), (300, 0));

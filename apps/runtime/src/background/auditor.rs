@@ -24,6 +24,7 @@ const PORTION: u32 = 500;
 const AT_START: u32 = 100_000;
 const BETWEEN_PORTIONS: Duration = Duration::from_millis(500);
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(60);
+const BEFORE_TRYING_AGAIN: Duration = Duration::from_secs(5);
 /// Looks that fail one after the other before it is no accident any more.
 const PATIENCE: u32 = 3;
 
@@ -105,7 +106,8 @@ pub async fn run(runtime: &Arc<Runtime>) {
     loop {
         let pause = match look(runtime).await {
             Portion::Last => BETWEEN_ROUNDS,
-            Portion::Rows(_) | Portion::Unread => BETWEEN_PORTIONS,
+            Portion::Rows(_) => BETWEEN_PORTIONS,
+            Portion::Unread => BEFORE_TRYING_AGAIN,
         };
         tokio::time::sleep(pause).await;
     }

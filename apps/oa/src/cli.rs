@@ -6,7 +6,13 @@ use clap::{Args, Parser, Subcommand};
 use oa_contract::wire::runs::RunStatus;
 use uuid::Uuid;
 
-use crate::{config::SettingFlags, failure::EXIT_CODES, output::Format};
+use crate::{
+    codex_worker::Policy,
+    config::SettingFlags,
+    failure::EXIT_CODES,
+    output::Format,
+    skills::{Named, public_key},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +21,9 @@ Examples:
   oa runs tail ID                       follow a run, as its output comes
   oa runs export ID proof.jsonl         one file that proves what was done
   oa runs verify proof.jsonl            check it, without any server
-  oa doctor                             what is wrong with this set-up";
+  oa skills push ./pdf-tools --publish  a directory with a SKILL.md as a signed release
+  oa doctor                             what is wrong with this set-up
+  oa conformance                        whether both services are what the route table says";
 
 /// Records what agents and commands do as runs that can be followed, exported and proved.
 #[derive(Debug, Parser)]
@@ -46,9 +54,13 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Exec(Exec),
+    CodexWorker(CodexWorker),
     /// Lists, follows, exports and verifies runs
     #[command(subcommand)]
     Runs(Runs),
+    /// Pushes directories with a SKILL.md to the registry, pulls and verifies them
+    #[command(subcommand)]
+    Skills(Skills),
     /// Serves both services with an embedded store, and prints how to get in
     Up(Up),
     /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
@@ -69,6 +81,42 @@ pub enum Command {
     /// Says what is wrong with this set-up, and what to do about it
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,
+    Conformance(Conformance),
+}
+
+const CONFORMANCE_HELP: &str = "\
+Examples:
+  oa conformance                                    the services of the data directory
+  oa conformance https://control.example --runtime-url https://runtime.example \\
+     --token oa_pat_… --service-token oa_st_…
+  oa conformance http://127.0.0.1:8787 --expect-no-runtime
+
+--token is the personal token to show control; it must carry every ability (`*`), or rows that it does not open
+count as wrong. The service token goes to the runtime only.
+
+Safe on a live system. It sends GETs, requests without a credential, and otherwise only what is refused before it
+is looked at: a body that is no JSON, members of a wrong type, methods and paths that no row has. Rows that act
+without reading a body (ending a session, revoking all tokens) are asked without a credential only. What it leaves
+behind is the last use of the token, counters and lines of the log.
+
+Exit code 1 when something is not as the table says.";
+
+/// Checks a running pair of services against the route table: every row answered by its owner, and nothing else
+#[derive(Args, Debug)]
+#[command(after_help = CONFORMANCE_HELP)]
+pub struct Conformance {
+    /// Where control is [default: what the data directory says, else http://127.0.0.1:8787]
+    #[arg(value_name = "URL", conflicts_with = "control_url")]
+    pub url: Option<String>,
+    /// The same, as a flag
+    #[arg(long, value_name = "URL")]
+    pub control_url: Option<String>,
+    /// The service token to show the runtime [env: RUNTIME_SERVICE_TOKEN] [default: the data directory's, for its own server]
+    #[arg(long, value_name = "TOKEN")]
+    pub service_token: Option<String>,
+    /// Control has no runtime, or it is down: look at control only, and want 503 of the proxied rows
+    #[arg(long)]
+    pub expect_no_runtime: bool,
 }
 
 #[derive(Args, Debug)]
@@ -166,6 +214,65 @@ pub struct Exec {
     pub command: Vec<OsString>,
 }
 
+const CODEX_WORKER_HELP: &str = "\
+Examples:
+  oa codex-worker                                       this directory, the control service of ./oa-data
+  oa codex-worker --workspace ~/src/api --approvals ask
+  oa codex-worker --control-url https://control.example --token oa_pat_… --worker-id build-1
+  oa codex-worker --model gpt-5.1-codex -c sandbox_mode='\"read-only\"'
+
+Starts `codex app-server` (npm install -g @openai/codex) in the workspace, takes requests that are posted to
+/api/runtime/codex/workers/ID/requests, and posts everything that codex says as events of the worker, in order.
+What the agent may touch is codex's own configuration (sandbox_mode, approval_policy); requests cannot change it.
+When codex asks for permission all the same, --approvals decides: no, yes, or whoever answers the event in time:
+  curl CONTROL/api/runtime/codex/workers/ID/events -H 'authorization: Bearer …' -H 'content-type: application/json' \\
+    -d '{\"event\":{\"event_type\":\"worker.approval\",\"payload\":{\"approval_id\":\"…\",\"decision\":\"accept\"}}}'
+
+While control is away codex works on, and what it says waits in DATA/spool/codex-ID; it is sent under the same ids
+again until control has it, so nothing is lost and nothing is there twice. A request is never done twice: one that
+was being done when the worker or codex died is answered with an error that says so.
+
+SIGTERM and SIGINT interrupt what runs, send what waits, and stop the worker; a second one does not wait.";
+
+/// Makes the codex of this machine a worker of the control service
+#[derive(Args, Debug)]
+#[command(after_help = CODEX_WORKER_HELP)]
+pub struct CodexWorker {
+    /// Where the control service is [env: OA_CONTROL_BASE_URL] [default: what the data directory says, else http://127.0.0.1:8787]
+    #[arg(long, value_name = "URL")]
+    pub control_url: Option<String>,
+    /// What the worker is called [default: made of the machine's name and the workspace]
+    #[arg(long, value_name = "ID")]
+    pub worker_id: Option<String>,
+    /// Where the agent works
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub workspace: PathBuf,
+    /// The program [default: codex on the PATH, or in a node_modules at or above the workspace]
+    #[arg(long, value_name = "PATH")]
+    pub codex: Option<PathBuf>,
+    /// Codex's own directory: its configuration, its sign-in, its sessions [default: codex's default]
+    #[arg(long, value_name = "DIR")]
+    pub codex_home: Option<PathBuf>,
+    /// The model [default: what codex's configuration says]
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+    /// Who answers when codex asks for permission
+    #[arg(long, value_enum, default_value_t, value_name = "RULE")]
+    pub approvals: Policy,
+    /// How many seconds whoever is asked may think; then the answer is no
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub approval_timeout: Duration,
+    /// A setting of codex, as its own -c; may be given more than once
+    #[arg(short = 'c', long = "config", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+    /// How many MiB may wait for control; after that codex waits too
+    #[arg(long, value_name = "MIB", default_value_t = 256, value_parser = clap::value_parser!(u64).range(1..))]
+    pub spool_limit: u64,
+    /// Pass on what codex says on its stderr
+    #[arg(long)]
+    pub verbose: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Runs {
     /// Lists runs, newest first
@@ -210,6 +317,68 @@ pub enum Runs {
         /// The receipt must be signed by this key (64 hex digits)
         #[arg(long, value_name = "PUBKEY")]
         signer: Option<String>,
+    },
+}
+
+const SKILLS_HELP: &str = "\
+The personal token for the control service is --token, else OA_CONTROL_TOKEN, else the one that `oa up` keeps in the
+data directory for its own service. For another user of a local service, `oa user add` prints one.";
+
+#[derive(Debug, Subcommand)]
+pub enum Skills {
+    /// Stores a directory with a SKILL.md as a specification of your organisation
+    #[command(after_help = format!("\
+The directory is in the Agent Skills format: SKILL.md with `name` (that of the directory) and `description`, beside it
+what it needs, e.g. scripts/, references/, assets/; at most 200 files and 1 MiB, no links. Of allowed-tools, those
+written as ID@VERSION are tools of the registry and must exist when the skill is published.
+
+{SKILLS_HELP}
+
+Examples:\n  oa skills push ./pdf-tools\n  oa skills push ./pdf-tools --version 2 --publish --public"))]
+    Push {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+        /// [default: `version` in the metadata of SKILL.md, else 1]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        version: Option<u64>,
+        /// Makes a release of it, which never changes
+        #[arg(long)]
+        publish: bool,
+        /// Everybody may see the release: it is listed under /.well-known/agent-skills/
+        #[arg(long)]
+        public: bool,
+        /// Where the control service is [env: OA_CONTROL_BASE_URL] [default: what the data directory says, else http://127.0.0.1:8787]
+        #[arg(long, value_name = "URL")]
+        control_url: Option<String>,
+    },
+    /// Writes a release as a directory, byte for byte as it was pushed, and verifies it
+    #[command(after_help = format!("{SKILLS_HELP}\n\nExamples:\n  oa skills pull pdf-tools\n  oa skills pull pdf-tools@2 ./skills/pdf-tools --key PUBKEY"))]
+    Pull {
+        /// The skill; without a version its newest
+        #[arg(value_name = "ID[@VERSION]")]
+        named: Named,
+        /// Where to [default: the id]
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+        /// Overwrite the files of the skill where there are some already
+        #[arg(long)]
+        force: bool,
+        /// The release must be signed by this key (64 hex digits)
+        #[arg(long, value_name = "PUBKEY", value_parser = public_key)]
+        key: Option<String>,
+        /// Where the control service is [env: OA_CONTROL_BASE_URL] [default: what the data directory says, else http://127.0.0.1:8787]
+        #[arg(long, value_name = "URL")]
+        control_url: Option<String>,
+    },
+    /// Checks a pulled directory, or the record of a release, offline
+    #[command(after_help = "Exit code 1 when it does not fit; the first thing that does not is named.")]
+    Verify {
+        /// A directory with its .oa-skill.json, or such a file alone
+        #[arg(value_name = "PATH")]
+        place: PathBuf,
+        /// The release must be signed by this key (64 hex digits)
+        #[arg(long, value_name = "PUBKEY", value_parser = public_key)]
+        key: Option<String>,
     },
 }
 

@@ -102,6 +102,8 @@ macro_rules! settings {
 /// Settings of the programs that call a server.
 pub const CLIENT: &[Setting] = settings! {
     "OA_RUNTIME_BASE_URL" or "OA_RUNTIME_ELIXIR_BASE_URL", Kind::Url, None, "Where the runtime is.";
+    "OA_CONTROL_BASE_URL", Kind::Url, None, "Where the control service is.";
+    "OA_CONTROL_TOKEN", Kind::Secret, None, "The personal token for the control service; the data directory's own for its own service when not set.";
     "RUNTIME_SERVICE_TOKEN", Kind::Secret, None, "The bearer token of the runtime; made in the data directory when not set.";
 };
 
@@ -134,6 +136,28 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
     "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
     "OA_AUTH_REFRESH_TTL_SECONDS", Kind::Count(0), Some("2592000"), "How long a refresh token is good.";
+    "OA_SKILLS_SIGNING_KEY", Kind::Secret, None, "The key that signs releases of skills, nsec1… or 64 hex digits; made in the data directory when not set.";
+    "OA_AUTH_API_SIGNUP_ENABLED", Kind::Switch, Some("false"), "Whether automation may sign up without a sign-in; beside the mock provider only.";
+    "OA_AUTH_API_SIGNUP_ALLOWED_DOMAINS", Kind::Text, Some(""), "Whose addresses may sign up, separated by commas; empty means all.";
+    "OA_AUTH_API_SIGNUP_DEFAULT_TOKEN_NAME", Kind::Text, Some("api-bootstrap"), "What the token of a sign-up is called.";
+    "OA_ADMIN_EMAILS", Kind::Text, Some(""), "Who becomes an administrator on proving one of these addresses, separated by commas.";
+    "OA_CORS_ALLOWED_ORIGINS", Kind::Text, None, "Which origins browsers may ask from, separated by commas; every one when not set.";
+    "OA_TRUSTED_PROXIES", Kind::Text, Some(""), "Whose forwarded headers are believed: addresses and ranges such as 10.0.0.0/8, separated by commas.";
+    "OA_SYNC_TOKEN_ENABLED", Kind::Switch, Some("true"), "Whether sync tokens are given out.";
+    "OA_SYNC_TOKEN_ALGORITHM", Kind::OneOf(&["hs256", "eddsa"]), Some("HS256"), "How sync tokens are signed: with a shared secret, or with keys whose public halves stand at /.well-known/jwks.json.";
+    "OA_SYNC_TOKEN_SIGNING_KEY" or "SYNC_TOKEN_SIGNING_KEY", Kind::Secret, None, "The secret of sync tokens; made in the data directory when not set.";
+    "OA_SYNC_TOKEN_ISSUER", Kind::Text, Some("https://openagents.com"), "Who sync tokens say they are from.";
+    "OA_SYNC_TOKEN_AUDIENCE", Kind::Text, Some("openagents-sync"), "Who sync tokens are for.";
+    "OA_SYNC_TOKEN_KEY_ID", Kind::Text, Some("sync-auth-v1"), "The name of the shared secret in tokens; names of keys begin with it.";
+    "OA_SYNC_TOKEN_CLAIMS_VERSION", Kind::Text, Some("oa_sync_claims_v1"), "The version of the claims.";
+    "OA_SYNC_TOKEN_TTL_SECONDS", Kind::Count(0), Some("300"), "How long a sync token is good.";
+    "OA_SYNC_TOKEN_MIN_TTL_SECONDS", Kind::Count(0), Some("60"), "The shortest time that may be asked for.";
+    "OA_SYNC_TOKEN_MAX_TTL_SECONDS", Kind::Count(0), Some("900"), "The longest time that may be asked for.";
+    "OA_SYNC_TOKEN_ALLOWED_SCOPES", Kind::Text, Some("runtime.codex_worker_events,runtime.codex_worker_summaries,runtime.run_summaries"), "Which scopes are given out.";
+    "OA_SYNC_TOKEN_DEFAULT_SCOPES", Kind::Text, Some("runtime.codex_worker_events"), "Which scopes are given when none is asked for.";
+    "OA_SYNC_TOKEN_ROTATE_AFTER_SECONDS", Kind::Count(1), Some("2592000"), "How long one key signs sync tokens before the next takes over (eddsa).";
+    "OA_RUNTIME_SYNC_REVOKE_BASE_URL", Kind::Text, None, "Who is told of revoked sessions; the runtime when not set, nobody when off.";
+    "OA_RUNTIME_SYNC_REVOKE_PATH", Kind::Text, Some("/admin/v1/sync/sessions/revoke"), "Where revoked sessions are told.";
     "OA_RUNTIME_SIGNATURE_TTL_SECONDS", Kind::Count(0), Some("60"), "How long a signed service credential is good, at least 30.";
     "OA_RUNTIME_PROXY_ERRORS", Kind::OneOf(&["mapped", "legacy"]), Some("mapped"), "Whether refusals of the runtime keep their meaning, or all are 503.";
     "OA_COMPAT_CONTROL_PROTOCOL_VERSION", Kind::Text, Some("openagents.control.v1"), "The protocol that clients must speak.";
@@ -141,10 +165,20 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_COMPAT_CONTROL_MAX_CLIENT_BUILD_ID", Kind::Text, None, "The newest client build.";
     "OA_COMPAT_CONTROL_MIN_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The oldest schema of clients.";
     "OA_COMPAT_CONTROL_MAX_SCHEMA_VERSION", Kind::Count(0), Some("1"), "The newest schema of clients.";
+    "OA_DESKTOP_DOWNLOAD_URL", Kind::Url, None, "Where /download-desktop leads; nowhere when not set.";
+    "OA_SMOKE_SECRET", Kind::Secret, None, "Who knows it may ask /api/smoke/stream.";
+    "OA_COMPAT_CONTROL_ENFORCED", Kind::Switch, Some("false"), "Whether clients of the guarded lanes must be builds that are served.";
+    "OA_COMPAT_SUNSET_ENFORCED", Kind::Switch, Some("false"), "Whether the compatibility lanes are gone after 2026-06-30.";
+    "OA_MAINTENANCE_MODE_ENABLED", Kind::Switch, Some("false"), "Whether everything but the allowed paths answers 503.";
+    "OA_MAINTENANCE_BYPASS_TOKEN", Kind::Secret, None, "Who knows it gets past the maintenance page.";
+    "OA_MAINTENANCE_BYPASS_COOKIE_NAME", Kind::Text, Some("oa_maintenance_bypass"), "The cookie that stands for the bypass token.";
+    "OA_MAINTENANCE_BYPASS_COOKIE_TTL_SECONDS", Kind::Count(0), Some("900"), "How long that cookie is good, at least 60.";
+    "OA_MAINTENANCE_ALLOWED_PATHS", Kind::Text, Some("/healthz,/readyz"), "Paths that stay open, exact or ending in *, separated by commas.";
     "OA_ROUTE_SPLIT_ENABLED", Kind::Switch, Some("true"), "Whether pages are split between this service and the one before it.";
     "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "rust, cohort, or legacy.";
     "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that are ours, separated by commas.";
     "OA_ROUTE_SPLIT_COHORT_PERCENTAGE", Kind::Count(0), Some("100"), "How much of the cohort is ours, 0 to 100.";
+    "OA_ROUTE_SPLIT_SALT", Kind::Text, Some("openagents-route-split-v1"), "What the buckets of the cohort are made with.";
     "OA_ROUTE_SPLIT_FORCE_LEGACY", Kind::Switch, Some("false"), "Sends every page to the service before this one.";
     "OA_ROUTE_SPLIT_LEGACY_BASE_URL", Kind::Url, None, "Where the service before this one is.";
     "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::Text, Some("control_service"), "Which driver runs threads.";
@@ -152,10 +186,39 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_RUNTIME_FORCE_CONTROL_SERVICE" or "OA_RUNTIME_FORCE_LEGACY", Kind::Switch, None, "Forces the control service's own driver.";
     "OA_RUNTIME_CANARY_USER_PERCENT", Kind::Count(0), Some("0"), "How many users are canaries, 0 to 100.";
     "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", Kind::Count(0), Some("0"), "How many autopilots are canaries, 0 to 100.";
+    "OA_RUNTIME_CANARY_SEED", Kind::Text, Some("runtime-canary-v1"), "What the numbers of canaries are made with.";
     "OA_RUNTIME_OVERRIDES_ENABLED", Kind::Switch, Some("true"), "Whether routing may be overridden.";
     "OA_RUNTIME_SHADOW_ENABLED", Kind::Switch, Some("false"), "Whether a second driver is asked in the shadow.";
     "OA_RUNTIME_SHADOW_SAMPLE_RATE", Kind::Text, Some("1.0"), "How much is asked in the shadow.";
+    "OA_CODEX_REQUEST_WAIT_MS", Kind::Count(0), Some("10000"), "How long a request waits for an attached codex worker, at most 30000.";
+    "OA_CODEX_REQUEST_DEADLINE_SECONDS", Kind::Count(1), Some("300"), "When a request that no codex worker answered is ended.";
+    "OA_CODEX_EVENT_RETENTION", Kind::Count(1), Some("10000"), "How many events of a codex worker are kept.";
+    "OA_CODEX_EVENT_RETENTION_SECONDS", Kind::Count(1), Some("604800"), "How long events of a codex worker are kept.";
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer is kept.";
+    "OA_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "How much callers, invoices and payers are believed; lenient works on a loopback address only.";
+    "OA_TOOLS_RESULT_TTL_SECONDS", Kind::Count(1), Some("86400"), "How long the answer of a fetch is given again.";
+    "OA_TOOLS_WAIT_MS", Kind::Count(50), Some("45000"), "How long a request waits for a tool call before it is told to ask again.";
+    "OA_CODING_EXECUTOR", Kind::OneOf(&["synthetic", "github"]), Some("synthetic"), "Who executes coding tools; synthetic makes answers up and says so.";
+    "OA_GITHUB_API_BASE_URL", Kind::Url, Some("https://api.github.com"), "Where GitHub, or what speaks its REST API, is.";
+    "OA_GITHUB_TOKEN", Kind::Secret, None, "The token that coding tools use on GitHub.";
+    "OA_GITHUB_ALLOWED_REPOSITORIES", Kind::Text, None, "owner/name or owner/*, separated by commas; empty means any.";
+    "OA_L402_ALLOW_PRIVATE_NETWORKS" or "OA_L402_ALLOW_PRIVATE_HOSTS", Kind::Switch, None, "Whether callers may have addresses in private networks fetched.";
+    "OA_L402_REQUIRE_APPROVAL", Kind::Switch, None, "Whether every payment needs approval, whatever the caller says; true unless OA_TRUST_MODE is lenient.";
+    "OA_L402_MAX_SPEND_MSATS_PER_CALL", Kind::Count(0), None, "What one call may cost at most; 100000 unless OA_TRUST_MODE is lenient.";
+    "OA_L402_MAX_SPEND_MSATS_PER_DAY", Kind::Count(0), None, "What a caller may spend in a day (UTC); 1000000 unless OA_TRUST_MODE is lenient.";
+    "OA_L402_ALLOWED_HOSTS", Kind::Text, None, "The hosts that may be fetched, with what lies under them, separated by commas; empty means any.";
+    "OA_L402_NETWORK", Kind::OneOf(&["bitcoin", "testnet", "signet", "regtest"]), Some("bitcoin"), "The network whose invoices are paid.";
+    "L402_INVOICE_PAYER" or "OA_L402_INVOICE_PAYER", Kind::OneOf(&["spark_wallet", "lnd_rest"]), Some("spark_wallet"), "Who pays invoices.";
+    "L402_CREDENTIAL_TTL_SECONDS", Kind::Count(1), Some("600"), "How long a bought credential is used again, 30 to 86400.";
+    "SPARK_EXECUTOR_BASE_URL" or "OA_LIGHTNING_WALLET_EXECUTOR_BASE_URL", Kind::Url, None, "Where the wallet executor is.";
+    "SPARK_EXECUTOR_AUTH_TOKEN" or "OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN", Kind::Secret, None, "The bearer token of the wallet executor.";
+    "SPARK_EXECUTOR_TIMEOUT_MS", Kind::Count(250), Some("20000"), "How long the wallet executor may take.";
+    "LND_REST_BASE_URL", Kind::Url, None, "Where the REST interface of the Lightning node is.";
+    "LND_REST_MACAROON_HEX", Kind::Secret, None, "The macaroon for the Lightning node.";
+    "LND_REST_TLS_CERT_BASE64", Kind::Text, None, "The certificate of the Lightning node, PEM or DER, in base64.";
+    "LND_REST_TLS_VERIFY", Kind::Switch, Some("true"), "Whether the node's certificate is checked; false works for a node on this machine only.";
+    "OA_INTEGRATION_SECRET_ENCRYPTION_KEY", Kind::Secret, None, "32 bytes in base64 that secrets in control's store are encrypted with; made in the data directory when the store is a file there.";
+    "OA_INTEGRATION_SECRET_KEY_ID", Kind::Text, Some("v1"), "The name of that key.";
 };
 
 /// Every setting, once.

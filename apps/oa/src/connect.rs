@@ -53,7 +53,30 @@ pub fn find(wish: &Wish, settings: &Settings, data: &DataDir) -> Result<Place, F
     Ok(Place { url, token })
 }
 
-fn is_loopback(url: &str) -> bool {
+/// Where the control service is when nobody says anything.
+pub const USUAL_CONTROL: &str = "http://127.0.0.1:8787";
+
+/// Finds the control service. The personal token that `oa up` made is shown to the service of this directory, and on
+/// this machine, only.
+pub fn find_control(
+    url: Option<&str>,
+    token: Option<&str>,
+    settings: &Settings,
+    data: &DataDir,
+) -> Result<Place, Failure> {
+    let announced = data.endpoints()?.and_then(|endpoints| endpoints.control);
+    let named = url.or_else(|| settings.get("OA_CONTROL_BASE_URL")).map(str::to_owned);
+    let url = named.or_else(|| announced.clone()).unwrap_or_else(|| USUAL_CONTROL.to_owned());
+    let token = match token.or_else(|| settings.get("OA_CONTROL_TOKEN")).map(SecretString::from) {
+        Some(token) => Some(token),
+        None if announced.as_deref() == Some(url.as_str()) || is_loopback(&url) => data.personal_token()?,
+        None => None,
+    };
+    Ok(Place { url, token })
+}
+
+/// Whether an address is this machine's own.
+pub fn is_loopback(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| match url.host() {
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),

@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use oa_contract::{credential::hex, signer::Signer};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub struct Keys {
     pub token: SecretString,
     /// Signs receipts.
     pub receipt: SecretString,
+    /// Signs the releases of the skill registry.
+    pub registry: SecretString,
 }
 
 /// Where the servers of this directory are.
@@ -77,7 +80,8 @@ const RECEIPT: Key = Key {
             .map_err(|_| "it is neither 64 hex digits nor nsec1… of a valid key")
     },
 };
-const KEYS: [Key; 3] = [SIGNATURE, TOKEN, RECEIPT];
+const REGISTRY: Key = Key { file: "registry.key", setting: "OA_SKILLS_SIGNING_KEY", ..RECEIPT };
+const KEYS: [Key; 4] = [SIGNATURE, TOKEN, RECEIPT, REGISTRY];
 
 /// Nearly every 256-bit number is a key; the others are not used.
 fn receipt_key() -> String {
@@ -120,6 +124,13 @@ impl DataDir {
         Ok(spool)
     }
 
+    /// Makes a directory in the spool's, for its owner only.
+    pub fn create_spool_of(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.create_spool()?.join(name);
+        make_directory(&path)?;
+        Ok(path)
+    }
+
     /// Makes everything that a first start needs, and says what the keys are.
     pub fn prepare(&self, settings: &Settings) -> Result<Keys, Failure> {
         self.create()?;
@@ -132,6 +143,7 @@ impl DataDir {
             signature: self.key(&SIGNATURE, settings)?,
             token: self.key(&TOKEN, settings)?,
             receipt: self.key(&RECEIPT, settings)?,
+            registry: self.key(&REGISTRY, settings)?,
         })
     }
 
@@ -189,6 +201,27 @@ impl DataDir {
             make_key(&path, &hex(&random()[..8]))?;
         }
         read_key(&path, |text| if text.len() >= 6 { Ok(()) } else { Err("it is too short to be a code") })
+    }
+
+    /// The secret of sync tokens, made on the first start.
+    pub fn sync_token_key(&self) -> Result<SecretString, Failure> {
+        let path = self.keys_path().join("sync-token.key");
+        if !path.exists() {
+            make_key(&path, &hex(&random()))?;
+        }
+        read_key(&path, |text| if text.len() >= 32 { Ok(()) } else { Err("it is too short to be a key") })
+    }
+
+    /// The key that secrets in control's store are encrypted with, made on the first start.
+    pub fn integration_key(&self) -> Result<SecretString, Failure> {
+        let path = self.keys_path().join("integration.key");
+        if !path.exists() {
+            make_key(&path, &STANDARD.encode(random()))?;
+        }
+        read_key(&path, |text| match STANDARD.decode(text) {
+            Ok(bytes) if bytes.len() == 32 => Ok(()),
+            _ => Err("it is not 32 bytes in base64"),
+        })
     }
 
     /// What is wrong with the keys that are there, one sentence each.
@@ -361,7 +394,7 @@ pub mod tests {
         for key in KEYS {
             assert_eq!(fs::metadata(data.keys_path().join(key.file)).expect("there").mode() & 0o777, 0o600);
         }
-        assert_eq!(fs::read_dir(data.keys_path()).expect("there").count(), 3, "no draft is left");
+        assert_eq!(fs::read_dir(data.keys_path()).expect("there").count(), KEYS.len(), "no draft is left");
     }
 
     #[test]

@@ -2,16 +2,20 @@
 
 mod backoff;
 mod cli;
+mod codex_worker;
 mod config;
+mod conformance;
 mod connect;
 mod data_dir;
 mod doctor;
 mod exec;
 mod failure;
+mod lines;
 mod output;
 mod runs;
 #[cfg(test)]
 mod simulated;
+mod skills;
 mod system;
 mod up;
 mod verify_store;
@@ -23,7 +27,7 @@ use oa_client::Client;
 use oa_control::identity::NewUser;
 
 use crate::{
-    cli::{Cli, Command, Common, Exec, Runs, Users},
+    cli::{Cli, Command, Common, Exec, Runs, Skills, Users},
     config::{SettingFlags, Settings, process_environment},
     connect::{Place, Wish},
     data_dir::DataDir,
@@ -70,7 +74,9 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
     let Cli { common, command } = cli;
     match command {
         Command::Exec(exec) => record(exec, &common).await,
+        Command::CodexWorker(args) => be_codex_worker(args, &common).await,
         Command::Runs(runs) => about_runs(runs, &common).await,
+        Command::Skills(skills) => about_skills(skills, &common).await,
         Command::Up(args) => {
             let (data, settings) = server(
                 &common,
@@ -99,6 +105,12 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
         Command::Doctor => {
             let (data, settings, place) = around(&common)?;
             doctor::examine(&data, &settings, &place, common.output).await
+        }
+        Command::Conformance(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+            let pair = conformance::Pair::find(&wanted, &common, &settings, &data)?;
+            conformance::check(&pair, common.output).await
         }
     }
 }
@@ -147,6 +159,48 @@ async fn record(exec: Exec, common: &Common) -> Result<u8, Failure> {
         patience: exec.patience,
     };
     exec::run(order, around).await
+}
+
+async fn about_skills(command: Skills, common: &Common) -> Result<u8, Failure> {
+    let format = common.output;
+    let client = |control_url: Option<String>| -> Result<Client, Failure> {
+        let data = DataDir::at(&common.data);
+        let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+        connect::find_control(control_url.as_deref(), common.token.as_deref(), &settings, &data)?.client()
+    };
+    match command {
+        // Needs nothing but the files.
+        Skills::Verify { place, key } => return skills::verify::verify(&place, key.as_deref(), format),
+        Skills::Push { directory, version, publish, public, control_url } => {
+            let order = skills::push::Order { directory, version, publish, public };
+            skills::push::push(&client(control_url)?, order, format).await?;
+        }
+        Skills::Pull { named, directory, force, key, control_url } => {
+            let order = skills::pull::Order { named, directory, force, key };
+            skills::pull::pull(&client(control_url)?, order, format).await?;
+        }
+    }
+    Ok(OK)
+}
+
+async fn be_codex_worker(args: cli::CodexWorker, common: &Common) -> Result<u8, Failure> {
+    let data = DataDir::at(&common.data);
+    let settings = Settings::load(&SettingFlags::default(), &process_environment, &data)?;
+    let place =
+        connect::find_control(args.control_url.as_deref(), common.token.as_deref(), &settings, &data)?;
+    let wish = codex_worker::Wish {
+        worker_id: args.worker_id,
+        workspace: args.workspace,
+        codex: args.codex,
+        codex_home: args.codex_home,
+        model: args.model,
+        approvals: args.approvals,
+        patience: args.approval_timeout,
+        settings: args.settings,
+        spool_mib: args.spool_limit,
+        verbose: args.verbose,
+    };
+    codex_worker::run(wish, place, &data, common.output).await
 }
 
 async fn about_runs(runs: Runs, common: &Common) -> Result<u8, Failure> {

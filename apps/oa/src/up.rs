@@ -79,8 +79,12 @@ struct Opened {
     stores: Vec<Store>,
     /// Its background tasks run as long as it is served.
     runtime: Option<Arc<Runtime>>,
+    /// Its background tasks run as long as it is served.
+    control: Option<Arc<Control>>,
     /// What has expired in it is forgotten every hour.
     control_store: Option<Store>,
+    /// Payments that nobody heard the end of are asked about in the background.
+    tools: Option<oa_control::tools::Tools>,
     here: Endpoints,
 }
 
@@ -134,11 +138,19 @@ async fn serve(
         Some(runtime) => oa_runtime::background::start(runtime, &stop),
         None => JoinSet::new(),
     };
+    let mut of_control = match &opened.control {
+        Some(control) => oa_control::background::start(control, &stop),
+        None => JoinSet::new(),
+    };
     if let Some(store) = opened.control_store.clone() {
         let (stop, clock) = (stop.clone(), common.clock.clone());
         tasks.spawn(async move {
             stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default()
         });
+    }
+    if let Some(tools) = opened.tools.clone() {
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(keep_tools(&tools)).await.unwrap_or_default() });
     }
     let (stop_meters, meters) = (stop.clone(), common.meters.clone());
     tasks.spawn(
@@ -161,6 +173,7 @@ async fn serve(
     let withdrawn = data.withdraw(&here);
     stop.cancel();
     while tasks.join_next().await.is_some() {}
+    while of_control.join_next().await.is_some() {}
     for store in opened.stores {
         store.close().await;
     }
@@ -223,17 +236,37 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
 async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
     let beside = opened.here.runtime.clone();
     let code = data.sign_in_code()?;
+    let sync_key = match common.settings.get("OA_SYNC_TOKEN_SIGNING_KEY") {
+        Some(_) => None,
+        None => Some(data.sync_token_key()?),
+    };
+    let vault = match common.settings.get("DB_URL") {
+        None => Some(data.integration_key()?),
+        // Several processes may share that store, and a key of this directory would be this one's alone.
+        Some(_) => None,
+    };
     let lookup = |name: &str| match name {
         "OA_RUNTIME_SIGNATURE_SECRET" => Some(reveal(&common.keys.signature).to_owned()),
+        "OA_SYNC_TOKEN_SIGNING_KEY" => {
+            sync_key.as_ref().map(|key| reveal(key).to_owned()).or_else(|| common.settings.lookup(name))
+        }
         "OA_RUNTIME_BASE_URL" => beside.clone().or_else(|| common.settings.lookup(name)),
         // Whoever runs this on one machine has no other provider; it works on loopback binds only.
         "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| Some("mock".to_owned())),
         "OA_AUTH_MOCK_MAGIC_CODE" => common.settings.lookup(name).or_else(|| Some(reveal(&code).to_owned())),
+        "OA_INTEGRATION_SECRET_ENCRYPTION_KEY" => {
+            common.settings.lookup(name).or_else(|| vault.as_ref().map(|key| reveal(key).to_owned()))
+        }
         _ => common.settings.lookup(name),
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
     let (listener, address) = listen(config.bind).await?;
-    let store = Store::open(store_config(&common.settings, data, "control"))
+    let hub = Arc::new(oa_control::Hub::default());
+    let on_commit = {
+        let hub = hub.clone();
+        Arc::new(move |wakes: &[Wake]| hub.wake(wakes))
+    };
+    let store = Store::open_with(store_config(&common.settings, data, "control"), on_commit)
         .await
         .map_err(|error| Failure::wrong(format!("control's store cannot be opened: {error}")))?;
     let runtime = oa_control::runtime_client(&config.runtime, common.clock.clone(), common.ids.clone())
@@ -241,22 +274,33 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     let parts = oa_control::Parts {
         config,
         store: store.clone(),
+        hub,
         clock: common.clock.clone(),
         ids: common.ids.clone(),
         runtime,
+        signer: Some(registry_signer(common)?),
         metrics: common.metrics(),
         draining: common.draining(),
     };
-    let router = oa_edge::router(Arc::new(Control::new(parts)), Limits::default(), |rows| {
+    let control = Arc::new(Control::new(parts));
+    opened.tools = Some(control.tools().clone());
+    let router = oa_edge::router(control.clone(), Limits::default(), |rows| {
         matrix::mount_control::<Control>(rows);
         matrix::mount_control_asides::<Control>(rows);
     });
     let url = format!("http://{address}");
     opened.fronts.push((listener, router));
+    opened.control = Some(control);
     opened.control_store = Some(store.clone());
     opened.stores.push(store);
     opened.here.control = Some(url.clone());
     Ok(url)
+}
+
+/// The key that signs releases of skills.
+fn registry_signer(common: &Common) -> Result<Signer, Failure> {
+    Signer::from_secret(reveal(&common.keys.registry))
+        .map_err(|error| Failure::usage(format!("the key of the skill registry: {error}")))
 }
 
 /// Sums the metrics up every few seconds, so that they take no more memory the more is counted.
@@ -279,6 +323,34 @@ async fn purge_hourly(store: &Store, clock: &dyn Clock) {
                     tracing::warn!(error = %stop, "expired sessions could not be forgotten; tried again in an hour");
                     break;
                 }
+            }
+        }
+    }
+}
+
+/// Asks about open payments every half minute, and forgets expired answers every hour.
+async fn keep_tools(tools: &oa_control::tools::Tools) {
+    const ROUNDS_AN_HOUR: u32 = 120;
+    for round in (0..ROUNDS_AN_HOUR).cycle() {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        if let Err(stop) = tools.settle_open_payments().await {
+            tracing::warn!(error = %stop, "open payments could not be asked about; tried again soon");
+        }
+        if round == 0 {
+            purge_tools(tools).await;
+        }
+    }
+}
+
+/// Forgets expired answers and credentials, in small steps.
+async fn purge_tools(tools: &oa_control::tools::Tools) {
+    loop {
+        match tools.purge().await {
+            Ok(purged) if purged.is_full() => {}
+            Ok(_) => return,
+            Err(stop) => {
+                tracing::warn!(error = %stop, "expired answers of tools could not be forgotten; tried again in an hour");
+                return;
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Decides who may call the authority: a bearer service token, or a signed header that binds the request and
 //! is good once (architecture §7).
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
 use oa_contract::{
     Caller, Class, Code, Presented, Refusal, Timestamp,
@@ -12,9 +15,12 @@ use subtle::ConstantTimeEq;
 
 use crate::config::AuthMode;
 
-/// Nonces remembered at one time. Each is forgotten when its credential has expired; beyond the limit new
-/// credentials are refused rather than old ones forgotten early.
-const NONCE_LIMIT: usize = 200_000;
+/// Nonces remembered at one time: 20,000 signed requests a second, each for as long as its credential could be
+/// good, in some 70 MB. Each is forgotten when its credential has expired; beyond the limit new credentials are
+/// refused rather than old ones forgotten early.
+const NONCE_LIMIT: usize = 2_000_000;
+/// Nonces are forgotten by so many seconds at once.
+const NONCE_SPAN_SECONDS: i64 = 8;
 
 /// The keys that are believed, and the nonces already seen.
 pub struct Gate {
@@ -24,10 +30,34 @@ pub struct Gate {
     nonces: Mutex<Nonces>,
 }
 
+/// Which nonces were seen, by the span of time in which their credentials end: those of a span are forgotten
+/// together, without looking at any of them. Of a nonce 128 bits of its hash are kept.
 #[derive(Default)]
 struct Nonces {
-    seen: HashMap<String, Timestamp>,
-    swept_at: Option<Timestamp>,
+    spans: BTreeMap<i64, HashSet<u128>>,
+    count: usize,
+}
+
+impl Nonces {
+    /// Forgets whatever ended before now.
+    fn sweep(&mut self, now: Timestamp) {
+        while let Some(span) = self.spans.first_entry() {
+            if (span.key() + 1) * NONCE_SPAN_SECONDS > now.unix_seconds() {
+                return;
+            }
+            self.count -= span.remove().len();
+        }
+    }
+
+    /// Whether the nonce was not there before. The same credential always ends in the same span.
+    fn insert(&mut self, nonce: &str, expires_at: Timestamp) -> bool {
+        let mut short = [0; 16];
+        short.copy_from_slice(&Sha256::digest(nonce)[..16]);
+        let span = expires_at.unix_seconds().div_euclid(NONCE_SPAN_SECONDS);
+        let fresh = self.spans.entry(span).or_default().insert(u128::from_ne_bytes(short));
+        self.count += usize::from(fresh);
+        fresh
+    }
 }
 
 impl Gate {
@@ -94,21 +124,18 @@ impl Gate {
 
     /// A nonce is good once, as long as its credential could be.
     fn once(&self, verified: &Verified, now: Timestamp) -> Result<(), Refusal> {
-        let mut nonces = self.nonces.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if nonces.swept_at.is_none_or(|swept| now.millis_since(swept) > 10_000) {
-            nonces.seen.retain(|_, expires| *expires >= now);
-            nonces.swept_at = Some(now);
-        }
-        if nonces.seen.len() >= NONCE_LIMIT {
+        let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
+        nonces.sweep(now);
+        if nonces.count >= NONCE_LIMIT {
             let mut refusal = Refusal::unavailable(
                 "too many signed requests in a short time; use a bearer service token, or wait",
             );
             refusal.retry_after_ms = Some(10_000);
             return Err(refusal);
         }
-        match nonces.seen.insert(verified.nonce.clone(), verified.expires_at) {
-            Some(_) => Err(unauthorized("the credential was used before: make a new one for each request")),
-            None => Ok(()),
+        match nonces.insert(&verified.nonce, verified.expires_at) {
+            true => Ok(()),
+            false => Err(unauthorized("the credential was used before: make a new one for each request")),
         }
     }
 }
@@ -192,14 +219,30 @@ mod tests {
     }
 
     #[test]
-    fn nonces_are_forgotten_when_their_credentials_have_expired() {
+    fn nonces_are_forgotten_when_their_credentials_have_expired_and_not_a_second_earlier() {
         let gate = gate(AuthMode::Required);
-        let header = signature("n1", None);
-        gate.admit(Class::Service, presented(None, Some(&header)), NOW).expect("admitted");
-        let later = NOW.plus_seconds(200);
         let bound = Bound { method: "POST", path: "/internal/v1/runs", body: b"{}" };
-        let header = credential::sign(b"secret", bound, None, "n2".into(), later, 60);
-        gate.admit(Class::Service, presented(None, Some(&header)), later).expect("admitted");
-        assert_eq!(gate.nonces.lock().expect("lock").seen.len(), 1);
+        let admit =
+            |header: &str, at: Timestamp| gate.admit(Class::Service, presented(None, Some(header)), at);
+        let headers: Vec<String> = (0..40)
+            .map(|n| {
+                let at = NOW.plus_seconds(n);
+                let header = credential::sign(b"secret", bound, None, format!("n{n}"), at, 60);
+                admit(&header, at).expect("admitted");
+                header
+            })
+            .collect();
+        assert_eq!(gate.nonces.lock().expect("lock").count, 40);
+        // Until its last second (60 of its own and 30 of skew), none is good again.
+        for (n, header) in headers.iter().enumerate() {
+            assert!(
+                admit(header, NOW.plus_seconds(n as i64 + 90)).is_err(),
+                "the nonce of second {n} was forgotten"
+            );
+        }
+        let later = NOW.plus_seconds(400);
+        admit(&credential::sign(b"secret", bound, None, "n".into(), later, 60), later).expect("admitted");
+        let nonces = gate.nonces.lock().expect("lock");
+        assert_eq!((nonces.count, nonces.spans.len()), (1, 1));
     }
 }

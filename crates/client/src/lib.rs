@@ -1,17 +1,22 @@
 //! Calls any operation of the table: the row gives method and path, the types give the rest. There is one call
 //! for all of them, and no list of routes.
 
+mod pool;
+
 use std::{fmt, sync::Arc, time::Duration};
 
+use http_body_util::Full;
 use oa_contract::{
     Clock, Ids, Method, Operation, Owner,
     credential::{self, Bound, SIGNATURE_HEADER},
     operation::{Body as _, Call, PathParams, Query as _},
 };
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
+
+use self::pool::Pool;
 
 /// How the client says who it is.
 #[derive(Clone)]
@@ -47,6 +52,8 @@ impl fmt::Debug for Identity {
 pub struct Client {
     base: Url,
     http: reqwest::Client,
+    /// Where nothing but plain HTTP is spoken, whole answers come this way: it is shorter.
+    plain: Option<Arc<Pool>>,
     identity: Identity,
 }
 
@@ -113,10 +120,12 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .connect_timeout(Duration::from_secs(5))
-            .pool_idle_timeout(Duration::from_secs(60))
+            // Our services close a connection that says nothing for 15 seconds.
+            .pool_idle_timeout(Duration::from_secs(10))
             .build()
             .map_err(|error| error.to_string())?;
-        Ok(Client { base, http, identity })
+        let plain = Pool::new(&base).map(Arc::new);
+        Ok(Client { base, http, plain, identity })
     }
 
     /// The address that this client calls.
@@ -173,12 +182,59 @@ impl Client {
         Ok(Prepared { method: O::ROW.method, url: self.url::<O>(call)?, body: body.map(bytes::Bytes::from) })
     }
 
+    /// Writes a call down for a service that serves it at another path than the table says.
+    pub fn prepare_at<O: Operation>(&self, call: &Call<O>, path: &str) -> Result<Prepared, CallError> {
+        let mut prepared = self.prepare(call)?;
+        prepared.url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        Ok(prepared)
+    }
+
     /// Sends a call once, with a signature of its own, and gives the whole answer as it came.
     pub async fn send_prepared(&self, prepared: &Prepared, manner: Manner<'_>) -> Result<Raw, CallError> {
+        if let Some(plain) = &self.plain {
+            return self.fetch(plain, prepared, manner).await;
+        }
         let response = self.open_prepared(prepared, manner).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await.map_err(|error| CallError::NoAnswer(chain(&error)))?;
         Ok(Raw { status, headers, body })
+    }
+
+    async fn fetch(&self, plain: &Pool, prepared: &Prepared, manner: Manner<'_>) -> Result<Raw, CallError> {
+        let unwritable = |error: http::Error| CallError::Unreadable(error.to_string());
+        let mut request = http::Request::builder()
+            .method(prepared.method.name())
+            .uri(prepared.target())
+            .header(ACCEPT, "*/*");
+        request = match self.credential(prepared, manner.owner.as_ref()) {
+            Some((name, value)) => request.header(name, value),
+            None => request,
+        };
+        for (name, value) in manner.headers {
+            request = request.header(*name, *value);
+        }
+        if prepared.body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
+        }
+        let body = Full::new(prepared.body.clone().unwrap_or_default());
+        let fetched = plain.fetch(request.body(body).map_err(unwritable)?);
+        let fetched = match manner.timeout {
+            None => fetched.await,
+            Some(limit) => tokio::time::timeout(limit, fetched)
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {} ms", limit.as_millis()))),
+        };
+        let (parts, body) = fetched.map_err(CallError::NoAnswer)?;
+        Ok(Raw { status: parts.status.as_u16(), headers: parts.headers, body })
+    }
+
+    /// The header that says who we are.
+    fn credential(&self, prepared: &Prepared, owner: Option<&Owner>) -> Option<(&'static str, String)> {
+        match &self.identity {
+            Identity::Nobody => None,
+            Identity::Bearer(token) => Some(("authorization", format!("Bearer {token}"))),
+            Identity::Signed(signing) => Some((SIGNATURE_HEADER, signature(signing, prepared, owner))),
+        }
     }
 
     async fn open_prepared(
@@ -192,12 +248,9 @@ impl Client {
             Method::Delete => reqwest::Method::DELETE,
         };
         let mut request = self.http.request(method, prepared.url.clone());
-        request = match &self.identity {
-            Identity::Nobody => request,
-            Identity::Bearer(token) => request.bearer_auth(token),
-            Identity::Signed(signing) => {
-                request.header(SIGNATURE_HEADER, signature(signing, prepared, manner.owner.as_ref()))
-            }
+        request = match self.credential(prepared, manner.owner.as_ref()) {
+            Some((name, value)) => request.header(name, value),
+            None => request,
         };
         for (name, value) in manner.headers {
             request = request.header(*name, *value);
@@ -221,10 +274,16 @@ impl Client {
                 .map_err(|()| CallError::Unreadable("the base is not an address".into()))?;
             segments.pop_if_empty();
             for pattern in O::ROW.path.split('/').skip(1) {
-                match pattern.starts_with(':') {
-                    true => segments.push(&values.next().unwrap_or_default()),
-                    false => segments.push(pattern),
-                };
+                if !pattern.starts_with(':') {
+                    segments.push(pattern);
+                    continue;
+                }
+                let value = values.next().unwrap_or_default();
+                if matches!(value.as_str(), "" | "." | "..") {
+                    // These would take a segment away instead of being one.
+                    return Err(CallError::Unreadable(format!("{value:?} cannot stand in a path")));
+                }
+                segments.push(&value);
             }
         }
         debug_assert_eq!(<O::Path as PathParams>::NAMES.len(), call.path.values().len());
@@ -234,6 +293,13 @@ impl Client {
             append_query(&mut url, &query);
         }
         Ok(url)
+    }
+}
+
+impl Prepared {
+    /// Path and query, as they are sent and signed.
+    fn target(&self) -> &str {
+        &self.url[url::Position::BeforePath..url::Position::AfterQuery]
     }
 }
 
@@ -267,13 +333,9 @@ fn append_query(url: &mut Url, query: &Value) {
 }
 
 fn signature(signing: &Signing, prepared: &Prepared, owner: Option<&Owner>) -> String {
-    let path = match prepared.url.query() {
-        Some(query) => format!("{}?{query}", prepared.url.path()),
-        None => prepared.url.path().to_owned(),
-    };
     let bound = Bound {
         method: prepared.method.name(),
-        path: &path,
+        path: prepared.target(),
         body: prepared.body.as_deref().unwrap_or_default(),
     };
     let nonce = format!("nonce-{}", signing.ids.uuid32());
@@ -330,6 +392,11 @@ mod tests {
             let url = client.url(&call).expect("a url");
             assert_eq!(url.path_segments().expect("segments").count(), 4, "{url}");
             assert!(url.path().starts_with("/internal/v1/workers/"), "{url}");
+        }
+        for id in ["", ".", ".."] {
+            let path = WorkerPath { worker_id: id.into() };
+            let call = Call::<WorkersGet> { path, query: NameOwner::default(), body: Nothing {} };
+            assert!(client.url(&call).is_err(), "{id:?} would take a segment away");
         }
     }
 

@@ -76,6 +76,10 @@ pub struct User {
     pub owner_user_id: u64,
     /// `session_id`, or `pat:<token_id>`.
     pub session_id: String,
+    /// The organisation that the credential acts for: a session's own choice, a personal token's default.
+    pub active_org_id: String,
+    /// Whether the user may do what administrators may.
+    pub admin: bool,
     pub credential: Credential,
     pub abilities: Vec<String>,
 }

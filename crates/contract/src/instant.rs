@@ -90,6 +90,12 @@ impl Timestamp {
         text
     }
 
+    /// `2026-02-01T00:00:00.250Z` with exactly three digits, the control service's `ts_ms`.
+    pub fn zulu_millis(self) -> String {
+        let whole = self.zulu_seconds();
+        format!("{}.{:03}Z", whole.trim_end_matches('Z'), self.millis().rem_euclid(1_000))
+    }
+
     /// `2026-02-01T00:00:00Z`: whole seconds, the control service's `ts_sec`.
     pub fn zulu_seconds(self) -> String {
         Timestamp::from_unix_seconds(self.unix_seconds()).zulu()
@@ -158,6 +164,16 @@ mod tests {
             let moment = Timestamp::parse(text).expect("a timestamp");
             assert_eq!(moment.zulu(), text);
             assert_eq!(moment.offset(), text.replace('Z', "+00:00"));
+        }
+    }
+
+    #[test]
+    fn milliseconds_always_have_three_digits() {
+        for (text, wanted) in [
+            ("2026-02-01T00:00:00Z", "2026-02-01T00:00:00.000Z"),
+            ("2026-02-01T00:00:02.054070Z", "2026-02-01T00:00:02.054Z"),
+        ] {
+            assert_eq!(Timestamp::parse(text).expect("a timestamp").zulu_millis(), wanted);
         }
     }
 

@@ -11,8 +11,10 @@ pub mod operation;
 pub mod port;
 pub mod receipt;
 pub mod refusal;
+pub mod sunset;
 pub mod wire;
 
+pub mod bundle;
 pub mod canonical;
 pub mod chain;
 pub mod export;
@@ -29,5 +31,5 @@ pub use instant::{Clock, Ids, Timestamp};
 pub use operation::{
     Answer, Ask, Class, Content, Handle, Lane, Meta, Method, Mount, Nothing, Operation, Reply, Row, Streamed,
 };
-pub use port::{Port, Presented};
+pub use port::{Arriving, Barred, Port, Presented};
 pub use refusal::{Code, Fault, Refusal, Retry, Service, Stop};

@@ -16,8 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        admin, budgets, comms, control, fraud, health, identity, openapi, paths, projectors, runs, spacetime,
-        workers,
+        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, identity, l402,
+        openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync, threads, tools, workers,
     },
 };
 
@@ -131,6 +131,7 @@ macro_rules! operation {
                     reply: <$reply as Reply>::schema,
                     has_body: !<$b as Body>::NONE,
                     content_type: <$reply as Reply>::CONTENT_TYPE,
+                    also: <$reply as Reply>::ALSO,
                 },
             };
             type Path = $p;
@@ -164,6 +165,7 @@ macro_rules! operation {
                     reply: <Nothing as Reply>::schema,
                     has_body: false,
                     content_type: "application/json",
+                    also: None,
                 },
             };
             type Path = paths::AnyPath;
@@ -204,39 +206,73 @@ section! {
     /// The `/api/runtime/*` rows, in the order of the route-ownership document.
     CONTROL ServesControl mount_control {
         /// Control runs tool packs itself: it holds the caller's policy and the tool-call ledger.
-        planned { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute" }
+        row { native ToolsExecute = "tools.execute", POST "/api/runtime/tools/execute"
+            (Nothing, Nothing, tools::ExecuteTool) -> [200] tools::ToolReply,
+            by (user "runtime.write"), open, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// The skill registry lives with the users and organisations that own its records.
-        planned { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs" }
+        row { native SkillsListToolSpecs = "skills.list_tool_specs", GET "/api/runtime/skills/tool-specs"
+            (Nothing, skills::ListSpecs, Nothing) -> [200] skills::ToolSpecList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A tool specification is stored by the user who owns it.
-        planned { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs" }
+        row { native SkillsStoreToolSpec = "skills.store_tool_spec", POST "/api/runtime/skills/tool-specs"
+            (Nothing, Nothing, skills::StoreToolSpec) -> [201] skills::ToolSpecReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Skill specifications are listed from the control-owned registry.
-        planned { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs" }
+        row { native SkillsListSkillSpecs = "skills.list_skill_specs", GET "/api/runtime/skills/skill-specs"
+            (Nothing, skills::ListSpecs, Nothing) -> [200] skills::SkillSpecList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A skill specification is stored by the user who owns it.
-        planned { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs" }
+        row { native SkillsStoreSkillSpec = "skills.store_skill_spec", POST "/api/runtime/skills/skill-specs"
+            (Nothing, Nothing, skills::StoreSkillSpec) -> [201] skills::SkillSpecReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Publishing freezes a validated specification into an immutable release of the registry.
-        planned { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish" }
+        row { native SkillsPublish = "skills.publish", POST "/api/runtime/skills/skill-specs/:skill_id/:version/publish"
+            (paths::SkillPath, Nothing, Nothing) -> [201] skills::SkillReleaseReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Releases are read where they were published.
-        planned { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version" }
+        row { native SkillsRelease = "skills.release", GET "/api/runtime/skills/releases/:skill_id/:version"
+            (paths::SkillPath, Nothing, Nothing) -> [200] skills::SkillReleaseReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Threads belong to the signed-in principal that control knows.
-        planned { native ThreadsList = "threads.list", GET "/api/runtime/threads" }
+        row { native ThreadsList = "threads.list", GET "/api/runtime/threads"
+            (Nothing, threads::ListThreads, Nothing) -> [200] threads::ThreadListReply,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// Messages are read by the owner of the thread, which control checks.
-        planned { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages" }
+        row { native ThreadsMessages = "threads.messages", GET "/api/runtime/threads/:thread_id/messages"
+            (paths::ThreadPath, threads::ListMessages, Nothing) -> [200] threads::MessageListReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// A user's message enters a thread through the service that knows the user.
-        planned { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages" }
+        row { native ThreadsAppendMessage = "threads.append_message", POST "/api/runtime/threads/:thread_id/messages"
+            (paths::ThreadPath, Nothing, threads::AppendMessage) -> [200] threads::MessageAcceptedReply,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads ["idempotency-key"] }
         /// Codex workers are attached to control, next to the threads that they serve.
-        planned { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers" }
+        row { native CodexListWorkers = "codex.list_workers", GET "/api/runtime/codex/workers"
+            (Nothing, codex::ListCodexWorkers, Nothing) -> [200] codex::CodexWorkerList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// A codex worker is created for the signed-in principal.
-        planned { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers" }
+        row { native CodexCreateWorker = "codex.create_worker", POST "/api/runtime/codex/workers"
+            (Nothing, Nothing, codex::CreateCodexWorker) -> [202] codex::CreatedCodexWorkerReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// One codex worker as control knows it.
-        planned { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id" }
+        row { native CodexGetWorker = "codex.get_worker", GET "/api/runtime/codex/workers/:worker_id"
+            (paths::WorkerPath, Nothing, Nothing) -> [200] codex::CodexWorkerReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The worker's event feed is kept by control, which assigned its sequence.
-        planned { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream" }
+        row { native CodexStream = "codex.stream", GET "/api/runtime/codex/workers/:worker_id/stream"
+            (paths::WorkerPath, codex::FollowCodexWorker, Nothing) -> [200] codex::CodexFeedReply,
+            by (user "runtime.read"), open, may [RateLimited StaleCursor], reads ["accept" "last-event-id" "prefer"] }
         /// A codex worker posts its events to the service it is attached to.
-        planned { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events" }
+        row { native CodexEvents = "codex.events", POST "/api/runtime/codex/workers/:worker_id/events"
+            (paths::WorkerPath, Nothing, codex::PostCodexEvent) -> [202] codex::TakenCodexEventReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// Stopping is an act of the worker's owner, checked by control.
-        planned { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop" }
+        row { native CodexStop = "codex.stop", POST "/api/runtime/codex/workers/:worker_id/stop"
+            (paths::WorkerPath, Nothing, codex::StopCodexWorker) -> [202] codex::StoppedCodexWorkerReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Requests to a codex worker pass control's idempotency ledger exactly once.
-        planned { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests" }
+        row { native CodexRequests = "codex.requests", POST "/api/runtime/codex/workers/:worker_id/requests"
+            (paths::WorkerPath, Nothing, codex::PostCodexRequest) -> [200 202] codex::CodexRequestReply,
+            by (user "runtime.write"), open, may [Conflict RateLimited ServiceUnavailable], reads [] }
         /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
         row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
             (Nothing, Nothing, Nothing) -> [200] Enveloped,
@@ -518,83 +554,169 @@ section! {
             (Nothing, Nothing, Nothing) -> [200] identity::DeletedTokensReply,
             by (user "tokens.manage"), open, may [], reads [] }
         /// The sessions of the caller, ended ones included.
-        planned { control AuthSessions = "auth.sessions", GET "/api/auth/sessions" }
+        row { control AuthSessions = "auth.sessions", GET "/api/auth/sessions"
+            (Nothing, accounts::ListSessions, Nothing) -> [200] accounts::SessionList,
+            by (user "tokens.manage"), open, may [InvalidRequest], reads [] }
         /// Ends sessions of the caller: one, those of a device, or all.
-        planned { control AuthRevokeSessions = "auth.revoke_sessions", POST "/api/auth/sessions/revoke" }
+        row { control AuthRevokeSessions = "auth.revoke_sessions", POST "/api/auth/sessions/revoke"
+            (Nothing, Nothing, accounts::RevokeMySessions) -> [200] accounts::SessionsRevoked,
+            by (user "tokens.manage"), open, may [ServiceUnavailable], reads [] }
         /// Compatibility alias of `auth.session`.
-        planned { control AuthSessionV1 = "auth.session_v1", GET "/api/v1/auth/session" }
+        row { control AuthSessionV1 = "auth.session_v1", GET "/api/v1/auth/session"
+            (Nothing, Nothing, Nothing) -> [200] identity::SessionReply,
+            by (user "self"), open, may [], reads [] }
         /// Compatibility alias of `auth.sessions`.
-        planned { control AuthSessionsV1 = "auth.sessions_v1", GET "/api/v1/auth/sessions" }
+        row { control AuthSessionsV1 = "auth.sessions_v1", GET "/api/v1/auth/sessions"
+            (Nothing, accounts::ListSessions, Nothing) -> [200] accounts::SessionList,
+            by (user "tokens.manage"), open, may [InvalidRequest], reads [] }
         /// Compatibility alias of `auth.revoke_sessions`.
-        planned { control AuthRevokeSessionsV1 = "auth.revoke_sessions_v1", POST "/api/v1/auth/sessions/revoke" }
+        row { control AuthRevokeSessionsV1 = "auth.revoke_sessions_v1", POST "/api/v1/auth/sessions/revoke"
+            (Nothing, Nothing, accounts::RevokeMySessions) -> [200] accounts::SessionsRevoked,
+            by (user "tokens.manage"), open, may [ServiceUnavailable], reads [] }
         /// Sign-up without a person: a user and a token, for automation on a loopback address.
-        planned { control AuthRegister = "auth.register", POST "/api/auth/register" }
+        row { control AuthRegister = "auth.register", POST "/api/auth/register"
+            (Nothing, Nothing, accounts::Register) -> [201 200] accounts::RegisterReply,
+            by anyone, open, may [NotFound RateLimited Forbidden], reads [] }
         /// The organisations of the caller.
-        planned { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships" }
+        row { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships"
+            (Nothing, Nothing, Nothing) -> [200] accounts::MembershipList,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Chooses the organisation that a session speaks for.
-        planned { control OrgsActivate = "orgs.activate", POST "/api/orgs/active" }
+        row { control OrgsActivate = "orgs.activate", POST "/api/orgs/active"
+            (Nothing, Nothing, accounts::ActivateOrg) -> [200] accounts::OrgActivated,
+            by (user "self"), open, may [], reads [] }
         /// Asks whether the caller may, without doing it.
-        planned { control PolicyAuthorize = "policy.authorize", POST "/api/policy/authorize" }
+        row { control PolicyAuthorize = "policy.authorize", POST "/api/policy/authorize"
+            (Nothing, Nothing, accounts::Authorize) -> [200] accounts::PolicyReply,
+            by (user "self"), open, may [], reads [] }
         /// A short-lived token with which a client follows its streams.
-        planned { control SyncToken = "sync.token", POST "/api/sync/token" }
+        row { control SyncToken = "sync.token", POST "/api/sync/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// The same token under the name of its transport.
-        planned { control SpacetimeToken = "sync.spacetime_token", POST "/api/spacetime/token" }
+        row { control SpacetimeToken = "sync.spacetime_token", POST "/api/spacetime/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// Compatibility alias of `sync.token`.
-        planned { control SyncTokenV1 = "sync.token_v1", POST "/api/v1/sync/token" }
+        row { control SyncTokenV1 = "sync.token_v1", POST "/api/v1/sync/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// Compatibility alias of `sync.spacetime_token`.
-        planned { control SpacetimeTokenV1 = "sync.spacetime_token_v1", POST "/api/v1/spacetime/token" }
+        row { control SpacetimeTokenV1 = "sync.spacetime_token_v1", POST "/api/v1/spacetime/token"
+            (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
+            by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
         /// The public keys that sync tokens are checked with.
-        planned { control SyncKeys = "sync.keys", GET "/.well-known/jwks.json" }
+        row { control SyncKeys = "sync.keys", GET "/.well-known/jwks.json"
+            (Nothing, Nothing, Nothing) -> [200] sync::KeySet,
+            by anyone, open, may [], reads [] }
         /// What was paid, refused and fetched through L402, newest first.
-        planned { control L402Transactions = "l402.transactions", GET "/api/l402/transactions" }
+        row { control L402Transactions = "l402.transactions", GET "/api/l402/transactions"
+            (Nothing, l402::ListTransactions, Nothing) -> [200] l402::TransactionsReply,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// One L402 receipt.
-        planned { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id" }
+        row { control L402Transaction = "l402.transaction", GET "/api/l402/transactions/:event_id"
+            (paths::EventPath, Nothing, Nothing) -> [200] l402::TransactionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// The published skills, with digests, as agents discover them.
-        planned { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json" }
+        row { control SkillsIndex = "skills.index", GET "/.well-known/agent-skills/index.json"
+            (Nothing, skills::ListPublicSkills, Nothing) -> [200 304] Cacheable<skills::SkillsIndex>,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// The `SKILL.md` of one public release, byte for byte as it was published.
+        row { control SkillsMarkdown = "skills.markdown", GET "/.well-known/agent-skills/:skill_id/:version/SKILL.md"
+            (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Markdown>,
+            by anyone, open, may [], reads ["if-none-match"] }
+        /// The whole directory of one public release, as the archive that the index has the digest of.
+        row { control SkillsArchive = "skills.archive", GET "/.well-known/agent-skills/:skill_id/:version/skill.tar.gz"
+            (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Gzip>,
+            by anyone, open, may [], reads ["if-none-match"] }
         /// How route groups are split, and what overrides them.
-        planned { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status" }
+        row { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status"
+            (Nothing, Nothing, Nothing) -> [200] routing::RouteSplitStatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Where one path would be served.
-        planned { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate" }
+        row { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate"
+            (Nothing, Nothing, routing::EvaluateRouteSplit) -> [200] routing::RouteSplitDecisionReply,
+            by (user "runtime.read"), open, may [], reads ["x-oa-route-key" "x-device-id" "x-forwarded-for" "user-agent"] }
         /// Sets or clears an override of the route split.
-        planned { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override" }
+        row { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override"
+            (Nothing, Nothing, routing::OverrideRouteSplit) -> [200] routing::RouteSplitStatusReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// How runs are routed to drivers, and what overrides it.
-        planned { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status" }
+        row { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status"
+            (Nothing, Nothing, Nothing) -> [200] routing::RuntimeRoutingStatusReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Which driver would serve one thread.
-        planned { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate" }
+        row { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate"
+            (Nothing, Nothing, routing::EvaluateRuntimeRouting) -> [200] routing::RuntimeRoutingDecisionReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Sets an override of the driver for a user or an autopilot.
-        planned { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override" }
+        row { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override"
+            (Nothing, Nothing, routing::OverrideRuntimeRouting) -> [200] routing::OverriddenRoutingReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// The personal agents of the caller.
-        planned { control AutopilotsList = "autopilots.list", GET "/api/autopilots" }
+        row { control AutopilotsList = "autopilots.list", GET "/api/autopilots"
+            (Nothing, autopilots::ListAutopilots, Nothing) -> [200] autopilots::AutopilotList,
+            by (user "runtime.read"), open, may [InvalidRequest], reads [] }
         /// Creates a personal agent.
-        planned { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots" }
+        row { control AutopilotsCreate = "autopilots.create", POST "/api/autopilots"
+            (Nothing, Nothing, autopilots::CreateAutopilot) -> [201] autopilots::AutopilotReply,
+            by (user "runtime.write"), open, may [Conflict], reads [] }
         /// The threads that are bound to an autopilot.
-        planned { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads" }
+        row { control AutopilotsThreads = "autopilots.threads", GET "/api/autopilots/:autopilot/threads"
+            (paths::AutopilotPath, autopilots::ListAutopilots, Nothing) -> [200] chat::ChatPage,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Begins a thread that is bound to an autopilot.
-        planned { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads" }
+        row { control AutopilotsCreateThread = "autopilots.create_thread", POST "/api/autopilots/:autopilot/threads"
+            (paths::AutopilotPath, Nothing, autopilots::CreateAutopilotThread) -> [201] chat::ChatSummaryReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Guest sessions are retired; this says where to go.
-        planned { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session" }
+        row { control ChatGuestSession = "chat.guest_session", GET "/api/chat/guest-session"
+            (Nothing, Nothing, Nothing) -> [410] chat::GuestSessionReply,
+            by (user "self"), open, may [], reads [] }
         /// Legacy view of the caller's threads.
-        planned { control ChatsList = "chats.list", GET "/api/chats" }
+        row { control ChatsList = "chats.list", GET "/api/chats"
+            (Nothing, chat::ListChats, Nothing) -> [200] chat::ChatListReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy way to begin a thread.
-        planned { control ChatsCreate = "chats.create", POST "/api/chats" }
+        row { control ChatsCreate = "chats.create", POST "/api/chats"
+            (Nothing, Nothing, chat::CreateChat) -> [201] chat::ChatSummaryReply,
+            by (user "runtime.write"), open, may [], reads [] }
         /// Legacy view of one thread with its messages.
-        planned { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id" }
+        row { control ChatsGet = "chats.get", GET "/api/chats/:conversation_id"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ConversationReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of a thread's messages.
-        planned { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages" }
+        row { control ChatsMessages = "chats.messages", GET "/api/chats/:conversation_id/messages"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ChatMessagesReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of a thread's turns.
-        planned { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs" }
+        row { control ChatsRuns = "chats.runs", GET "/api/chats/:conversation_id/runs"
+            (paths::ConversationPath, Nothing, Nothing) -> [200] chat::ChatRunsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy view of what happened in one turn.
-        planned { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events" }
+        row { control ChatsRunEvents = "chats.run_events", GET "/api/chats/:conversation_id/runs/:run_id/events"
+            (paths::ConversationRunPath, Nothing, Nothing) -> [200] chat::ChatRunEventsReply,
+            by (user "runtime.read"), open, may [], reads [] }
         /// Legacy way to send a message and read the turn as a UI message stream.
-        planned { control ChatStream = "chat.stream", POST "/api/chat/stream" }
+        row { control ChatStream = "chat.stream", POST "/api/chat/stream"
+            (Nothing, Nothing, chat::ChatTurn) -> [200] Streamed<chat::UiMessageStream>,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads [] }
         /// The same stream, with the thread named in the path.
-        planned { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream" }
+        row { control ChatsStream = "chats.stream", POST "/api/chats/:conversation_id/stream"
+            (paths::ConversationPath, Nothing, chat::ChatTurn) -> [200] Streamed<chat::UiMessageStream>,
+            by (user "runtime.write"), open, may [Conflict RateLimited], reads [] }
         /// Shows a deployment that streams would be delivered.
-        planned { control SmokeStream = "smoke.stream", GET "/api/smoke/stream" }
+        row { control SmokeStream = "smoke.stream", GET "/api/smoke/stream"
+            (Nothing, Nothing, Nothing) -> [200] shell::StreamSmokeReply,
+            by anyone, open, may [Unauthorized], reads ["x-oa-smoke-secret"] }
         /// The page that people see first.
-        planned { control Landing = "control.landing", GET "/" }
+        row { control Landing = "control.landing", GET "/"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<shell::Html>,
+            by anyone, open, may [], reads [] }
         /// Leads to the desktop application.
-        planned { control DownloadDesktop = "control.download_desktop", GET "/download-desktop" }
+        row { control DownloadDesktop = "control.download_desktop", GET "/download-desktop"
+            (Nothing, Nothing, Nothing) -> [307] Streamed<shell::Html>,
+            by anyone, open, may [NotFound], reads [] }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::{
     matrix,
     operation::{Class, Row},
     refusal::{Code, Service},
+    sunset,
 };
 
 /// The document of one service, as one line of JSON.
@@ -67,6 +68,12 @@ fn operation(row: &Row, service: Service, generator: &mut SchemaGenerator) -> Va
         "x-oa-delivery": row.lane.delivery(),
         "x-oa-built": row.built,
     });
+    if service == Service::Control && sunset::is_compatibility_lane(row.path) {
+        operation["deprecated"] = json!(true);
+        operation["x-oa-compat-sunset-date"] = json!(sunset::SUNSET_DATE);
+        operation["x-oa-compat-migration-doc"] = json!(sunset::MIGRATION_DOC);
+        operation["x-oa-compat-replacement"] = json!(sunset::replacement(row.path));
+    }
     if let Some(schema) = (row.shape.body)(generator) {
         let media = json!({"application/json": {"schema": schema}});
         operation["requestBody"] = json!({"required": true, "content": media});
@@ -84,7 +91,7 @@ fn parameters(row: &Row, generator: &mut SchemaGenerator) -> Vec<Value> {
         .path
         .split('/')
         .filter_map(|segment| segment.strip_prefix(':'))
-        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path_schema(name)}))
+        .map(|name| json!({"name": name, "in": "path", "required": true, "schema": path_schema(row, name)}))
         .collect();
     if let Some(query) = (row.shape.query)(generator) {
         let query = query.to_value();
@@ -101,9 +108,10 @@ fn parameters(row: &Row, generator: &mut SchemaGenerator) -> Vec<Value> {
     out
 }
 
-fn path_schema(name: &str) -> Value {
-    match name {
-        "run_id" => json!({"type": "string", "format": "uuid"}),
+/// Runs of the runtime have UUIDs; the turns that control's lanes call runs have names of codex's own.
+fn path_schema(row: &Row, name: &str) -> Value {
+    match (name, row.served_by()) {
+        ("run_id", Service::Runtime) => json!({"type": "string", "format": "uuid"}),
         _ => json!({"type": "string", "minLength": 1}),
     }
 }
@@ -115,10 +123,13 @@ fn responses(row: &Row, service: Service, generator: &mut SchemaGenerator) -> Ma
             out.insert(status.to_string(), json!({"description": "What the caller has is still true."}));
             continue;
         }
-        let content = match (row.shape.reply)(generator) {
+        let mut content = match (row.shape.reply)(generator) {
             Some(schema) => json!({row.shape.content_type: {"schema": schema}}),
             None => json!({row.shape.content_type: {}}),
         };
+        if let Some(also) = row.shape.also {
+            content[also] = json!({});
+        }
         out.insert(status.to_string(), json!({"description": "The answer.", "content": content}));
     }
     for (status, codes) in refusals(row, service) {
@@ -143,6 +154,10 @@ pub fn refusals(row: &Row, service: Service) -> Vec<(u16, Vec<Code>)> {
     all.push((500, internal));
     all.push((503, Code::ServiceUnavailable));
     all.push((400, Code::InvalidRequest));
+    if service == Service::Control && sunset::is_compatibility_lane(row.path) {
+        all.push((410, Code::Gone));
+        all.extend(Code::ALL.iter().filter(|code| code.status(service) == 426).map(|code| (426, *code)));
+    }
     if row.class != Class::Anyone {
         all.push((401, Code::Unauthorized));
         all.push((403, Code::Forbidden));
@@ -227,6 +242,19 @@ mod tests {
         assert!(document["paths"]["/runs/{run_id}/events"]["post"].is_object());
         assert_eq!(document["paths"]["/healthz"]["servers"][0]["url"], "/");
         assert!(document["paths"]["/comms/delivery-events"]["post"].is_object());
+    }
+
+    #[test]
+    fn a_compatibility_lane_is_marked_with_its_end_and_nothing_else_is() {
+        let document = document(Service::Control);
+        for (path, methods) in document["paths"].as_object().expect("paths") {
+            for operation in methods.as_object().expect("methods").values() {
+                let marked = operation["deprecated"] == true
+                    && operation["x-oa-compat-sunset-date"] == "2026-06-30"
+                    && operation["x-oa-compat-migration-doc"] == sunset::MIGRATION_DOC;
+                assert_eq!(marked, sunset::is_compatibility_lane(path), "{path}");
+            }
+        }
     }
 
     #[test]

@@ -136,6 +136,8 @@ pub struct Shape {
     pub reply: fn(&mut SchemaGenerator) -> Option<Schema>,
     pub has_body: bool,
     pub content_type: &'static str,
+    /// What the row answers with instead when the caller asks for it.
+    pub also: Option<&'static str>,
 }
 
 impl Row {
@@ -365,6 +367,12 @@ pub type Chunks = Pin<Box<dyn Stream<Item = Result<Bytes, Fault>> + Send>>;
 /// What an operation answers with.
 pub trait Reply: Send + 'static {
     const CONTENT_TYPE: &'static str;
+    /// A second media type, for replies that come in two.
+    const ALSO: Option<&'static str> = None;
+    /// The media type of this one.
+    fn content_type(&self) -> &'static str {
+        Self::CONTENT_TYPE
+    }
     fn schema(generator: &mut SchemaGenerator) -> Option<Schema>;
     fn content(self) -> Result<Content, Fault>;
 }
@@ -442,6 +450,41 @@ impl<T: Serialize + JsonSchema + Send + 'static> Reply for Cacheable<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Cacheable<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::deserialize(deserializer).map(Cacheable::Fresh)
+    }
+}
+
+/// One JSON document, or a stream of the media type `M` for whoever accepts it.
+pub enum JsonOr<T, M> {
+    Json(T),
+    Streamed(Streamed<M>),
+}
+
+impl<T: Serialize + JsonSchema + Send + 'static, M: Media> Reply for JsonOr<T, M> {
+    const CONTENT_TYPE: &'static str = "application/json";
+    const ALSO: Option<&'static str> = Some(M::TYPE);
+
+    fn content_type(&self) -> &'static str {
+        match self {
+            JsonOr::Json(_) => Self::CONTENT_TYPE,
+            JsonOr::Streamed(_) => M::TYPE,
+        }
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Option<Schema> {
+        Some(generator.subschema_for::<T>())
+    }
+
+    fn content(self) -> Result<Content, Fault> {
+        match self {
+            JsonOr::Json(whole) => whole.content(),
+            JsonOr::Streamed(streamed) => streamed.content(),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>, M> Deserialize<'de> for JsonOr<T, M> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(JsonOr::Json)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Decides what a service must offer to be served over the wire: who may call it, whether it takes writes,
 //! and what it adds to its answers.
 
-use std::future::Future;
+use std::{future::Future, net::IpAddr};
 
 use crate::{
     caller::Caller,
@@ -21,6 +21,31 @@ pub struct Presented<'a> {
     /// Read before the credential is checked only if `signature` is present, because it binds the body.
     pub body: &'a [u8],
     pub peer: &'a str,
+}
+
+/// A request whose head was read, before anybody looked for its row.
+pub struct Arriving<'a> {
+    pub method: &'a str,
+    /// Without the query, as sent.
+    pub path: &'a str,
+    /// What stands behind the `?`, as sent.
+    pub query: Option<&'a str>,
+    /// The value of a header, by its lower-case name.
+    pub header: &'a (dyn Fn(&str) -> Option<&'a str> + Sync),
+    pub request_id: &'a str,
+}
+
+/// What a request is answered with that gets no further.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Barred {
+    /// A refusal, with headers of its own and, where one is specified, one more member of its body.
+    Refused {
+        refusal: Box<Refusal>,
+        headers: Vec<(&'static str, String)>,
+        member: Option<(&'static str, serde_json::Value)>,
+    },
+    /// Anything else, as it is to be sent.
+    Answered { status: u16, headers: Vec<(&'static str, String)>, body: String },
 }
 
 /// A service, seen from the edge.
@@ -46,6 +71,17 @@ pub trait Port: Send + Sync + 'static {
 
     /// A new request id, for a caller who sent none.
     fn request_id(&self) -> String;
+
+    /// Answers a request before its row is looked for, or lets it pass. Preflights are answered earlier.
+    fn bars(&self, _arriving: &Arriving<'_>) -> Option<Barred> {
+        None
+    }
+
+    /// On whose behalf `peer` asks; the two texts are what forwarded headers say, empty when there are none.
+    /// Without a reason to believe them, it asks for itself.
+    fn client(&self, peer: IpAddr, _forwarded_for: &str, _real_ip: &str) -> IpAddr {
+        peer
+    }
 
     /// Whether `OPTIONS` on this path is answered with the headers of [`Port::dress`] and nothing else.
     fn answers_preflight(&self, _path: &str) -> bool {

@@ -79,6 +79,8 @@ macro_rules! codes {
 codes! {
     /// The request is malformed or asks for something the rules forbid; `message` names the member.
     InvalidRequest "invalid_request" runtime 400 control 422 retry Never;
+    /// A scope was asked for that is not given out, or that a topic needs and the request does not name.
+    InvalidScope "invalid_scope" runtime 400 control 422 retry Never;
     /// No credential, or one that does not verify.
     Unauthorized "unauthorized" runtime 401 control 401 retry Never;
     /// The credential is good, but not for this resource or this act.
@@ -91,8 +93,20 @@ codes! {
     Conflict "conflict" runtime 409 control 409 retry AfterReading;
     /// The position asked for lies before what is still kept; start again from `resume_after`.
     StaleCursor "stale_cursor" runtime 410 control 410 retry AfterReading;
+    /// The lane has reached the date of its end; `message` says what replaces it.
+    Gone "gone" runtime 410 control 410 retry Never;
     /// The body is larger than the limit of the route.
     PayloadTooLarge "payload_too_large" runtime 413 control 413 retry Never;
+    /// The client's build is too old for this lane: update it.
+    UpgradeRequired "upgrade_required" runtime 426 control 426 retry Never;
+    /// The client does not say its build in `x-oa-client-build-id`, or not in a form that can be read.
+    InvalidClientBuild "invalid_client_build" runtime 426 control 426 retry Never;
+    /// The client's build is newer than what this lane still serves.
+    UnsupportedClientBuild "unsupported_client_build" runtime 426 control 426 retry Never;
+    /// The client speaks another protocol than `x-oa-protocol-version` may name here.
+    UnsupportedProtocolVersion "unsupported_protocol_version" runtime 426 control 426 retry Never;
+    /// The client's `x-oa-schema-version` lies outside what this lane reads.
+    UnsupportedSchemaVersion "unsupported_schema_version" runtime 426 control 426 retry Never;
     /// Too many requests of this kind; wait as long as `Retry-After` says.
     RateLimited "rate_limited" runtime 429 control 429 retry Later;
     /// Something broke on our side. The request id leads to the log line; nothing more is said here.
@@ -105,6 +119,8 @@ codes! {
     DependencyUnavailable "dependency_unavailable" runtime 502 control 502 retry Later;
     /// The instance is read-only: writes go to another one, or wait.
     WritePathFrozen "write_path_frozen" runtime 503 control 503 retry Later;
+    /// Sync tokens are switched off, or there is no key to sign them with.
+    SyncTokenUnavailable "sync_token_unavailable" runtime 503 control 503 retry Later;
     /// The runtime is not configured or not reachable, the store cannot be written, or the service is
     /// draining.
     ServiceUnavailable "service_unavailable" runtime 503 control 503 retry Later;

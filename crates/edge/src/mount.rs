@@ -3,6 +3,7 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,8 +19,9 @@ use axum::{
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, header, request::Parts};
+use hyper::body::Body as _;
 use oa_contract::{
-    Answer, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
+    Answer, Arriving, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
     Presented, Refusal, Reply, Row, Service, Stop, credential::SIGNATURE_HEADER, operation::Body as _,
 };
 
@@ -106,6 +108,8 @@ struct Arrival {
     parts: Parts,
     request_id: String,
     traceparent: String,
+    /// The address on whose behalf is asked.
+    peer: String,
     begun: Instant,
 }
 
@@ -117,12 +121,21 @@ impl Arrival {
             _ => edge.service.request_id(),
         };
         let traceparent = trace::context(text(&parts.headers, "traceparent"));
-        Arrival { parts, request_id, traceparent, begun }
+        let peer = client(edge, &parts).map(|address| address.to_string()).unwrap_or_default();
+        Arrival { parts, request_id, traceparent, peer, begun }
     }
+}
 
-    fn peer(&self) -> String {
-        self.parts.extensions.get::<Peer>().map(|peer| peer.0.ip().to_string()).unwrap_or_default()
+/// The service decides whether forwarded headers are believed.
+fn client<S: Port>(edge: &Edge<S>, parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<Peer>()?.0.ip();
+    if !parts.headers.contains_key("x-forwarded-for") && !parts.headers.contains_key("x-real-ip") {
+        return Some(edge.service.client(peer, "", ""));
     }
+    // A proxy may add a header of its own beside the one that it was sent; together they are one list.
+    let said = parts.headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+    let said = said.collect::<Vec<_>>().join(",");
+    Some(edge.service.client(peer, &said, text(&parts.headers, "x-real-ip").unwrap_or_default()))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -137,6 +150,9 @@ async fn life<S: Port + Handle<O>, O: Operation>(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let arrival = Arrival::new(edge, parts);
+    if let Some(response) = barred(edge, &arrival) {
+        return leave(edge, meters, &arrival, response);
+    }
     let Some(_place) = edge.in_flight.enter() else {
         let refusal = Refusal {
             retry_after_ms: Some(1_000),
@@ -165,9 +181,9 @@ async fn attempt<S: Port + Handle<O>, O: Operation>(
     let parts = &arrival.parts;
     let signed =
         S::TAKES_SIGNATURES && O::ROW.class != Class::Anyone && parts.headers.contains_key(SIGNATURE_HEADER);
-    if signed {
-        // Nobody makes us read a body with a signature that is not ours.
-        edge.service.admits_head(presented(arrival, &arrival.peer(), &[]))?;
+    if signed && !body.is_end_stream() {
+        // Nobody makes us read a body with a signature that is not ours. Where there is none, one look is enough.
+        edge.service.admits_head(presented(arrival, &[]))?;
     }
     let mut unread = Some(body);
     let early = match signed {
@@ -231,11 +247,11 @@ async fn authenticate<S: Port>(
     if class == Class::Anyone {
         return Ok(Caller::Anyone);
     }
-    edge.service.authenticate(class, presented(arrival, &arrival.peer(), body)).await
+    edge.service.authenticate(class, presented(arrival, body)).await
 }
 
 /// The credentials of a request as it was sent.
-fn presented<'a>(arrival: &'a Arrival, peer: &'a str, body: &'a [u8]) -> Presented<'a> {
+fn presented<'a>(arrival: &'a Arrival, body: &'a [u8]) -> Presented<'a> {
     let (headers, uri) = (&arrival.parts.headers, &arrival.parts.uri);
     Presented {
         method: arrival.parts.method.as_str(),
@@ -244,7 +260,7 @@ fn presented<'a>(arrival: &'a Arrival, peer: &'a str, body: &'a [u8]) -> Present
         signature: text(headers, SIGNATURE_HEADER),
         cookie: text(headers, "cookie"),
         body,
-        peer,
+        peer: &arrival.peer,
     }
 }
 
@@ -258,13 +274,14 @@ fn meta<O: Operation>(arrival: &Arrival) -> Meta {
         request_id: arrival.request_id.clone(),
         traceparent: arrival.traceparent.clone(),
         headers,
-        peer: arrival.peer(),
+        peer: arrival.peer.clone(),
     }
 }
 
 /// Puts an answer on the wire.
 fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let status = answer.status.or(O::ROW.success.first().copied()).unwrap_or(200);
+    let content_type = answer.body.content_type();
     let body = match answer.body.content()? {
         Content::Whole(bytes) => Body::from(bytes),
         Content::Stream(chunks) => Body::from_stream(chunks.inspect(|chunk| {
@@ -276,7 +293,7 @@ fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let mut response = Response::new(if status == 304 { Body::empty() } else { body });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(<O::Reply as Reply>::CONTENT_TYPE));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     for (name, value) in answer.headers {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.append(HeaderName::from_static(name), value);
@@ -322,7 +339,7 @@ fn leave<S: Port>(edge: &Edge<S>, meters: &RowMeters, arrival: &Arrival, mut res
 async fn unknown_path<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let arrival = Arrival::new(&edge, parts);
-    let response = match preflight(&edge, &arrival) {
+    let response = match preflight(&edge, &arrival).or_else(|| barred(&edge, &arrival)) {
         Some(response) => response,
         None => {
             let message = format!("nothing is served at {}", arrival.parts.uri.path());
@@ -336,7 +353,7 @@ async fn unknown_path<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Reques
 async fn wrong_method<S: Port>(State(edge): State<Arc<Edge<S>>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let arrival = Arrival::new(&edge, parts);
-    let response = match preflight(&edge, &arrival) {
+    let response = match preflight(&edge, &arrival).or_else(|| barred(&edge, &arrival)) {
         Some(response) => response,
         None => refuse_method(&edge, &arrival).await,
     };
@@ -378,15 +395,45 @@ fn preflight<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
     Some(response)
 }
 
+/// The answer of the service's gates, for whom they are closed.
+fn barred<S: Port>(edge: &Edge<S>, arrival: &Arrival) -> Option<Response> {
+    let (headers, uri) = (&arrival.parts.headers, &arrival.parts.uri);
+    let arriving = Arriving {
+        method: arrival.parts.method.as_str(),
+        path: uri.path(),
+        query: uri.query(),
+        header: &|name| text(headers, name),
+        request_id: &arrival.request_id,
+    };
+    let barred = edge.service.bars(&arriving)?;
+    Some(problem::barred(S::SERVICE, barred, &arrival.request_id))
+}
+
 /// Whether a path has the shape of a template.
 fn matches_path(template: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (template.split('/'), path.split('/'));
+    // As in the router, a parameter may be blank, but for one at the end.
+    let (mut wanted, mut given) = (template.split('/'), path.split('/').peekable());
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return true,
-            (Some(pattern), Some(segment)) if pattern.starts_with(':') && !segment.is_empty() => {}
+            (Some(pattern), Some(segment))
+                if pattern.starts_with(':') && (!segment.is_empty() || given.peek().is_some()) => {}
             (Some(pattern), Some(segment)) if pattern == segment => {}
             _ => return false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_is_one_segment_and_blank_only_in_the_middle() {
+        let template = "/api/runtime/workers/:worker_id/status";
+        assert!(matches_path(template, "/api/runtime/workers/w/status"));
+        assert!(matches_path(template, "/api/runtime/workers//status"));
+        assert!(!matches_path(template, "/api/runtime/workers/a/b/status"));
+        assert!(!matches_path("/api/runtime/workers/:worker_id", "/api/runtime/workers/"));
     }
 }

@@ -2,8 +2,8 @@
 //! beside it (architecture §6).
 
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
-use oa_contract::{Code, Fault, Refusal, Service, Stop};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use oa_contract::{Barred, Code, Fault, Refusal, Service, Stop};
 use serde_json::{Value, json};
 
 /// The answer for an operation that stopped. A fault is logged here, once, with its chain.
@@ -25,13 +25,46 @@ fn faulted(service: Service, fault: &Fault, request_id: &str, row: &'static str)
     refused(service, &Refusal::new(code, message), request_id)
 }
 
+/// The answer for a request that got no further than the gates.
+pub fn barred(service: Service, barred: Barred, request_id: &str) -> Response<Body> {
+    let (mut response, headers) = match barred {
+        Barred::Refused { refusal, headers, member } => {
+            (refused_with(service, &refusal, request_id, member), headers)
+        }
+        Barred::Answered { status, headers, body } => {
+            let mut response = Response::new(Body::from(body));
+            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+            (response, headers)
+        }
+    };
+    for (name, value) in headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+    response
+}
+
 /// The answer for a refusal.
 pub fn refused(service: Service, refusal: &Refusal, request_id: &str) -> Response<Body> {
+    refused_with(service, refusal, request_id, None)
+}
+
+/// The same, with one more member in its body.
+fn refused_with(
+    service: Service,
+    refusal: &Refusal,
+    request_id: &str,
+    member: Option<(&'static str, Value)>,
+) -> Response<Body> {
     let status = StatusCode::from_u16(refusal.status(service)).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = match service {
+    let mut body = match service {
         Service::Runtime => flat(refusal),
         Service::Control => envelope(refusal),
     };
+    if let Some((name, value)) = member {
+        body[name] = value;
+    }
     let mut response =
         Response::new(Body::from(with_problem_members(body, refusal, status, request_id).to_string()));
     *response.status_mut() = status;

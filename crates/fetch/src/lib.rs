@@ -39,25 +39,66 @@ impl Default for Policy {
 pub enum FetchError {
     /// The URL may not be fetched; no connection was made.
     Forbidden(String),
-    /// It could not be reached, or did not answer well.
+    /// It could not be reached, and nothing of the request was sent.
+    Unsent(String),
+    /// It did not answer well. The request may have had its effect.
     Failed(String),
 }
 
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            FetchError::Forbidden(why) | FetchError::Failed(why) => f.write_str(why),
+            FetchError::Forbidden(why) | FetchError::Unsent(why) | FetchError::Failed(why) => {
+                f.write_str(why)
+            }
         }
     }
 }
 
 impl std::error::Error for FetchError {}
 
+/// What is sent.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `GET` when empty.
+    pub method: String,
+    pub url: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+    /// Shorter or longer than the policy's, for the whole exchange.
+    pub timeout: Option<Duration>,
+}
+
 /// An answer, whatever its status.
 #[derive(Debug)]
 pub struct Fetched {
     pub status: u16,
+    /// Lower-case names; values that are not text are left out.
+    pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+impl Fetched {
+    /// The first value of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Whom an https server must be, beyond the public authorities.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// One more root, as PEM or DER.
+    pub root: Option<Vec<u8>>,
+    /// Any certificate will do: only for a server on this machine.
+    pub any: bool,
+}
+
+/// A place that is never fetched, wherever else may be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Denied {
+    host: String,
+    port: u16,
 }
 
 /// The guarded client. Clones share connections and places.
@@ -66,29 +107,84 @@ pub struct Fetcher {
     http: reqwest::Client,
     policy: Policy,
     places: Arc<Semaphore>,
+    denied: Arc<[Denied]>,
+    lookup: Lookup,
 }
 
 impl Fetcher {
     pub fn new(policy: Policy) -> Result<Self, FetchError> {
+        Self::build(policy, Trust::default(), Lookup::System)
+    }
+
+    /// A client that believes other certificates too: for addresses of the operator's own.
+    pub fn trusting(policy: Policy, trust: Trust) -> Result<Self, FetchError> {
+        Self::build(policy, trust, Lookup::System)
+    }
+
+    /// The same client, which never connects to these places: URLs, of which host and port count. A name that
+    /// leads to the same address is the same place.
+    pub fn denying<'a>(mut self, places: impl IntoIterator<Item = &'a str>) -> Self {
+        let known = places.into_iter().filter_map(|place| {
+            let url = Url::parse(place).ok()?;
+            Some(Denied { host: plain_host(&url)?, port: url.port_or_known_default()? })
+        });
+        self.denied = known.collect();
+        self
+    }
+
+    fn build(policy: Policy, trust: Trust, lookup: Lookup) -> Result<Self, FetchError> {
         // Fails when the process has chosen a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder()
+        let failed = |error: reqwest::Error| FetchError::Unsent(error.to_string());
+        let resolver =
+            GuardedResolver { allow_private: policy.allow_private_networks, lookup: lookup.clone() };
+        let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .timeout(policy.timeout)
-            .dns_resolver(Arc::new(GuardedResolver { allow_private: policy.allow_private_networks }))
-            .build()
-            .map_err(|error| FetchError::Failed(error.to_string()))?;
-        Ok(Fetcher { http, policy, places: Arc::new(Semaphore::new(policy.concurrency.max(1))) })
+            .dns_resolver(Arc::new(resolver))
+            .danger_accept_invalid_certs(trust.any);
+        if let Some(root) = &trust.root {
+            let root = reqwest::Certificate::from_pem(root)
+                .or_else(|_| reqwest::Certificate::from_der(root))
+                .map_err(failed)?;
+            http = http.add_root_certificate(root);
+        }
+        let http = http.build().map_err(failed)?;
+        let places = Arc::new(Semaphore::new(policy.concurrency.max(1)));
+        Ok(Fetcher { http, policy, places, denied: Arc::default(), lookup })
     }
 
     /// `GET url`.
     pub async fn get(&self, url: &str) -> Result<Fetched, FetchError> {
-        let url = self.admit(url)?;
+        self.send(Request { url: url.to_owned(), ..Request::default() }).await
+    }
+
+    /// Sends a request and takes the whole answer, within the limits.
+    pub async fn send(&self, request: Request) -> Result<Fetched, FetchError> {
+        let url = self.admit(&request.url)?;
+        self.refuse_denied(&url).await?;
+        let method = match request.method.as_str() {
+            "" => reqwest::Method::GET,
+            other => reqwest::Method::from_bytes(other.as_bytes())
+                .map_err(|_| FetchError::Forbidden(format!("{other:?} is not a method")))?,
+        };
         let _place =
-            self.places.acquire().await.map_err(|_| FetchError::Failed("the client is closed".into()))?;
-        let mut response = self.http.get(url).send().await.map_err(failed)?;
+            self.places.acquire().await.map_err(|_| FetchError::Unsent("the client is closed".into()))?;
+        let mut sending = self.http.request(method, url).body(request.body);
+        if let Some(timeout) = request.timeout {
+            sending = sending.timeout(timeout);
+        }
+        for (name, value) in &request.headers {
+            sending = sending.header(name, value);
+        }
+        let mut response = sending.send().await.map_err(failed)?;
         let status = response.status().as_u16();
+        let headers = response
+            .headers()
+            .iter()
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
+            .collect();
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > self.policy.max_bytes {
@@ -99,7 +195,7 @@ impl Fetcher {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Fetched { status, body })
+        Ok(Fetched { status, headers, body })
     }
 
     /// Whether the URL may be fetched at all, before any name is resolved.
@@ -114,17 +210,97 @@ impl Fetcher {
         if !url.username().is_empty() || url.password().is_some() {
             return Err(FetchError::Forbidden("a URL with credentials in it is not fetched".into()));
         }
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            Some(Host::Domain(_)) => None,
-            None => return Err(FetchError::Forbidden("the URL names no host".into())),
-        };
-        match literal {
-            Some(address) if !self.policy.allow_private_networks && !is_public(address) => {
-                Err(FetchError::Forbidden(private(address)))
+        let open = self.policy.allow_private_networks;
+        match url.host() {
+            None => Err(FetchError::Forbidden("the URL names no host".into())),
+            Some(Host::Ipv4(address)) if !open && !is_public(address.into()) => {
+                Err(FetchError::Forbidden(private(address.into())))
             }
-            _ => Ok(url),
+            Some(Host::Ipv6(address)) if !open && !is_public(address.into()) => {
+                Err(FetchError::Forbidden(private(address.into())))
+            }
+            Some(Host::Domain(name)) if !open && is_local_name(name) => Err(FetchError::Forbidden(format!(
+                "{name} names something in a private network; private networks are refused unless they are allowed by configuration"
+            ))),
+            Some(_) => Ok(url),
+        }
+    }
+
+    /// Refuses the places that are never fetched, by their name and by the address that a name leads to.
+    async fn refuse_denied(&self, url: &Url) -> Result<(), FetchError> {
+        let (Some(host), Some(port)) = (plain_host(url), url.port_or_known_default()) else { return Ok(()) };
+        let close: Vec<&Denied> = self.denied.iter().filter(|denied| denied.port == port).collect();
+        if close.is_empty() {
+            return Ok(());
+        }
+        let refused = || Err(FetchError::Forbidden(format!("{host}:{port} is not for callers")));
+        if close.iter().any(|denied| denied.host == host) {
+            return refused();
+        }
+        let meant = self.lookup.addresses(&host).await.unwrap_or_default();
+        for denied in close {
+            let known = self.lookup.addresses(&denied.host).await.unwrap_or_default();
+            if meant.iter().any(|one| known.iter().any(|other| same_machine(*one, *other))) {
+                return refused();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The host of a URL as it is compared: lower-case (the parser saw to that), without brackets and a last dot.
+fn plain_host(url: &Url) -> Option<String> {
+    let host = url.host_str()?;
+    Some(host.trim_start_matches('[').trim_end_matches(']').trim_end_matches('.').to_owned())
+}
+
+/// Equal addresses, or two that both mean this machine.
+fn same_machine(one: IpAddr, other: IpAddr) -> bool {
+    let (one, other) = (one.to_canonical(), other.to_canonical());
+    let here = |address: IpAddr| address.is_loopback() || address.is_unspecified();
+    one == other || (here(one) && here(other))
+}
+
+/// Names that mean something nearby wherever they are asked for, whatever a name server says.
+fn is_local_name(name: &str) -> bool {
+    const SUFFIXES: [&str; 9] = [
+        "localhost",
+        "localdomain",
+        "local",
+        "internal",
+        "intranet",
+        "lan",
+        "home.arpa",
+        "in-addr.arpa",
+        "ip6.arpa",
+    ];
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let alias = ["ip6-localhost", "ip6-loopback", "localhost6", "localhost4", "metadata", "broadcasthost"];
+    let under =
+        |suffix: &str| name == suffix || name.strip_suffix(suffix).is_some_and(|head| head.ends_with('.'));
+    alias.contains(&name.as_str()) || SUFFIXES.iter().any(|suffix| under(suffix))
+}
+
+/// Where names are looked up.
+#[derive(Clone)]
+enum Lookup {
+    System,
+    /// Every name leads here.
+    #[cfg(test)]
+    Fixed(Vec<IpAddr>),
+}
+
+impl Lookup {
+    async fn addresses(&self, host: &str) -> std::io::Result<Vec<IpAddr>> {
+        if let Ok(literal) = host.parse() {
+            return Ok(vec![literal]);
+        }
+        match self {
+            Lookup::System => {
+                Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
+            }
+            #[cfg(test)]
+            Lookup::Fixed(addresses) => Ok(addresses.clone()),
         }
     }
 }
@@ -145,7 +321,10 @@ fn failed(error: reqwest::Error) -> FetchError {
         text = format!("{text}: {source}");
         next = source.source();
     }
-    FetchError::Failed(text)
+    match error.is_connect() || error.is_builder() {
+        true => FetchError::Unsent(text),
+        false => FetchError::Failed(text),
+    }
 }
 
 #[derive(Debug)]
@@ -163,21 +342,21 @@ impl std::error::Error for Refused {}
 /// a second answer of the name server changes nothing.
 struct GuardedResolver {
     allow_private: bool,
+    lookup: Lookup,
 }
 
 impl Resolve for GuardedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let allow_private = self.allow_private;
+        let (allow_private, lookup) = (self.allow_private, self.lookup.clone());
         Box::pin(async move {
-            let host = name.as_str().to_owned();
-            let resolved: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let resolved = lookup.addresses(name.as_str()).await?;
             let (open, closed): (Vec<_>, Vec<_>) =
-                resolved.into_iter().partition(|address| allow_private || is_public(address.ip()));
+                resolved.into_iter().partition(|address| allow_private || is_public(*address));
             match (open.is_empty(), closed.first()) {
                 (true, Some(address)) => {
-                    Err(Box::new(Refused(private(address.ip()))) as Box<dyn std::error::Error + Send + Sync>)
+                    Err(Box::new(Refused(private(*address))) as Box<dyn std::error::Error + Send + Sync>)
                 }
-                _ => Ok(Box::new(open.into_iter()) as Addrs),
+                _ => Ok(Box::new(open.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs),
             }
         })
     }
@@ -196,6 +375,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let shared = a == 100 && (64..128).contains(&b);
     let benchmark = a == 198 && (b == 18 || b == 19);
     let protocol = a == 192 && b == 0 && c == 0;
+    let relay = a == 192 && b == 88 && c == 99;
     !(address.is_private()
         || address.is_loopback()
         || address.is_link_local()
@@ -206,25 +386,22 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || a >= 240
         || shared
         || benchmark
-        || protocol)
+        || protocol
+        || relay)
 }
 
+/// Only global unicast is public, and of it neither what is set aside for protocols and documents nor an
+/// interface that carries an IPv4 address of its own (ISATAP).
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let segments = address.segments();
+    let s = address.segments();
     if let Some(embedded) = embedded_v4(address) {
         return is_public_v4(embedded);
     }
-    let unique_local = segments[0] & 0xfe00 == 0xfc00;
-    let link_local = segments[0] & 0xffc0 == 0xfe80;
-    let site_local = segments[0] & 0xffc0 == 0xfec0;
-    let documentation = segments[0] == 0x2001 && segments[1] == 0x0db8;
-    !(address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || unique_local
-        || link_local
-        || site_local
-        || documentation)
+    let global = s[0] & 0xe000 == 0x2000;
+    let protocols = s[0] == 0x2001 && s[1] < 0x0200;
+    let documentation = (s[0] == 0x2001 && s[1] == 0x0db8) || s[0] & 0xfff0 == 0x3ff0;
+    let isatap = s[4] & 0xfdff == 0 && s[5] == 0x5efe;
+    global && !protocols && !documentation && !isatap
 }
 
 /// The IPv4 address inside mapped, compatible, NAT64 and 6to4 addresses.
@@ -244,58 +421,4 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_addresses_are_told_from_public_ones_in_every_disguise() {
-        for text in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "100.64.0.1",
-            "0.0.0.0",
-            "224.0.0.1",
-            "255.255.255.255",
-            "192.0.0.8",
-            "198.18.0.1",
-            "::1",
-            "::",
-            "fe80::1",
-            "fc00::1",
-            "fd12::1",
-            "ff02::1",
-            "::ffff:127.0.0.1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-            "2002:7f00:1::",
-            "2001:db8::1",
-        ] {
-            assert!(!is_public(text.parse().expect("an address")), "{text} passed for public");
-        }
-        for text in ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "::ffff:1.1.1.1"] {
-            assert!(is_public(text.parse().expect("an address")), "{text} was refused");
-        }
-    }
-
-    #[tokio::test]
-    async fn loopback_is_refused_by_literal_by_name_and_by_odd_notation() {
-        let fetcher = Fetcher::new(Policy::default()).expect("a fetcher");
-        for url in [
-            "http://127.0.0.1:9/",
-            "http://localhost:9/",
-            "http://2130706433:9/",
-            "http://0x7f.1:9/",
-            "http://[::1]:9/",
-            "http://[::ffff:127.0.0.1]:9/",
-        ] {
-            let error = fetcher.get(url).await.expect_err(url);
-            assert!(matches!(error, FetchError::Forbidden(_)), "{url}: {error}");
-        }
-        for url in ["file:///etc/passwd", "ftp://example.com/", "http://user:pass@example.com/", "nonsense"] {
-            assert!(matches!(fetcher.get(url).await, Err(FetchError::Forbidden(_))), "{url}");
-        }
-    }
-}
+mod tests;

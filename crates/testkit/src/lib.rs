@@ -2,9 +2,16 @@
 //! owns, and ids that can be told apart.
 
 mod clock;
+mod codex;
 mod http;
+mod kept;
+pub mod simulated;
+mod simulated_runtime;
 mod world;
 
 pub use clock::{SeededIds, TestClock};
+pub use codex::SimulatedCodexWorker;
 pub use http::{Answered, Http};
+pub use kept::kept;
+pub use simulated_runtime::SimulatedRuntime;
 pub use world::{Engine, World, WorldOptions, both_engines};

@@ -4,7 +4,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use oa_client::{Client, Identity, Signing};
-use oa_contract::{Caller, Clock, Timestamp, matrix, signer::Signer};
+use oa_contract::{
+    Caller, Clock, Ids, Owner, Timestamp,
+    credential::{self, Bound},
+    matrix,
+    signer::Signer,
+};
 use oa_control::Control;
 use oa_edge::{Drain, Limits};
 use oa_runtime::{AuthMode, Runtime, hub::Hub};
@@ -16,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{SeededIds, TestClock},
     http::Http,
+    kept::kept,
 };
 
 /// Which engine keeps the stores.
@@ -121,6 +127,8 @@ impl World {
             let _ = server.await;
         }
         runtime.store.close().await;
+        // Calls of tools run on without a request; for them this is what a crash is.
+        control.close().await;
         drop((runtime, control, serving));
         Self::open(options, place, clock, ids).await
     }
@@ -145,6 +153,8 @@ impl World {
             serve(runtime_listener, runtime_router(&runtime), &drain),
             serve(control_listener, control_router(&control), &drain),
         ];
+        let mut control_tasks = oa_control::background::start(&control, &stop);
+        servers.push(tokio::spawn(async move { while control_tasks.join_next().await.is_some() {} }));
         let mut tasks = oa_runtime::background::start(&runtime, &stop);
         servers.push(tokio::spawn(async move { while tasks.join_next().await.is_some() {} }));
         let http = Http::new(runtime_url, Some(TOKEN.into()));
@@ -178,6 +188,13 @@ impl World {
         Client::new(&self.http.base, Identity::Signed(signing)).expect("a client")
     }
 
+    /// The header with which control signs one request, bound to an owner.
+    pub fn signature(&self, owner: &Owner, method: &str, path: &str, body: &[u8]) -> String {
+        let nonce = format!("nonce-{}", self.ids.uuid32());
+        let bound = Bound { method, path, body };
+        credential::sign(SECRET, bound, Some(owner), nonce, self.clock.now(), 60)
+    }
+
     /// Signs a user in through the mock provider and gives a caller with the session.
     pub async fn sign_in(&self, email: &str) -> Http {
         let sent = self.control_http.post("/api/auth/email", &serde_json::json!({"email": email})).await;
@@ -185,6 +202,11 @@ impl World {
         let body = serde_json::json!({"code": "123456", "challenge_id": challenge});
         let verified = self.control_http.post("/api/auth/verify", &body).await;
         self.control_http.with_bearer(verified.json()["token"].as_str().expect("a session"))
+    }
+
+    /// Looks after the codex workers now, as the background does every few seconds.
+    pub async fn sweep_codex(&self) {
+        oa_control::background::sweep(&self.control).await.expect("swept");
     }
 
     /// The operator, for calls into the library.
@@ -195,6 +217,12 @@ impl World {
     /// The file of the runtime's SQLite store.
     pub fn runtime_file(&self) -> std::path::PathBuf {
         self.place.directory.path().join("runtime.db")
+    }
+
+    /// Everything that both services keep, as far as a request may change it. SQLite only.
+    pub fn kept(&self) -> Vec<String> {
+        let stores = [self.runtime_file(), self.place.directory.path().join("control.db")];
+        stores.iter().flat_map(|store| kept(store)).collect()
     }
 
     pub fn now(&self) -> Timestamp {
@@ -286,7 +314,10 @@ async fn open_control(
     draining: &Arc<dyn Fn() -> bool + Send + Sync>,
     runtime_url: &str,
 ) -> Control {
-    let mut variables = vec![("OA_AUTH_PROVIDER_MODE", "mock".to_owned())];
+    let mut variables = vec![
+        ("OA_AUTH_PROVIDER_MODE", "mock".to_owned()),
+        ("OA_SYNC_TOKEN_SIGNING_KEY", "sync-test-signing-key".to_owned()),
+    ];
     if options.control_knows_runtime {
         variables.push(("OA_RUNTIME_BASE_URL", runtime_url.to_owned()));
         variables.push(("OA_RUNTIME_SIGNATURE_SECRET", String::from_utf8_lossy(SECRET).into_owned()));
@@ -297,12 +328,20 @@ async fn open_control(
     };
     let config = oa_control::Config::read(&lookup).expect("a configuration");
     let runtime = oa_control::runtime_client(&config.runtime, clock.clone(), ids.clone()).expect("a client");
+    let hub = Arc::new(oa_control::Hub::default());
+    let on_commit = {
+        let hub = hub.clone();
+        Arc::new(move |wakes: &[oa_store::Wake]| hub.wake(wakes))
+    };
+    let store = Store::open_with(store_config(options.engine, place, "control"), on_commit);
     let parts = oa_control::Parts {
-        store: Store::open(store_config(options.engine, place, "control")).await.expect("the store opens"),
+        store: store.await.expect("the store opens"),
+        hub,
         config,
         clock: clock.clone(),
         ids: ids.clone(),
         runtime,
+        signer: Some(Signer::from_secret(RECEIPT_KEY).expect("a key")),
         metrics: metrics.clone(),
         draining: draining.clone(),
     };

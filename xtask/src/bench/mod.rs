@@ -6,6 +6,7 @@
 mod baselines;
 mod load;
 mod process;
+mod proxy;
 mod svg;
 mod table;
 
@@ -37,6 +38,9 @@ const MANY: usize = 64;
 pub enum Bench {
     /// Durable appends per second and their latency, against the disk, PostgreSQL and others.
     Append(Append),
+    /// What a request pays for going through control, against the runtime itself and against nginx (installed when
+    /// absent).
+    Proxy(proxy::Proxy),
 }
 
 #[derive(Args)]
@@ -116,6 +120,7 @@ pub fn run(bench: Bench) -> Result<()> {
     }
     match bench {
         Bench::Append(append) => run_append(&append),
+        Bench::Proxy(proxy) => proxy::run(&proxy),
     }
 }
 

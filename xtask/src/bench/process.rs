@@ -147,10 +147,15 @@ pub struct Used {
 
 impl Usage {
     pub fn now(server: Option<u32>) -> Result<Self> {
+        Ok(Usage { written: server.and_then(written_bytes), ..Self::of(server.as_slice())? })
+    }
+
+    /// Of several processes together.
+    pub fn of(servers: &[u32]) -> Result<Self> {
         Ok(Usage {
             at: Instant::now(),
-            server_cpu: server.map_or(Ok(0.0), |id| cpu(&id.to_string()))?,
-            written: server.and_then(written_bytes),
+            server_cpu: servers.iter().map(|id| cpu(&id.to_string())).sum::<Result<f64>>()?,
+            written: None,
             own_cpu: cpu("self")?,
             machine_cpu: machine_cpu()?,
         })
@@ -183,6 +188,16 @@ pub fn cpu(id: &str) -> Result<f64> {
     }
 }
 
+/// A process and its children.
+pub fn family(id: u32) -> Result<Vec<u32>> {
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+    let mut all = vec![id];
+    for child in children.split_ascii_whitespace() {
+        all.push(child.parse()?);
+    }
+    Ok(all)
+}
+
 fn written_bytes(id: u32) -> Option<f64> {
     let io = fs::read_to_string(format!("/proc/{id}/io")).ok()?;
     io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?.trim().parse().ok()
@@ -204,7 +219,7 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(parent: &Path) -> Result<Self> {
-        let dir = parent.join(format!("append-{}", std::process::id()));
+        let dir = parent.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         Ok(Scratch(dir.canonicalize()?))
     }

@@ -110,7 +110,7 @@ impl Target {
         }
     }
 
-    fn row(&self) -> String {
+    pub fn row(&self) -> String {
         let sign = if self.bound == Bound::AtLeast { "≥" } else { "≤" };
         let verdict = if self.reached() {
             "reached".to_owned()

@@ -13,11 +13,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use crate::lines::{damaged, last_line_end, line_at, line_of};
+
 const SCHEMA: &str = "openagents.exec_spool.v1";
 /// A file larger than this is emptied whenever everything in it has been acknowledged.
 const LARGE: u64 = 4 * 1024 * 1024;
-/// How much is read at once while looking for the end of a line.
-const STEP: usize = 64 * 1024;
 /// No line is longer: an event carries at most 32 KiB of output.
 const LONGEST_LINE: usize = 4 * 1024 * 1024;
 
@@ -90,7 +90,7 @@ impl Spool {
             }
         })?;
         let end = file.metadata()?.len();
-        let text = line_at(&file, 0, end)?.ok_or_else(|| damaged("it has no first line"))?;
+        let text = line_at(&file, 0, end, LONGEST_LINE)?.ok_or_else(|| damaged("it has no first line"))?;
         let header: Header =
             serde_json::from_slice(&text).map_err(|error| damaged(&format!("its first line: {error}")))?;
         if header.schema != SCHEMA {
@@ -141,7 +141,7 @@ impl Spool {
         if inner.acknowledged == inner.written {
             return Ok(None);
         }
-        let line = line_at(&inner.file, inner.acknowledged, inner.written)?
+        let line = line_at(&inner.file, inner.acknowledged, inner.written, LONGEST_LINE)?
             .ok_or_else(|| damaged("a line does not end"))?;
         let event = serde_json::from_slice(&line).map_err(|error| damaged(&format!("an event: {error}")))?;
         Ok(Some(Waiting { event, length: line.len() as u64 }))
@@ -186,57 +186,10 @@ impl Spool {
     }
 }
 
-fn damaged(why: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("the spool is damaged: {why}"))
-}
-
-fn line_of(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    Ok(line)
-}
-
-/// The line that begins at `from`, with its end; `None` when it has none before `to`.
-fn line_at(file: &File, from: u64, to: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    loop {
-        let seen = line.len();
-        let room = usize::try_from(to - from - seen as u64).unwrap_or(STEP).min(STEP);
-        if room == 0 {
-            return Ok(None);
-        }
-        if seen > LONGEST_LINE {
-            return Err(damaged("a line is too long"));
-        }
-        line.resize(seen + room, 0);
-        file.read_exact_at(&mut line[seen..], from + seen as u64)?;
-        if let Some(at) = line[seen..].iter().position(|byte| *byte == b'\n') {
-            line.truncate(seen + at + 1);
-            return Ok(Some(line));
-        }
-    }
-}
-
-/// Where the last whole line ends.
-fn last_line_end(file: &File, head: u64, end: u64) -> io::Result<u64> {
-    let mut to = end;
-    let mut buffer = vec![0; STEP];
-    while to > head {
-        let from = to.saturating_sub(STEP as u64).max(head);
-        let part = &mut buffer[..(to - from) as usize];
-        file.read_exact_at(part, from)?;
-        if let Some(at) = part.iter().rposition(|byte| *byte == b'\n') {
-            return Ok(from + at as u64 + 1);
-        }
-        to = from;
-    }
-    Ok(head)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data_dir::tests::scratch;
+    use crate::{data_dir::tests::scratch, lines::STEP};
 
     fn event(n: usize, padding: usize) -> AppendEvent {
         let payload = serde_json::value::to_raw_value(&"x".repeat(padding)).expect("JSON");

@@ -3,7 +3,7 @@
 pub mod export;
 pub mod list;
 pub mod show;
-mod sse;
+pub mod sse;
 pub mod tail;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,10 @@
 //! The binary as a person uses it: real processes, real signals, real files.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod codex;
+mod conformance;
 mod exec;
 mod kill;
 mod server;
+mod skills;
 mod up;

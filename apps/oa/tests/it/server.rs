@@ -16,8 +16,9 @@ pub fn oa() -> Command {
     command
 }
 
-/// `oa runtime` on a data directory and a port that stay the same over restarts.
+/// `oa runtime`, or another service, on a data directory and a port that stay the same over restarts.
 pub struct Server {
+    service: &'static str,
     child: Option<Child>,
     pub data: PathBuf,
     port: u16,
@@ -27,7 +28,23 @@ pub struct Server {
 impl Server {
     pub fn new(data: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Server { child: None, data: data.to_owned(), port, database: None }
+        Server { service: "runtime", child: None, data: data.to_owned(), port, database: None }
+    }
+
+    /// `oa control`.
+    pub fn control(data: &Path) -> Self {
+        let mut server = Server::new(data);
+        server.service = "control";
+        server
+    }
+
+    /// Adds a user to control's store, which may not run meanwhile; gives the user's personal token.
+    pub fn add_user(&self, email: &str) -> String {
+        let added =
+            oa().arg("--data").arg(&self.data).args(["-o", "json", "user", "add", email]).output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&added.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&added.stderr)));
+        said["token"].as_str().unwrap().to_owned()
     }
 
     /// The same, on the PostgreSQL of the tests.
@@ -50,7 +67,7 @@ impl Server {
             std::fs::File::options().create(true).append(true).open(self.data.with_extension("log")).unwrap();
         let bind = format!("127.0.0.1:{}", self.port);
         let mut command = oa();
-        command.arg("runtime").arg("--data").arg(&self.data).args(["--bind", &bind]);
+        command.arg(self.service).arg("--data").arg(&self.data).args(["--bind", &bind]);
         if let Some(url) = &self.database {
             command.env("DB_URL", url);
         }

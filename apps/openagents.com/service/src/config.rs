@@ -6,7 +6,14 @@ use std::{fmt, net::SocketAddr};
 use oa_contract::wire::{control::ClientCompatibility, identity::Secret};
 use url::Url;
 
-use crate::env::{Env, wrong};
+use crate::{
+    env::{Env, wrong},
+    gates::{self, GatesConfig},
+    identity::settings::AccountsConfig,
+    runtime_routing::decide::driver_label,
+    shell::{self, ShellConfig},
+    tools::config::ToolsConfig,
+};
 
 /// Everything that the control service takes from the environment.
 #[derive(Clone, Debug)]
@@ -16,10 +23,15 @@ pub struct Config {
     /// `OA_CONTROL_STATIC_DIR`; readiness asks for the directory only when it was named.
     pub static_dir: Option<String>,
     pub auth: AuthConfig,
+    pub accounts: AccountsConfig,
     pub runtime: RuntimeConfig,
     pub compatibility: ClientCompatibility,
+    pub gates: GatesConfig,
+    pub shell: ShellConfig,
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
+    pub codex: CodexConfig,
+    pub tools: ToolsConfig,
 }
 
 /// How people sign in.
@@ -66,6 +78,8 @@ pub struct RouteSplitConfig {
     pub mode: String,
     pub rust_routes: Vec<String>,
     pub cohort_percentage: u8,
+    /// What the buckets of the cohort are made with.
+    pub salt: String,
     pub force_legacy: bool,
     pub legacy_base_url: Option<String>,
 }
@@ -78,10 +92,24 @@ pub struct RoutingConfig {
     pub force_control_service: bool,
     pub canary_user_percent: u8,
     pub canary_autopilot_percent: u8,
+    /// What the numbers of canaries are made with.
+    pub canary_seed: String,
     pub overrides_enabled: bool,
     pub shadow_enabled: bool,
     pub shadow_sample_rate: f64,
     pub shadow_max_capture_bytes: u64,
+}
+
+/// How codex workers are served.
+#[derive(Clone, Debug)]
+pub struct CodexConfig {
+    /// How long a request waits for an attached worker before it is answered as pending.
+    pub request_wait_ms: u64,
+    /// When a request that no worker answered is ended.
+    pub request_deadline_seconds: i64,
+    /// Events kept of each worker, and for how long.
+    pub event_retention: u64,
+    pub event_retention_seconds: i64,
 }
 
 /// Which variable stops the start, and what it should hold.
@@ -105,14 +133,20 @@ impl Config {
         let env = Env(lookup);
         let bind = env.parsed("OA_CONTROL_BIND_ADDR", "an address with a port, e.g. 127.0.0.1:8787")?;
         let bind = bind.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8787)));
+        let (auth, runtime) = (auth(&env, bind)?, runtime(&env)?);
         Ok(Config {
+            accounts: AccountsConfig::read(&env, &auth.provider, &runtime)?,
             bind,
             static_dir: env.text(&["OA_CONTROL_STATIC_DIR"]),
-            auth: auth(&env, bind)?,
-            runtime: runtime(&env)?,
+            auth,
+            runtime,
             compatibility: compatibility(&env)?,
+            gates: gates::read(&env)?,
+            shell: shell::config::read(&env)?,
             route_split: route_split(&env)?,
             routing: routing(&env)?,
+            codex: codex(&env)?,
+            tools: ToolsConfig::read(&env, bind)?,
         })
     }
 }
@@ -189,6 +223,7 @@ fn route_split(env: &Env<'_>) -> Result<RouteSplitConfig, ConfigError> {
             .map(str::to_owned)
             .collect(),
         cohort_percentage: env.percent("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", 100)?,
+        salt: env.text(&["OA_ROUTE_SPLIT_SALT"]).unwrap_or_else(|| "openagents-route-split-v1".into()),
         force_legacy: env.switch("OA_ROUTE_SPLIT_FORCE_LEGACY", false)?,
         legacy_base_url: legacy.map(|url| url.trim_end_matches('/').to_owned()),
     })
@@ -211,6 +246,7 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
         force_control_service: env.switch(force, false)?,
         canary_user_percent: env.percent("OA_RUNTIME_CANARY_USER_PERCENT", 0)?,
         canary_autopilot_percent: env.percent("OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", 0)?,
+        canary_seed: env.text(&["OA_RUNTIME_CANARY_SEED"]).unwrap_or_else(|| "runtime-canary-v1".into()),
         overrides_enabled: env.switch("OA_RUNTIME_OVERRIDES_ENABLED", true)?,
         shadow_enabled: env.switch("OA_RUNTIME_SHADOW_ENABLED", false)?,
         shadow_sample_rate: rate,
@@ -220,13 +256,23 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
     })
 }
 
-/// The labels of control §9.2; any other word names no driver.
-fn driver_label(name: &str) -> Option<&'static str> {
-    match name.to_lowercase().as_str() {
-        "control_service" | "control" => Some("control_service"),
-        "runtime_service" | "runtime" => Some("runtime_service"),
-        _ => None,
+fn codex(env: &Env<'_>) -> Result<CodexConfig, ConfigError> {
+    const WAIT: &str = "OA_CODEX_REQUEST_WAIT_MS";
+    let request_wait_ms = env.parsed::<u64>(WAIT, "from 0 to 30000 milliseconds")?.unwrap_or(10_000);
+    if request_wait_ms > 30_000 {
+        return Err(wrong(WAIT, "from 0 to 30000 milliseconds"));
     }
+    const RETENTION: &str = "OA_CODEX_EVENT_RETENTION";
+    let event_retention = env.parsed::<u64>(RETENTION, "a number of events, at least 1")?.unwrap_or(10_000);
+    if !(1..=1_000_000_000).contains(&event_retention) {
+        return Err(wrong(RETENTION, "a number of events, at least 1"));
+    }
+    Ok(CodexConfig {
+        request_wait_ms,
+        request_deadline_seconds: env.seconds("OA_CODEX_REQUEST_DEADLINE_SECONDS", 300)?,
+        event_retention,
+        event_retention_seconds: env.seconds("OA_CODEX_EVENT_RETENTION_SECONDS", 604_800)?,
+    })
 }
 
 #[cfg(test)]
@@ -260,6 +306,9 @@ mod tests {
             ("OA_ROUTE_SPLIT_ENABLED", "perhaps"),
             ("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", "101"),
             ("OA_RUNTIME_SHADOW_SAMPLE_RATE", "NaN"),
+            ("OA_CODEX_REQUEST_WAIT_MS", "30001"),
+            ("OA_CODEX_EVENT_RETENTION", "0"),
+            ("OA_CODEX_REQUEST_DEADLINE_SECONDS", "0"),
         ] {
             assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
         }

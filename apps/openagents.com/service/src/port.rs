@@ -1,9 +1,11 @@
 //! Decides who may call a row of control: anyone, or whoever carries a session or a personal token whose
 //! abilities reach that far.
 
-use oa_contract::{Caller, Class, Port, Presented, Refusal, Service, Stop};
+use std::net::IpAddr;
 
-use crate::{Control, headers, identity::authenticate::unauthenticated};
+use oa_contract::{Arriving, Barred, Caller, Class, Port, Presented, Refusal, Service, Stop};
+
+use crate::{Control, forwarded, headers, identity::authenticate::unauthenticated};
 
 impl Port for Control {
     const SERVICE: Service = Service::Control;
@@ -36,11 +38,19 @@ impl Port for Control {
         }
     }
 
+    fn bars(&self, arriving: &Arriving<'_>) -> Option<Barred> {
+        self.gates(arriving)
+    }
+
     fn answers_preflight(&self, path: &str) -> bool {
         headers::is_api(path)
     }
 
     fn dress(&self, path: &str, origin: Option<&str>, preflight: bool) -> Vec<(&'static str, String)> {
-        headers::dress(path, origin, preflight)
+        headers::dress(path, origin, preflight, self.config.accounts.cors_allowed_origins.as_deref())
+    }
+
+    fn client(&self, peer: IpAddr, forwarded_for: &str, real_ip: &str) -> IpAddr {
+        forwarded::client(&self.config.accounts.trusted_proxies, peer, forwarded_for, real_ip)
     }
 }

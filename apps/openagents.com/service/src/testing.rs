@@ -12,6 +12,7 @@ use oa_contract::{
     Answer, Ask, Caller, Clock, Fault, Handle, Ids, Meta, Nothing, Operation, Port, Presented, Refusal, Stop,
     Timestamp,
     matrix::{AuthEmail, AuthRefresh, AuthSession, AuthVerify},
+    signer::Signer,
     wire::identity::{CurrentSession, RefreshSession, Refreshed, RequestCode, Secret, SignedIn, VerifyCode},
 };
 use oa_store::{
@@ -107,16 +108,24 @@ impl World {
         let config = config.expect("a configuration");
         let dir = std::env::temp_dir().join(format!("oa-control-{}", Uuid::new_v4().simple()));
         std::fs::create_dir_all(&dir).expect("a directory");
-        let store = Store::open(SqliteConfig::new(dir.join("control.db"))).await.expect("a store");
+        let hub = Arc::new(crate::Hub::default());
+        let on_commit = {
+            let hub = hub.clone();
+            Arc::new(move |wakes: &[oa_store::Wake]| hub.wake(wakes))
+        };
+        let store =
+            Store::open_with(SqliteConfig::new(dir.join("control.db")), on_commit).await.expect("a store");
         let clock = Arc::new(StoppedClock(AtomicI64::new(1_772_020_800_000)));
         let ids = Arc::new(CountedIds::default());
         let runtime = crate::runtime_client(&config.runtime, clock.clone(), ids.clone()).expect("a client");
         let control = Control::new(Parts {
             config,
             store,
+            hub,
             clock: clock.clone(),
             ids,
             runtime,
+            signer: Some(Signer::from_secret(&"2a".repeat(32)).expect("a key")),
             metrics: Arc::new(String::new),
             draining: Arc::new(|| false),
         });
@@ -185,6 +194,14 @@ impl World {
         self.caller_for(secret, oa_contract::Class::User("self")).await
     }
 
+    /// The person behind a credential, as handlers see them.
+    pub async fn signed_in(&self, secret: &str) -> oa_contract::User {
+        match self.caller(secret).await.expect("a caller") {
+            Caller::User(user) => user,
+            other => panic!("{other:?} is nobody"),
+        }
+    }
+
     async fn caller_for(&self, secret: &str, class: oa_contract::Class) -> Result<Caller, Refusal> {
         let header = format!("Bearer {secret}");
         let presented = Presented {
@@ -243,6 +260,12 @@ impl World {
         self.control.store.read("test_tokens", (user_id.to_owned(),), tokens).await.expect("a read")
     }
 
+    /// Revokes every token of a user as another process would, straight in the store.
+    pub async fn revoke_behind_its_back(&self, user_id: &str) {
+        let ask = (user_id.to_owned(), self.now());
+        self.control.store.write("test_revoke", (), ask, revoke_tokens).await.expect("a write");
+    }
+
     /// Whether the text stands in any file of the store, the log included.
     pub async fn files_hold(&self, text: &str) -> bool {
         let files =
@@ -261,10 +284,45 @@ async fn tokens(tx: &mut Tx, (user_id,): &(String,)) -> Result<Vec<PersonalToken
     rows::tokens_of_user(tx, user_id).await
 }
 
+async fn revoke_tokens(tx: &mut Tx, (user_id, now): &(String, Timestamp)) -> Result<(), Stop> {
+    for token in rows::tokens_of_user(tx, user_id).await? {
+        rows::put_token(tx, &PersonalToken { revoked_at: Some(*now), ..token }).await?;
+    }
+    Ok(())
+}
+
 fn refused<T>(result: Result<T, Stop>) -> Result<T, Refusal> {
     match result {
         Ok(answer) => Ok(answer),
         Err(Stop::Refusal(refusal)) => Err(refusal),
         Err(Stop::Fault(fault)) => panic!("a fault: {}", Fault::to_string(&fault)),
+    }
+}
+
+/// Calls of tools, as a signed-in user makes them.
+pub mod tools {
+    use oa_contract::{
+        Refusal,
+        matrix::ToolsExecute,
+        wire::tools::{ExecuteTool, ToolOutcome},
+    };
+    use serde_json::Value;
+
+    use super::World;
+    use crate::identity::NewToken;
+
+    async fn execute(world: &World, body: Value) -> Result<ToolOutcome, Refusal> {
+        let body: ExecuteTool = serde_json::from_value(body).expect("a body");
+        let user = world.user("tools@example.com").await;
+        let token = world.personal_token(&user.user_id, NewToken::named("tools")).await;
+        Ok(world.ask_as::<ToolsExecute>(token.reveal(), body).await?.body.data)
+    }
+
+    pub async fn call_tool(world: &World, body: Value) -> ToolOutcome {
+        execute(world, body).await.expect("an outcome")
+    }
+
+    pub async fn tool_refusal(world: &World, body: Value) -> Refusal {
+        execute(world, body).await.expect_err("a refusal")
     }
 }

@@ -50,6 +50,9 @@ pub struct ControlReadiness {
     pub static_dir: String,
     /// The store took a write and gave it back.
     pub store_ready: bool,
+    /// Whether sync tokens can be signed; reported, not required.
+    #[serde(default)]
+    pub sync_tokens_ready: bool,
     /// Whether a runtime is configured; reported, not required.
     pub runtime_configured: bool,
     /// What is wrong, when something is.

@@ -1,17 +1,28 @@
 //! The shapes on the wire, one file a domain. Requests are verbs, replies are nouns.
 
+pub mod accounts;
 pub mod admin;
+pub mod autopilots;
 pub mod budgets;
+pub mod chat;
+pub mod codex;
 pub mod comms;
 pub mod control;
 pub mod fraud;
 pub mod health;
 pub mod identity;
+pub mod l402;
 pub mod openapi;
 pub mod paths;
 pub mod projectors;
+pub mod routing;
 pub mod runs;
+pub mod shell;
+pub mod skills;
 pub mod spacetime;
+pub mod sync;
+pub mod threads;
+pub mod tools;
 pub mod workers;
 
 use serde_json::value::RawValue;

@@ -65,6 +65,24 @@ impl PathParams for StreamPath {
     }
 }
 
+/// `:thread_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPath {
+    pub thread_id: String,
+}
+
+impl PathParams for ThreadPath {
+    const NAMES: &'static [&'static str] = &["thread_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(ThreadPath { thread_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.thread_id.clone()]
+    }
+}
+
 /// `:token_id` of a personal access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPath {
@@ -80,6 +98,110 @@ impl PathParams for TokenPath {
 
     fn values(&self) -> Vec<String> {
         vec![self.token_id.clone()]
+    }
+}
+
+/// `:skill_id` and `:version` of a skill (control §12).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkillPath {
+    /// Not blank, as given.
+    pub skill_id: String,
+    /// At least 1.
+    pub version: u64,
+}
+
+impl PathParams for SkillPath {
+    const NAMES: &'static [&'static str] = &["skill_id", "version"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let skill_id = first(segments);
+        if skill_id.trim().is_empty() {
+            return Err(Refusal::field("skill_id", "The skill_id must not be blank."));
+        }
+        let version = segments.get(1).and_then(|text| crate::bundle::digits(text));
+        // A column holds no more.
+        let version = version.filter(|version| (1..=i64::MAX as u64).contains(version)).ok_or_else(|| {
+            Refusal::field("version", "The version must be a whole number in decimal, at least 1.")
+        })?;
+        Ok(SkillPath { skill_id: skill_id.to_owned(), version })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.skill_id.clone(), self.version.to_string()]
+    }
+}
+
+/// `:autopilot`, the id or the handle of an autopilot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutopilotPath {
+    pub autopilot: String,
+}
+
+impl PathParams for AutopilotPath {
+    const NAMES: &'static [&'static str] = &["autopilot"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(AutopilotPath { autopilot: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.autopilot.clone()]
+    }
+}
+
+/// `:conversation_id`, a thread under its former name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationPath {
+    pub conversation_id: String,
+}
+
+impl PathParams for ConversationPath {
+    const NAMES: &'static [&'static str] = &["conversation_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(ConversationPath { conversation_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.conversation_id.clone()]
+    }
+}
+
+/// `:conversation_id` and `:run_id`, which here names a turn and is no UUID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConversationRunPath {
+    pub conversation_id: String,
+    pub run_id: String,
+}
+
+impl PathParams for ConversationRunPath {
+    const NAMES: &'static [&'static str] = &["conversation_id", "run_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let run_id = segments.get(1).map_or("", |segment| segment);
+        Ok(ConversationRunPath { conversation_id: first(segments).to_owned(), run_id: run_id.to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.conversation_id.clone(), self.run_id.clone()]
+    }
+}
+
+/// `:event_id` of an L402 receipt. What is no number names nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPath {
+    pub event_id: String,
+}
+
+impl PathParams for EventPath {
+    const NAMES: &'static [&'static str] = &["event_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(EventPath { event_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.event_id.clone()]
     }
 }
 

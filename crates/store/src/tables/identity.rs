@@ -24,6 +24,9 @@ static SESSION_BY_ID: Statement = sealed_statement!("identity/session_by_id", "s
 static SESSION_BY_ACCESS: Statement = sealed_statement!("identity/session_by_access", "sessions");
 static SESSION_BY_REFRESH: Statement = sealed_statement!("identity/session_by_refresh", "sessions");
 static ACTIVE_ON_DEVICE: Statement = sealed_statement!("identity/active_sessions_on_device", "sessions");
+static SESSIONS_OF_USER: Statement = sealed_statement!("identity/sessions_of_user", "sessions");
+static SESSIONS_ON_DEVICE: Statement = sealed_statement!("identity/sessions_on_device", "sessions");
+static ACTIVE_SESSIONS: Statement = sealed_statement!("identity/active_sessions", "sessions");
 static PURGE_SESSIONS: Statement = statement!("identity/purge_sessions");
 static PUT_SPENT: Statement = sealed_statement!("identity/put_spent", "spent_refresh_tokens");
 static SPENT: Statement = sealed_statement!("identity/spent", "spent_refresh_tokens");
@@ -299,6 +302,29 @@ pub async fn session_by_refresh(tx: &mut Tx, hash: &SecretHash) -> Result<Option
 /// The sessions of a user that live on one device.
 pub async fn active_on_device(tx: &mut Tx, user_id: &str, device_id: &str) -> Result<Vec<Session>, Stop> {
     tx.all(&ACTIVE_ON_DEVICE, params![user_id, device_id]).await
+}
+
+/// The newest sessions of a user, whatever became of them: all, or those of one device.
+pub async fn sessions_of_user(
+    tx: &mut Tx,
+    user_id: &str,
+    device_id: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Session>, Stop> {
+    match device_id {
+        None => tx.all(&SESSIONS_OF_USER, params![user_id, limit]).await,
+        Some(device_id) => tx.all(&SESSIONS_ON_DEVICE, params![user_id, device_id, limit]).await,
+    }
+}
+
+/// Up to `limit` sessions of a user that live, in the order of their ids, after the given one.
+pub async fn active_sessions(
+    tx: &mut Tx,
+    user_id: &str,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<Session>, Stop> {
+    tx.all(&ACTIVE_SESSIONS, params![user_id, after, limit]).await
 }
 
 /// Forgets up to `limit` sessions that could not be refreshed any more at `before`, then the spent refresh

@@ -1,11 +1,15 @@
 //! Decides what a store is: one suite that both engines must pass, and what only a file can get wrong.
 
+mod accounts;
+mod control;
 mod file;
 mod harness;
 mod ledger;
 mod only_postgres;
 mod only_sqlite;
+mod skills;
 mod suite;
+mod tools;
 
 /// Runs every function of the suite on both engines, each in a store of its own.
 macro_rules! on_both_engines {
@@ -64,7 +68,13 @@ on_both_engines!(on_sqlite on_postgres suite:
     a_closed_store_says_so,
     an_answer_nobody_waits_for_is_still_kept,
     a_whole_check_finds_the_row_that_was_changed,
+    threads_come_back_as_they_were_written,
+    codex_rows_come_back_as_they_were_written,
     a_crowd_of_readers_and_writers_is_answered,
+    a_tool_call_is_one_row_and_only_expired_answers_are_forgotten,
+    a_subject_has_one_payment_that_has_not_failed,
+    a_days_spending_is_nothing_until_it_is_something,
+    receipts_come_newest_first_and_to_their_owner_only,
 );
 
 on_both_engines!(ledger_on_sqlite ledger_on_postgres ledger:

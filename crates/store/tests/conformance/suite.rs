@@ -10,6 +10,7 @@ use oa_store::{FromRow, Health, Key, Row, Store, Tx, Wake, idempotency, outbox, 
 use uuid::Uuid;
 
 use crate::harness::{GET, PUT, Place, append, count, count_in, fault, put, refusal};
+pub use crate::tools::*;
 
 const NOW: Timestamp = Timestamp::from_unix_seconds(1_700_000_000);
 
@@ -609,6 +610,8 @@ pub async fn a_whole_check_finds_the_row_that_was_changed(place: Place) {
     assert!(verified.findings[0].contains("table `outbox`, row 2 (b)"), "{:?}", verified.findings);
     place.end(store).await;
 }
+
+pub use crate::control::{codex_rows_come_back_as_they_were_written, threads_come_back_as_they_were_written};
 
 pub async fn a_crowd_of_readers_and_writers_is_answered(place: Place) {
     let store = place.open().await;

@@ -8,7 +8,12 @@ use oa_store::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{PERSONAL, authenticate::user_key, new_secret, normal_email};
+use super::{
+    PERSONAL,
+    authenticate::{unauthenticated, user_key},
+    new_secret, normal_email, orgs,
+    sessions::is_good,
+};
 
 /// A user to be made.
 #[derive(Clone, Debug, Default)]
@@ -83,6 +88,8 @@ async fn add(tx: &mut Tx, (new, name): &(User, Option<String>)) -> Result<(User,
         },
     };
     rows::put_user(tx, &user).await?;
+    // Whoever may run this command answers for the address.
+    orgs::join_defaults(tx, &user.user_id, Some(&user.email), new.updated_at).await?;
     Ok((user, created))
 }
 
@@ -104,6 +111,18 @@ pub async fn issue_token(
     user_id: &str,
     new: NewToken,
 ) -> Result<IssuedToken, Stop> {
+    issue(store, clock, ids, user_id, new, None).await
+}
+
+/// The same; `with` is the personal token that asks for the new one, which then cannot outlive it.
+pub(crate) async fn issue(
+    store: &Store,
+    clock: &dyn Clock,
+    ids: &dyn Ids,
+    user_id: &str,
+    new: NewToken,
+    with: Option<&str>,
+) -> Result<IssuedToken, Stop> {
     let new = checked(new)?;
     let (secret, hash) = new_secret(ids, PERSONAL);
     let token = PersonalToken {
@@ -117,15 +136,33 @@ pub async fn issue_token(
         revoked_at: None,
         last_used_at: None,
     };
-    store.write("identity_issue_token", (), token.clone(), keep).await?;
+    let with = with.map(str::to_owned);
+    store.write("identity_issue_token", (), (token.clone(), with), keep).await?;
     Ok(IssuedToken { secret, token })
 }
 
-async fn keep(tx: &mut Tx, token: &PersonalToken) -> Result<(), Stop> {
+async fn keep(tx: &mut Tx, (token, with): &(PersonalToken, Option<String>)) -> Result<(), Stop> {
+    if let Some(parent) = with {
+        let parent = rows::token(tx, parent).await?;
+        let parent = parent.filter(|parent| is_good(parent, token.created_at)).ok_or_else(unauthenticated)?;
+        within(&parent, token)?;
+    }
     if rows::user(tx, &token.user_id).await?.is_none() {
         return Err(Refusal::not_found(format!("there is no user {}", token.user_id)).into());
     }
     rows::put_token(tx, token).await
+}
+
+/// What a token makes ends with it at the latest.
+fn within(parent: &PersonalToken, token: &PersonalToken) -> Result<(), Refusal> {
+    match (parent.expires_at, token.expires_at) {
+        (None, _) => Ok(()),
+        (Some(end), Some(wanted)) if wanted <= end => Ok(()),
+        (Some(end), _) => Err(Refusal::forbidden(format!(
+            "this token cannot make one that outlives it: expiresAt may be {} at the latest",
+            end.zulu_seconds()
+        ))),
+    }
 }
 
 /// A token as it may be made: named, its abilities trimmed, and `*` when there are none.

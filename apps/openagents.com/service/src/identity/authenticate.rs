@@ -1,13 +1,16 @@
 //! Decides whom a credential speaks for: an access token is found by its hash, and good until the exact moment
 //! that it names (control §2.7, §5.1).
 
+mod known_tokens;
+
+pub use known_tokens::KnownTokens;
 use oa_contract::{Credential, Presented, Refusal, Stop, Timestamp, User, refusal::Code};
 use oa_store::{
     Key, Tx,
     tables::identity::{self as rows, PersonalToken, SecretHash, Session, SessionStatus},
 };
 
-use super::{ACCESS, PERSONAL, hash_of, principal_number, sessions};
+use super::{ACCESS, PERSONAL, hash_of, orgs::personal_org, principal_number, sessions};
 use crate::Control;
 
 /// When a personal token was last used is written at most so often.
@@ -30,9 +33,12 @@ impl Control {
     }
 
     async fn by_session(&self, hash: SecretHash, now: Timestamp) -> Result<User, Stop> {
-        let found = self.store.read("identity_by_access", hash, rows::session_by_access).await?;
+        let (found, user) = self.store.read("identity_by_access", hash, session_and_user).await?;
         match decide(found, now) {
-            Ruling::Good(session) => Ok(user_of(*session)),
+            Ruling::Good(session) => {
+                let user = user.ok_or_else(unauthenticated)?;
+                Ok(user_of(*session, user.admin))
+            }
             Ruling::Expired(email) => {
                 self.store.write("identity_expire_session", user_key(&email), (hash, now), expire).await?;
                 Err(unauthenticated().into())
@@ -42,6 +48,10 @@ impl Control {
     }
 
     async fn by_personal_token(&self, hash: SecretHash, now: Timestamp) -> Result<User, Stop> {
+        let look = match self.known_tokens.find(&hash, now) {
+            Ok(user) => return Ok(user),
+            Err(look) => look,
+        };
         let found = self.store.read("identity_by_token", hash, token_and_user).await?;
         let (token, user) =
             found.filter(|(token, _)| sessions::is_good(token, now)).ok_or_else(unauthenticated)?;
@@ -53,14 +63,22 @@ impl Control {
                 tracing::warn!(%stop, "the last use of a personal token could not be noted");
             }
         }
-        Ok(User {
+        let user = User {
             owner_user_id: principal_number(&user.user_id),
+            active_org_id: personal_org(&user.user_id),
+            admin: user.admin,
             user_id: user.user_id,
             email: user.email,
             session_id: format!("pat:{}", token.token_id),
             credential: Credential::PersonalToken,
             abilities: token.abilities,
-        })
+        };
+        // Its end is exact, and its next use is noted in time.
+        let noted =
+            token.last_used_at.filter(|last| *last > stale).unwrap_or(now).plus_seconds(TOUCH_SECONDS);
+        let until = token.expires_at.map_or(noted, |end| end.min(noted));
+        self.known_tokens.remember(look, hash, &user, until);
+        Ok(user)
     }
 }
 
@@ -110,6 +128,16 @@ async fn expire(tx: &mut Tx, (hash, now): &(SecretHash, Timestamp)) -> Result<()
     }
 }
 
+/// The user is read too: a role given or taken away counts from the next request on.
+async fn session_and_user(
+    tx: &mut Tx,
+    hash: &SecretHash,
+) -> Result<(Option<Session>, Option<rows::User>), Stop> {
+    let Some(session) = rows::session_by_access(tx, hash).await? else { return Ok((None, None)) };
+    let user = rows::user(tx, &session.user_id).await?;
+    Ok((Some(session), user))
+}
+
 async fn token_and_user(tx: &mut Tx, hash: &SecretHash) -> Result<Option<(PersonalToken, rows::User)>, Stop> {
     let Some(token) = rows::token_by_hash(tx, hash).await? else { return Ok(None) };
     Ok(rows::user(tx, &token.user_id).await?.map(|user| (token, user)))
@@ -119,9 +147,11 @@ async fn touch(tx: &mut Tx, (token_id, now, stale): &(String, Timestamp, Timesta
     rows::touch_token(tx, token_id, *now, *stale).await
 }
 
-fn user_of(session: Session) -> User {
+fn user_of(session: Session, admin: bool) -> User {
     User {
         owner_user_id: principal_number(&session.user_id),
+        active_org_id: session.active_org_id,
+        admin,
         user_id: session.user_id,
         email: session.email,
         session_id: session.session_id,

@@ -10,6 +10,7 @@ use oa_store::{
 
 use super::{
     authenticate::{unauthenticated, user_key},
+    propagation::{self, Notice, Telling},
     sessions::{self, Reason},
     signed_in,
 };
@@ -23,7 +24,9 @@ impl Handle<AuthLogout> for Control {
             return Err(unauthenticated().into());
         }
         let session_id = user.session_id.clone();
-        self.store.write("identity_logout", user_key(&user.email), (session_id.clone(), now), end).await?;
+        let ending = (session_id.clone(), self.telling(Telling::AtOnce), now);
+        let ended = self.store.write("identity_logout", user_key(&user.email), ending, end).await;
+        let notice = ended.inspect_err(|stop| audit::failure("auth.logout.failed", stop, &ask.meta, now))?;
         let event = audit::Event {
             name: "auth.logout.completed",
             user_id: Some(&user.user_id),
@@ -31,18 +34,21 @@ impl Handle<AuthLogout> for Control {
             ..audit::Event::default()
         };
         audit::success(event, &ask.meta, now);
+        self.tell(Vec::from_iter(notice), Reason::UserRequested, &ask.meta).await?;
         Ok(SignedOut { ok: true, status: "revoked".into(), session_id, revoked_at: now.zulu_seconds() }
             .into())
     }
 }
 
-async fn end(tx: &mut Tx, (session_id, now): &(String, Timestamp)) -> Result<(), Stop> {
+async fn end(
+    tx: &mut Tx,
+    (session_id, telling, now): &(String, Telling, Timestamp),
+) -> Result<Option<Notice>, Stop> {
     let session = rows::session(tx, session_id).await?;
     let session =
         session.filter(|session| session.status == SessionStatus::Active).ok_or_else(unauthenticated)?;
-    let (session, spent) = sessions::revoked(session, Reason::UserRequested, *now);
-    rows::put_session(tx, &session).await?;
-    rows::put_spent(tx, &spent).await
+    let ended = sessions::end(tx, vec![session], Reason::UserRequested, *now).await?;
+    propagation::note(tx, *telling, &ended, Reason::UserRequested, *now).await
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl Handle<Me> for Control {
 }
 
 /// The part before the `@`, in a form that fits into a URL (control §5.3).
-fn handle_of(email: &str) -> String {
+pub(crate) fn handle_of(email: &str) -> String {
     let local = email.split('@').next().unwrap_or_default().to_lowercase();
     let mut handle = String::new();
     for letter in local.chars() {

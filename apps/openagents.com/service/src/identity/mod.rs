@@ -5,28 +5,40 @@ mod account;
 pub(crate) mod authenticate;
 mod device;
 mod email;
+mod list_sessions;
 mod logout;
 mod me;
+pub mod orgs;
+pub(crate) mod policy;
+pub(crate) mod propagation;
 pub(crate) mod provider;
 mod purge;
 mod refresh;
+mod register;
+mod revoke_sessions;
 mod session;
 mod sessions;
-pub(crate) mod throttle;
+pub mod settings;
+mod sync;
+pub mod throttle;
 mod tokens;
 mod verify;
 
 use oa_contract::{
     Caller, Ids, Refusal, User,
     credential::hex,
-    wire::identity::{Membership, Secret, SignedInUser},
+    wire::identity::{Secret, SignedInUser},
 };
 use oa_store::tables::identity::{self as rows, SecretHash};
 use sha2::{Digest, Sha256};
 
 pub use account::{IssuedToken, NewToken, NewUser, add_user, find_user, issue_token};
 pub use oa_store::tables::identity::User as UserRecord;
+pub use orgs::{Orgs, require_admin};
+pub(crate) use propagation::run as tell_of_revocations;
 pub use purge::{Purged, purge};
+pub(crate) use sessions::is_good;
+pub(crate) use sync::ready as sync_tokens_ready;
 
 /// What the secrets begin with, so that a person and a scanner can tell what was found.
 pub(crate) const ACCESS: &str = "oa_at_";
@@ -50,30 +62,6 @@ pub(crate) fn new_secret(ids: &dyn Ids, prefix: &str) -> (Secret, SecretHash) {
 
 pub(crate) fn hash_of(secret: &str) -> SecretHash {
     SecretHash(Sha256::digest(secret.as_bytes()).into())
-}
-
-/// The organisation that every user has.
-pub(crate) fn personal_org(user_id: &str) -> String {
-    format!("user:{user_id}")
-}
-
-/// The memberships of a user: the personal organisation, as its owner.
-pub(crate) fn memberships(user_id: &str) -> Vec<Membership> {
-    const OWNER_SCOPES: [&str; 6] = [
-        "runtime.read",
-        "runtime.write",
-        "sync.subscribe",
-        "policy.evaluate",
-        "org.membership.read",
-        "org.membership.write",
-    ];
-    vec![Membership {
-        org_id: personal_org(user_id),
-        org_slug: format!("user-{user_id}"),
-        role: "owner".to_owned(),
-        role_scopes: OWNER_SCOPES.map(str::to_owned).to_vec(),
-        default_org: true,
-    }]
 }
 
 /// The person behind a request; rows for anyone have none.

@@ -3,6 +3,8 @@
 use oa_contract::{Stop, Timestamp};
 use oa_store::{Store, Tx, tables::identity as rows};
 
+use super::sync::forget_keys;
+
 /// Dead sessions and tokens are kept so long, so that their owners can still see what became of them.
 const KEPT_SECONDS: i64 = 30 * 24 * 3_600;
 /// At most so many of a kind in one transaction.
@@ -15,6 +17,8 @@ pub struct Purged {
     /// Sessions, with the refresh tokens that they had used up.
     pub sessions: u64,
     pub tokens: u64,
+    /// Keys of sync tokens that have all expired.
+    pub keys: u64,
 }
 
 impl Purged {
@@ -35,6 +39,7 @@ async fn forget(tx: &mut Tx, now: &Timestamp) -> Result<Purged, Stop> {
         challenges: rows::purge_challenges(tx, *now, BATCH).await?,
         sessions: rows::purge_sessions(tx, before, BATCH).await?,
         tokens: rows::purge_tokens(tx, before, BATCH).await?,
+        keys: forget_keys(tx, *now).await?,
     })
 }
 

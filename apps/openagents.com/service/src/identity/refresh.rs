@@ -12,6 +12,7 @@ use oa_store::{
 use super::{
     authenticate::{bearer, user_key},
     device, hash_of,
+    propagation::{self, Telling},
     sessions::{self, Kept, Pair, Reason},
 };
 use crate::{Control, audit};
@@ -57,6 +58,7 @@ impl Control {
             presented: hash_of(token),
             device: device.map(str::to_owned),
             kept: pair.kept.clone(),
+            telling: self.telling(Telling::Later),
             now,
         };
         match self.store.write("identity_refresh", user_key(&owner), attempt, attempted).await? {
@@ -73,6 +75,7 @@ impl Control {
                 refresh_expires_at: pair.kept.refresh_expires_at.zulu_seconds(),
             }),
             Ruling::Replayed(session, _) => {
+                self.revocations.notify_one();
                 tracing::warn!(
                     session_id = session.session_id,
                     "a refresh token was used twice; its session is revoked"
@@ -93,6 +96,7 @@ struct Attempt {
     presented: SecretHash,
     device: Option<String>,
     kept: Kept,
+    telling: Telling,
     now: Timestamp,
 }
 
@@ -126,6 +130,10 @@ async fn attempted(tx: &mut Tx, attempt: &Attempt) -> Result<Ruling, Stop> {
         }
         Ruling::Expired(session) => rows::put_session(tx, session).await?,
         Ruling::Refused(_) => {}
+    }
+    if let Ruling::Replayed(session, _) = &ruling {
+        let ended = std::slice::from_ref(&**session);
+        propagation::note(tx, attempt.telling, ended, Reason::TokenReplay, attempt.now).await?;
     }
     Ok(ruling)
 }

@@ -2,23 +2,31 @@
 //! seen as a session named after it (control §5.4, §5.6).
 
 use oa_contract::{
-    Answer, Ask, Handle, Stop, Timestamp, User,
-    matrix::AuthSession,
-    wire::identity::{CurrentSession, SessionReply, SessionView, seconds},
+    Answer, Ask, Caller, Handle, Stop, Timestamp, User,
+    matrix::{AuthSession, AuthSessionV1},
+    wire::identity::{CurrentSession, Membership, SessionReply, SessionView, seconds},
 };
 use oa_store::{
     Tx,
     tables::identity::{self as rows, PersonalToken, Session},
 };
 
-use super::{authenticate::unauthenticated, memberships, personal_org, signed_in, view};
+use super::{
+    authenticate::unauthenticated,
+    orgs::{memberships_in, personal_org},
+    signed_in, view,
+};
 use crate::Control;
 
 impl Handle<AuthSession> for Control {
     async fn handle(&self, ask: Ask<AuthSession>) -> Result<Answer<SessionReply>, Stop> {
-        let Standing { user, session } = self.standing(signed_in(&ask.caller)?).await?;
-        let memberships = memberships(&user.user_id);
-        Ok(SessionReply { data: CurrentSession { session, user: view(&user), memberships } }.into())
+        self.current_session(&ask.caller).await
+    }
+}
+
+impl Handle<AuthSessionV1> for Control {
+    async fn handle(&self, ask: Ask<AuthSessionV1>) -> Result<Answer<SessionReply>, Stop> {
+        self.current_session(&ask.caller).await
     }
 }
 
@@ -26,13 +34,20 @@ impl Handle<AuthSession> for Control {
 pub struct Standing {
     pub user: rows::User,
     pub session: SessionView,
+    /// Ascending by `org_id`.
+    pub memberships: Vec<Membership>,
 }
 
 impl Control {
+    async fn current_session(&self, caller: &Caller) -> Result<Answer<SessionReply>, Stop> {
+        let Standing { user, session, memberships } = self.standing(signed_in(caller)?).await?;
+        Ok(SessionReply { data: CurrentSession { session, user: view(&user), memberships } }.into())
+    }
+
     /// Reads what stands behind a credential.
     pub(crate) async fn standing(&self, caller: &User) -> Result<Standing, Stop> {
         let ask = (caller.user_id.clone(), caller.session_id.clone());
-        let (user, behind) = self.store.read("identity_standing", ask, read).await?;
+        let (user, behind, memberships) = self.store.read("identity_standing", ask, read).await?;
         let user = user.ok_or_else(unauthenticated)?;
         let session = match behind {
             Behind::Session(session) => of_session(*session),
@@ -42,7 +57,7 @@ impl Control {
             }
             Behind::Nothing => return Err(unauthenticated().into()),
         };
-        Ok(Standing { user, session })
+        Ok(Standing { user, session, memberships })
     }
 }
 
@@ -56,13 +71,13 @@ enum Behind {
 async fn read(
     tx: &mut Tx,
     (user_id, session_id): &(String, String),
-) -> Result<(Option<rows::User>, Behind), Stop> {
+) -> Result<(Option<rows::User>, Behind, Vec<Membership>), Stop> {
     let user = rows::user(tx, user_id).await?;
     let behind = match session_id.strip_prefix("pat:") {
         Some(token_id) => rows::token(tx, token_id).await?.map(Behind::Token),
         None => rows::session(tx, session_id).await?.map(|session| Behind::Session(Box::new(session))),
     };
-    Ok((user, behind.unwrap_or(Behind::Nothing)))
+    Ok((user, behind.unwrap_or(Behind::Nothing), memberships_in(tx, user_id).await?))
 }
 
 fn of_session(session: Session) -> SessionView {

@@ -1,29 +1,17 @@
 //! Decides how a session begins and ends (control §5.1): its tokens, its moments, and what is remembered of a
 //! refresh token that is good no more.
 
-use oa_contract::{Ids, Timestamp, wire::identity::Secret};
-use oa_store::tables::identity::{PersonalToken, Session, SessionStatus, SpentToken};
+use oa_contract::{Ids, Stop, Timestamp, wire::identity::Secret};
+use oa_store::{
+    Tx,
+    tables::identity::{self as rows, PersonalToken, Session, SessionStatus, SpentToken},
+};
 
-use super::{ACCESS, REFRESH, new_secret, personal_org};
+use super::{ACCESS, REFRESH, new_secret, orgs::personal_org};
 use crate::config::AuthConfig;
 
 /// Why a session was revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    UserRequested,
-    TokenReplay,
-    DeviceReplaced,
-}
-
-impl Reason {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Reason::UserRequested => "user_requested",
-            Reason::TokenReplay => "token_replay",
-            Reason::DeviceReplaced => "device_replaced",
-        }
-    }
-}
+pub use oa_contract::wire::accounts::RevocationReason as Reason;
 
 /// The two secrets of a session, as they leave the house once, and what is kept of them.
 #[derive(Clone, Debug)]
@@ -110,12 +98,29 @@ pub fn revoked(session: Session, reason: Reason, now: Timestamp) -> (Session, Sp
     let spent = spent(&session, why, now);
     let session = Session {
         status: SessionStatus::Revoked,
-        reauth_required: reason == Reason::TokenReplay,
+        reauth_required: matches!(reason, Reason::TokenReplay | Reason::SecurityPolicy),
         revoked_at: Some(now),
         revoked_reason: Some(reason.name().to_owned()),
         ..session
     };
     (session, spent)
+}
+
+/// Ends sessions for good, and gives them as they are now.
+pub async fn end(
+    tx: &mut Tx,
+    sessions: Vec<Session>,
+    reason: Reason,
+    now: Timestamp,
+) -> Result<Vec<Session>, Stop> {
+    let mut ended = Vec::with_capacity(sessions.len());
+    for session in sessions {
+        let (session, spent) = revoked(session, reason, now);
+        rows::put_session(tx, &session).await?;
+        rows::put_spent(tx, &spent).await?;
+        ended.push(session);
+    }
+    Ok(ended)
 }
 
 fn spent(session: &Session, reason: &str, now: Timestamp) -> SpentToken {

@@ -22,33 +22,49 @@ pub const VERIFY: Limit = Limit { name: "auth.verify", times: 10, window_seconds
 /// A challenge is consumed by its first attempt; this stops whoever goes on hammering at one.
 pub const CHALLENGE: Limit = Limit { name: "auth.verify.challenge", times: 5, window_seconds: 600 };
 
-/// Peers remembered at once. Those beyond share one window, so that memory cannot be filled from outside.
+/// Messages of one user to their threads (control §2.8); `who` is the user's id.
+pub const THREAD_MESSAGE: Limit = Limit { name: "runtime.thread.message", times: 60, window_seconds: 60 };
+/// Control requests of one user to their codex workers; `who` is the user's id.
+pub const CODEX_REQUEST: Limit =
+    Limit { name: "runtime.codex.control.request", times: 60, window_seconds: 60 };
+
+/// Windows remembered at once, of each limit. Those beyond share one, so that memory cannot be filled from
+/// outside; and whoever fills one limit's memory does not touch another's.
 const WINDOWS: usize = 10_000;
 
-type Windows = HashMap<(&'static str, String), VecDeque<Timestamp>>;
+#[derive(Debug, Default)]
+struct Windows {
+    tries: HashMap<String, VecDeque<Timestamp>>,
+    swept_at: Option<Timestamp>,
+}
 
 #[derive(Debug, Default)]
-pub struct Throttle(Mutex<Windows>);
+pub struct Throttle(Mutex<HashMap<&'static str, Windows>>);
 
 impl Throttle {
     /// Counts one try of `who`, or refuses it and says when to come back.
     pub fn admit(&self, limit: Limit, who: &str, now: Timestamp) -> Result<(), Refusal> {
-        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut key = (limit.name, who.to_owned());
-        if windows.len() >= WINDOWS && !windows.contains_key(&key) {
-            forget_the_past(&mut windows, now);
-            if windows.len() >= WINDOWS {
-                key.1 = "everyone else".to_owned();
-            }
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let windows = limits.entry(limit.name).or_default();
+        if let Some(tries) = windows.tries.get_mut(who) {
+            return count(tries, limit, now);
         }
-        count(windows.entry(key).or_default(), limit, now)
+        windows.make_room(limit, now);
+        let who = if windows.tries.len() < WINDOWS { who } else { "everyone else" };
+        count(windows.tries.entry(who.to_owned()).or_default(), limit, now)
     }
 }
 
-/// No window is longer than the longest limit.
-fn forget_the_past(windows: &mut Windows, now: Timestamp) {
-    let start = now.plus_seconds(-CHALLENGE.window_seconds);
-    windows.retain(|_, tries| tries.back().is_some_and(|last| *last > start));
+impl Windows {
+    /// Looks for windows that are over, at most once a second: a flood of strangers must not cost a search each.
+    fn make_room(&mut self, limit: Limit, now: Timestamp) {
+        let full = self.tries.len() >= WINDOWS;
+        if full && self.swept_at.is_none_or(|last| now.millis_since(last) >= 1_000) {
+            let start = now.plus_seconds(-limit.window_seconds);
+            self.tries.retain(|_, tries| tries.back().is_some_and(|last| *last > start));
+            self.swept_at = Some(now);
+        }
+    }
 }
 
 fn count(tries: &mut VecDeque<Timestamp>, limit: Limit, now: Timestamp) -> Result<(), Refusal> {
@@ -101,7 +117,8 @@ mod tests {
             let _ = throttle.admit(VERIFY, &peer.to_string(), NOW);
         }
         assert!(throttle.admit(VERIFY, "one more", NOW).is_err());
-        assert!(throttle.0.lock().expect("a lock").len() <= WINDOWS + 1);
+        assert!(throttle.0.lock().expect("a lock")[VERIFY.name].tries.len() <= WINDOWS + 1);
+        assert_eq!(throttle.admit(EMAIL, "one more", NOW), Ok(()), "another limit is another memory");
         assert_eq!(throttle.admit(VERIFY, "one more", NOW.plus_seconds(601)), Ok(()));
     }
 

@@ -13,10 +13,11 @@ use oa_store::{
 
 use super::{
     authenticate::{cookie_named, user_key},
-    device, hash_of,
+    device, hash_of, orgs,
+    propagation::{self, Notice, Telling},
     provider::{Identity, wrong_code},
     sessions::{self, Kept, Pair, Place, Reason},
-    throttle, view,
+    throttle, tokens, view,
 };
 use crate::{Control, audit};
 
@@ -61,6 +62,8 @@ impl Control {
         let pair = Pair::new(&*self.ids, &self.config.auth, now);
         let key = user_key(&identity.email);
         let arrival = Arrival {
+            admin: self.config.accounts.admin_emails.contains(&identity.email),
+            telling: self.telling(Telling::Later),
             identity,
             user_id: format!("user_{}", self.ids.uuid32()),
             place: Place { session_id: format!("sess_{}", self.ids.uuid32()), device_id, token_name },
@@ -68,7 +71,13 @@ impl Control {
             now,
         };
         let place = arrival.place.clone();
-        let (user, new_user) = self.store.write("identity_begin_session", key, arrival, begin).await?;
+        let (user, new_user, notice) =
+            self.store.write("identity_begin_session", key, arrival, begin).await?;
+        if user.admin {
+            // The role may have come with this sign-in, and ended the tokens from before it.
+            self.known_tokens.forget();
+        }
+        self.nudge(notice);
         Ok(reply(&user, place, pair.access, pair.refresh, new_user))
     }
 }
@@ -87,6 +96,9 @@ fn decide(challenge: Option<Challenge>, code: &str, now: Timestamp) -> Result<Ch
 /// Somebody who proved an address.
 struct Arrival {
     identity: Identity,
+    /// The address is one of those that make an administrator.
+    admin: bool,
+    telling: Telling,
     /// The id of the user, if there is none yet.
     user_id: String,
     place: Place,
@@ -95,20 +107,24 @@ struct Arrival {
 }
 
 /// Finds or makes the user, ends the session that lives in the same place, and begins the new one.
-async fn begin(tx: &mut Tx, arrival: &Arrival) -> Result<(User, bool), Stop> {
+async fn begin(tx: &mut Tx, arrival: &Arrival) -> Result<(User, bool, Option<Notice>), Stop> {
     let Arrival { identity, place, now, .. } = arrival;
     let by_email = rows::user_by_email(tx, &identity.email).await?;
     let by_provider = rows::user_by_provider(tx, &identity.provider_id).await?;
+    let was_admin = [&by_email, &by_provider].into_iter().flatten().any(|known| known.admin);
     let (user, new_user) = recognise(by_email, by_provider, arrival);
     rows::put_user(tx, &user).await?;
-    for session in rows::active_on_device(tx, &user.user_id, &place.device_id).await? {
-        let (session, spent) = sessions::revoked(session, Reason::DeviceReplaced, *now);
-        rows::put_session(tx, &session).await?;
-        rows::put_spent(tx, &spent).await?;
+    orgs::join_defaults(tx, &user.user_id, Some(&identity.email), *now).await?;
+    if user.admin && !was_admin {
+        // Whoever was given a token of this account before its address was proved must not rise with it.
+        tokens::end_all(tx, &user.user_id, *now).await?;
     }
+    let replaced = rows::active_on_device(tx, &user.user_id, &place.device_id).await?;
+    let replaced = sessions::end(tx, replaced, Reason::DeviceReplaced, *now).await?;
+    let notice = propagation::note(tx, arrival.telling, &replaced, Reason::DeviceReplaced, *now).await?;
     let session = sessions::begun(&user.user_id, &user.email, place, &arrival.kept, *now);
     rows::put_session(tx, &session).await?;
-    Ok((user, new_user))
+    Ok((user, new_user, notice))
 }
 
 /// By e-mail, then by the provider's identity, else new. Name and identity are refreshed; an identity that
@@ -127,7 +143,7 @@ fn recognise(by_email: Option<User>, by_provider: Option<User>, arrival: &Arriva
                 email: email.clone(),
                 name: name.clone(),
                 provider_id: provider_id.clone(),
-                admin: false,
+                admin: arrival.admin,
                 created_at: arrival.now,
                 updated_at: arrival.now,
             };
@@ -135,7 +151,9 @@ fn recognise(by_email: Option<User>, by_provider: Option<User>, arrival: &Arriva
         }
     };
     let provider_id = if identity_is_free { provider_id.clone() } else { known.provider_id.clone() };
-    (User { name: name.clone(), provider_id, updated_at: arrival.now, ..known }, false)
+    // The list gives the role and never takes it; it is the proven address that counts.
+    let admin = known.admin || (arrival.admin && known.email == *email);
+    (User { name: name.clone(), provider_id, admin, updated_at: arrival.now, ..known }, false)
 }
 
 fn reply(user: &User, place: Place, access: Secret, refresh: Secret, new_user: bool) -> SignedIn {
@@ -225,6 +243,20 @@ mod tests {
         assert_eq!(session(&first.session_id).await.revoked_reason.as_deref(), Some("device_replaced"));
         assert_eq!(session(&second.session_id).await.status.name(), "active");
         assert_eq!(session(&elsewhere.session_id).await.status.name(), "active");
+    }
+
+    #[tokio::test]
+    async fn tokens_from_before_a_role_was_given_do_not_carry_it() {
+        let env = [("OA_AUTH_PROVIDER_MODE", "mock"), ("OA_ADMIN_EMAILS", "root@example.com")];
+        let world = World::with_runtime(&env).await;
+        let user = world.user("root@example.com").await;
+        let before = world.personal_token(&user.user_id, crate::identity::NewToken::named("before")).await;
+        let first = world.sign_in("root@example.com", "a").await;
+        assert!(world.signed_in(first.token.reveal()).await.admin);
+        assert!(world.caller(before.reveal()).await.is_err());
+        let after = world.personal_token(&user.user_id, crate::identity::NewToken::named("after")).await;
+        world.sign_in("root@example.com", "b").await;
+        assert!(world.signed_in(after.reveal()).await.admin);
     }
 
     #[tokio::test]

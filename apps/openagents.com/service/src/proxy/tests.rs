@@ -97,6 +97,8 @@ fn asked<O: Operation<Query = Nothing>>(world: &World, path: O::Path, body: O::B
         user_id: USER.into(),
         email: "dev@example.com".into(),
         owner_user_id: principal_number(USER),
+        active_org_id: "user:user_1".into(),
+        admin: false,
         session_id: "sess_1".into(),
         credential: Credential::Session,
         abilities: Vec::new(),

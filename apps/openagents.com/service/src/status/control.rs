@@ -1,23 +1,14 @@
 //! Decides what `GET /api/v1/control/status` shows: who the caller is here, how requests are routed, and who owns
 //! each `/api/runtime` row (control §8.2).
 
-use std::collections::BTreeMap;
-
 use oa_contract::{
     Answer, Ask, Handle, Stop,
     matrix::ControlStatus as Operation,
-    wire::control::{
-        ControlStatus, RouteGroup, RouteSplitStatus, RuntimeRoutingStatus, ShadowStatus, StatusReply,
-        SyncCutover,
-    },
+    wire::control::{ControlStatus, StatusReply, SyncCutover},
 };
 
 use crate::{
-    Control,
-    config::{RouteSplitConfig, RoutingConfig},
-    control::SERVICE_NAME,
-    identity::{memberships, signed_in},
-    runtime_ownership::runtime_route_ownership,
+    Control, control::SERVICE_NAME, identity::signed_in, runtime_ownership::runtime_route_ownership,
 };
 
 impl Handle<Operation> for Control {
@@ -27,10 +18,10 @@ impl Handle<Operation> for Control {
             service: SERVICE_NAME.into(),
             auth_provider: self.provider.name().into(),
             active_org_id: standing.session.active_org_id,
-            memberships: memberships(&standing.user.user_id),
+            memberships: standing.memberships,
             compatibility: self.config.compatibility.clone(),
-            route_split: route_split(&self.config.route_split),
-            runtime_routing: runtime_routing(&self.config.routing),
+            route_split: self.route_split_status().await?,
+            runtime_routing: self.runtime_routing_status().await?,
             runtime_route_ownership: runtime_route_ownership(),
             sync_cutover: SyncCutover {
                 default_transport: "spacetime_ws".into(),
@@ -38,66 +29,6 @@ impl Handle<Operation> for Control {
             },
         };
         Ok(StatusReply { data }.into())
-    }
-}
-
-/// The groups of the former web shell, their prefixes, and where each goes when it is rolled back (§9.1).
-const GROUPS: [(&str, &[&str], &str); 4] = [
-    ("auth_entry", &["/login", "/register", "/authenticate", "/onboarding"], "legacy"),
-    ("account_settings_admin", &["/account", "/settings", "/admin"], "legacy"),
-    ("billing_l402", &["/billing", "/l402"], "legacy"),
-    ("chat_pilot", &["/chat", "/feed", "/"], "rust_shell"),
-];
-
-fn route_split(config: &RouteSplitConfig) -> RouteSplitStatus {
-    let by_domain = |target: fn(&'static str) -> &'static str| {
-        GROUPS
-            .iter()
-            .map(|(domain, _, rollback)| ((*domain).to_owned(), target(rollback).to_owned()))
-            .collect()
-    };
-    RouteSplitStatus {
-        enabled: config.enabled,
-        mode: config.mode.clone(),
-        cohort_percentage: config.cohort_percentage,
-        rust_routes: config.rust_routes.clone(),
-        force_legacy: config.force_legacy,
-        legacy_base_url: config.legacy_base_url.clone(),
-        override_target: None,
-        route_groups: GROUPS.iter().map(group).collect(),
-        rollback_matrix: by_domain(|rollback| rollback),
-        domain_overrides: BTreeMap::new(),
-        htmx_rollback_matrix: by_domain(|_| "full_page"),
-        htmx_domain_overrides: BTreeMap::new(),
-    }
-}
-
-fn group((domain, prefixes, rollback): &(&str, &[&str], &str)) -> RouteGroup {
-    RouteGroup {
-        domain: (*domain).to_owned(),
-        route_prefixes: prefixes.iter().map(|prefix| (*prefix).to_owned()).collect(),
-        rollback_target: (*rollback).to_owned(),
-        override_target: None,
-        htmx_default_mode: "fragment".into(),
-        htmx_rollback_mode: "full_page".into(),
-        htmx_override_mode: None,
-    }
-}
-
-fn runtime_routing(config: &RoutingConfig) -> RuntimeRoutingStatus {
-    RuntimeRoutingStatus {
-        default_driver: config.default_driver.into(),
-        forced_driver: config.forced_driver.map(str::to_owned),
-        force_control_service: config.force_control_service,
-        overrides_enabled: config.overrides_enabled,
-        canary_user_percent: config.canary_user_percent,
-        canary_autopilot_percent: config.canary_autopilot_percent,
-        shadow: ShadowStatus {
-            enabled: config.shadow_enabled,
-            sample_rate: config.shadow_sample_rate,
-            max_capture_bytes: config.shadow_max_capture_bytes,
-        },
-        overrides: Vec::new(),
     }
 }
 

@@ -6,3 +6,5 @@ mod health;
 mod metrics;
 mod openapi;
 mod ready;
+
+pub(crate) use openapi::matches;

@@ -16,7 +16,7 @@ impl Handle<ControlOpenapi> for Control {
 }
 
 /// Whether one of the listed tags is ours; weak ones count, and `*` is any.
-fn matches(tags: &str, ours: &str) -> bool {
+pub(crate) fn matches(tags: &str, ours: &str) -> bool {
     tags.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == ours)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oa_contract::{Answer, Ask, Handle, Stop, matrix::ControlReady, wire::health::ControlReadiness};
 
-use crate::Control;
+use crate::{Control, identity::sync_tokens_ready};
 
 const PROBE: Duration = Duration::from_secs(1);
 
@@ -30,6 +30,7 @@ impl Handle<ControlReady> for Control {
             status: if ready { "ready" } else { "not_ready" }.into(),
             static_dir: named.unwrap_or(DEFAULT_STATIC_DIR).into(),
             store_ready: store.is_ok(),
+            sync_tokens_ready: sync_tokens_ready(&self.config.accounts.sync),
             runtime_configured: self.runtime.is_some(),
             reason,
         };

@@ -8,16 +8,16 @@ use serde_json::{Value, json};
 use super::opener;
 
 /// Rows whose example would end the session that the others need, or stream for ever.
-const LAST: [&str; 2] = ["identity.logout", "identity.revoke_tokens"];
+const LAST: [&str; 1] = ["auth.logout"];
 
-fn operation<'a>(document: &'a Value, row: &Row) -> &'a Value {
+pub fn operation<'a>(document: &'a Value, row: &Row) -> &'a Value {
     let path = row.braced_path();
     let path = path.strip_prefix("/internal/v1").unwrap_or(&path);
     &document["paths"][path][row.method.name().to_lowercase()]
 }
 
 /// The first example of the schema that a body refers to.
-fn example(document: &Value, operation: &Value) -> Option<Value> {
+pub fn example(document: &Value, operation: &Value) -> Option<Value> {
     let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
     let pointer = schema["$ref"].as_str()?.strip_prefix('#')?;
     Some(document.pointer(pointer)?["examples"][0].clone())
@@ -30,7 +30,9 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
         .replace(":run_id", run_id)
         .replace(":worker_id", worker_id)
         .replace(":stream", &format!("runtime.run.{run_id}.events"));
-    let path = path.replace(":token_id", "pat_unknown");
+    let path = path.replace(":skill_id", "github-coding").replace(":version", "1");
+    let path = path.replace(":conversation_id", "thread-1").replace(":autopilot", "scout");
+    let path = path.replace(":token_id", "pat_unknown").replace(":event_id", "1");
     match row.name {
         "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),
         "workers.list" | "workers.get" => format!("{path}?owner_user_id=42"),
@@ -45,6 +47,7 @@ async fn every_example_runs_and_every_reply_has_its_documented_shape() {
     let session = world.sign_in("row@example.com").await;
     let run = world.http.post("/internal/v1/runs", &json!({})).await.json();
     let run_id = run["run"]["id"].as_str().unwrap().to_owned();
+    session.post("/api/chat/stream", &json!({"id": "thread-1", "text": "hello"})).await;
     let documents = |service| openapi::document(service);
     let (control, runtime) = (documents(Service::Control), documents(Service::Runtime));
     let mut order: Vec<&Row> = rows().filter(|row| row.built && row.name != "control.status").collect();

@@ -1,9 +1,13 @@
 //! What holds for every row, read off the table: a new row is covered before it has a handler.
 
 mod authentication;
+mod credentials;
 mod examples;
 mod malformed;
+mod owned;
+mod owners;
 mod reachable;
+mod smuggling;
 
 use oa_contract::{Method, Row, Service};
 use oa_testkit::{Http, World};

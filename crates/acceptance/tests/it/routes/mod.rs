@@ -1,8 +1,19 @@
 //! One file per operation, at the place that its URL suggests.
 
+mod autopilots;
 pub mod budgets;
+mod chat;
+mod codex;
 mod control_status;
+mod gates;
+mod identity;
 mod projectors;
 mod proxied_workers;
+mod route_split;
 mod runs;
+mod runtime_routing;
+mod shell;
+mod skills;
 mod streams;
+mod threads;
+mod tools;

@@ -8,14 +8,19 @@ use oa_contract::{
 
 use crate::{
     Control,
-    identity::{NewToken, account::checked, issue_token, signed_in},
+    identity::{
+        NewToken,
+        account::{checked, issue},
+        signed_in,
+    },
 };
 
 impl Handle<TokensCreate> for Control {
     async fn handle(&self, ask: Ask<TokensCreate>) -> Result<Answer<TokenReply>, Stop> {
         let user = signed_in(&ask.caller)?;
         let new = decide(ask.body, user)?;
-        let issued = issue_token(&self.store, &*self.clock, &*self.ids, &user.user_id, new).await?;
+        let with = user.session_id.strip_prefix("pat:");
+        let issued = issue(&self.store, &*self.clock, &*self.ids, &user.user_id, new, with).await?;
         let data = CreatedToken {
             token: issued.secret,
             tokenable_id: issued.token.user_id,
@@ -102,6 +107,24 @@ mod tests {
             assert_eq!(refused.status(Service::Control), 403);
         }
         assert!(world.ask_as::<TokensCreate>(token.reveal(), body(&["runtime.read"], None)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_token_makes_none_that_outlives_it() {
+        let world = World::new().await;
+        let user = world.user("dev@example.com").await;
+        let end = world.now().plus_seconds(60);
+        let new = NewToken { expires_at: Some(end), ..NewToken::named("short") };
+        let token = world.personal_token(&user.user_id, new).await;
+        let make = async |expires_at: Option<&str>| {
+            world.ask_as::<TokensCreate>(token.reveal(), body(&[], expires_at)).await
+        };
+        assert_eq!(make(None).await.expect_err("endless").status(Service::Control), 403);
+        let later = end.plus_millis(1).zulu();
+        assert_eq!(make(Some(&later)).await.expect_err("longer").status(Service::Control), 403);
+        assert!(make(Some(&end.zulu())).await.is_ok());
+        let free = world.personal_token(&user.user_id, NewToken::named("free")).await;
+        assert!(world.ask_as::<TokensCreate>(free.reveal(), body(&[], None)).await.is_ok());
     }
 
     #[tokio::test]

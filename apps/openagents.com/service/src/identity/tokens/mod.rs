@@ -20,3 +20,12 @@ async fn end(tx: &mut Tx, token: PersonalToken, now: Timestamp) -> Result<bool, 
     rows::put_token(tx, &PersonalToken { revoked_at: Some(now), ..token }).await?;
     Ok(true)
 }
+
+/// Ends every token of a user, and says how many were still good.
+pub(crate) async fn end_all(tx: &mut Tx, user_id: &str, now: Timestamp) -> Result<u64, Stop> {
+    let mut count = 0;
+    for token in rows::tokens_of_user(tx, user_id).await? {
+        count += u64::from(end(tx, token, now).await?);
+    }
+    Ok(count)
+}

@@ -21,7 +21,9 @@ impl Handle<TokensRevoke> for Control {
         let user = signed_in(&ask.caller)?;
         let revocation =
             Revocation { token_id: ask.path.token_id, user_id: user.user_id.clone(), now: self.clock.now() };
-        self.store.write("tokens_revoke", user_key(&user.email), revocation, revoke).await?;
+        let revoked = self.store.write("tokens_revoke", user_key(&user.email), revocation, revoke).await;
+        self.known_tokens.forget();
+        revoked?;
         Ok(DeletedReply { data: Deleted { deleted: true } }.into())
     }
 }

@@ -5,9 +5,9 @@ use oa_contract::{
     matrix::TokensRevokeAll,
     wire::identity::{DeletedTokens, DeletedTokensReply},
 };
-use oa_store::{Tx, tables::identity as rows};
+use oa_store::Tx;
 
-use super::end;
+use super::end_all;
 use crate::{
     Control,
     identity::{authenticate::user_key, signed_in},
@@ -17,18 +17,14 @@ impl Handle<TokensRevokeAll> for Control {
     async fn handle(&self, ask: Ask<TokensRevokeAll>) -> Result<Answer<DeletedTokensReply>, Stop> {
         let user = signed_in(&ask.caller)?;
         let ending = (user.user_id.clone(), self.clock.now());
-        let deleted_count =
-            self.store.write("tokens_revoke_all", user_key(&user.email), ending, revoke).await?;
-        Ok(DeletedTokensReply { data: DeletedTokens { deleted_count } }.into())
+        let revoked = self.store.write("tokens_revoke_all", user_key(&user.email), ending, revoke).await;
+        self.known_tokens.forget();
+        Ok(DeletedTokensReply { data: DeletedTokens { deleted_count: revoked? } }.into())
     }
 }
 
 async fn revoke(tx: &mut Tx, (user_id, now): &(String, Timestamp)) -> Result<u64, Stop> {
-    let mut count = 0;
-    for token in rows::tokens_of_user(tx, user_id).await? {
-        count += u64::from(end(tx, token, *now).await?);
-    }
-    Ok(count)
+    end_all(tx, user_id, *now).await
 }
 
 #[cfg(test)]

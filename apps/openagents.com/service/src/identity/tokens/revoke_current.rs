@@ -20,7 +20,10 @@ impl Handle<TokensRevokeCurrent> for Control {
             None => false,
             Some(id) => {
                 let ending = (id.to_owned(), self.clock.now());
-                self.store.write("tokens_revoke_current", user_key(&user.email), ending, revoke).await?
+                let key = user_key(&user.email);
+                let revoked = self.store.write("tokens_revoke_current", key, ending, revoke).await;
+                self.known_tokens.forget();
+                revoked?
             }
         };
         Ok(DeletedReply { data: Deleted { deleted } }.into())

@@ -1,0 +1,128 @@
+//! Nobody reads or changes what is another's by knowing its name: over every row of the table whose path names
+//! something (control §13, §14.2, §5.6; runtime-core §14.2).
+
+use oa_contract::{Method, Owner, Row, Service, matrix::rows, openapi};
+use oa_testkit::{Answered, World};
+use serde_json::{Value, json};
+
+use super::{
+    examples::{example, operation},
+    owned::{Owned, People, fixture, signed, subject},
+};
+
+/// Path parameters of built rows that name nothing which could be somebody's, with the reason.
+const NOBODYS: [(&str, &str); 0] = [];
+
+fn path(row: &Row, owned: &Owned) -> String {
+    let mut path = row.path.to_owned();
+    for (name, value) in &owned.values {
+        path = path.replace(&format!(":{name}"), value);
+    }
+    assert!(!path.contains("/:"), "{}: no value for a parameter of {path}", row.name);
+    path
+}
+
+/// The row's example, in the stranger's own name.
+fn body(row: &Row, people: &People) -> Option<Value> {
+    let document = openapi::document(row.served_by());
+    let mut body = example(&document, operation(&document, row))?;
+    if body.get("owner_user_id").is_some() {
+        body["owner_user_id"] = json!(people.stranger_number);
+    }
+    Some(body)
+}
+
+async fn ask_as_stranger(world: &World, people: &People, row: &Row, owned: &Owned) -> Answered {
+    let (mut path, body) = (path(row, owned), body(row, people));
+    match row.served_by() {
+        Service::Control => {
+            let headers: &[(&str, &str)] =
+                if body.is_some() { &[("content-type", "application/json")] } else { &[] };
+            let body = body.map(|body| body.to_string().into_bytes());
+            people.stranger.send(row.method.name(), &path, headers, body).await
+        }
+        Service::Runtime => {
+            if row.method == Method::Get
+                && row.name.starts_with("workers.")
+                && row.name != "workers.checkpoint"
+            {
+                path = format!("{path}?owner_user_id={}", people.stranger_number);
+            }
+            let stranger = Owner::User(people.stranger_number);
+            signed(world, &stranger, row.method.name(), &path, body).await
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_request_for_something_owned_is_refused_and_changes_nothing() {
+    let world = World::new().await;
+    let people = People::of(&world).await;
+    let (mut asked, mut planned) = (0, 0);
+    for row in rows().filter(|row| row.path.contains("/:")) {
+        let (parameter, ..) = subject(row).unwrap();
+        if NOBODYS.iter().any(|(name, _)| *name == parameter) {
+            continue;
+        }
+        if !row.built {
+            planned += 1;
+            continue;
+        }
+        let Some(owned) = fixture(&world, &people, row).await else {
+            panic!(
+                "{}: nobody has said whose `{parameter}` is: add it to `owned.rs`, or to NOBODYS with the reason",
+                row.name
+            );
+        };
+        let before = world.kept();
+        let refused = ask_as_stranger(&world, &people, row, &owned).await;
+        assert_eq!(refused.status, owned.refused, "{}: {}", row.name, refused.text());
+        assert_eq!(world.kept(), before, "{} changed something for a stranger", row.name);
+        for (_, value) in owned.values.iter().filter(|(name, _)| *name == "token_id") {
+            assert!(!refused.text().contains("secret"), "{value}");
+        }
+        asked += 1;
+    }
+    assert!(asked >= 14, "only {asked} rows were asked");
+    let all = rows().filter(|row| row.path.contains("/:")).count();
+    assert_eq!(asked + planned + NOBODYS.len(), all, "a row was passed over");
+    println!("{asked} rows refuse strangers, {planned} are planned");
+}
+
+/// What does not exist and what is another's look the same where the specification wants it so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_404_for_what_is_anothers_tells_no_more_than_one_for_nothing() {
+    let world = World::new().await;
+    let people = People::of(&world).await;
+    for row in rows().filter(|row| row.built && row.path.contains("/:")) {
+        let Some(owned) = fixture(&world, &people, row).await.filter(|owned| owned.refused == 404) else {
+            continue;
+        };
+        let theirs = ask_as_stranger(&world, &people, row, &owned).await;
+        let nothing = Owned {
+            refused: 404,
+            values: owned
+                .values
+                .iter()
+                .map(|(name, value)| match *name {
+                    "run_id" => (*name, "019503c1-8a6e-7f10-9c55-2b7f0c1d4e90".to_owned()),
+                    "stream" => (*name, "runtime.run.019503c1-8a6e-7f10-9c55-2b7f0c1d4e90.events".to_owned()),
+                    "version" => (*name, value.clone()),
+                    _ => (*name, "nothing-at-all".to_owned()),
+                })
+                .collect(),
+        };
+        let none = ask_as_stranger(&world, &people, row, &nothing).await;
+        let plain = |answered: &Answered, owned: &Owned| {
+            let mut text = answered.text();
+            for (_, value) in &owned.values {
+                let run = value.strip_prefix("runtime.run.").and_then(|rest| rest.strip_suffix(".events"));
+                text = text.replace(run.unwrap_or(value), "…");
+            }
+            let mut body: Value = serde_json::from_str(&text).unwrap();
+            body["request_id"] = Value::Null;
+            (answered.status, body)
+        };
+        assert_eq!(plain(&theirs, &owned), plain(&none, &nothing), "{}", row.name);
+    }
+}

@@ -1,0 +1,2 @@
+DELETE FROM sync_keys
+WHERE served_until <= $1

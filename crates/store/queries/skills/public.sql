@@ -1,0 +1,3 @@
+SELECT name, org_id, version, artifact, description, digest, seal
+FROM public_skills
+WHERE name = $1

@@ -1,0 +1,6 @@
+SELECT
+  org_id, kind, spec_key, version, spec_id, owner_id, tool_pack, state, frozen, created_at, updated_at, hash,
+  spec_bytes, spec, seal
+FROM specs
+WHERE org_id = $1 AND kind = $2 AND (spec_key, version) >= ($3, $4) AND (spec_key, version) <= ($5, $6)
+ORDER BY spec_key, version

@@ -1,0 +1,3 @@
+SELECT thread_id, seq, message_id, user_id, role, text, created_at, turn_id, item_key, seal
+FROM thread_messages
+WHERE thread_id = $1 AND item_key = $2

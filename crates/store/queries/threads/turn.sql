@@ -1,0 +1,3 @@
+SELECT thread_id, turn_id, worker_id, request_id, status, model, started_at, ended_at, seal
+FROM thread_turns
+WHERE thread_id = $1 AND turn_id = $2

@@ -1,0 +1,40 @@
+//! Everything that an embedded store holds, as text, so that a test can say that nothing has changed.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags, types::Value};
+
+/// Tables whose rows move by themselves: deliveries on their way, and the probe of readiness.
+const MOVING: [&str; 3] = ["outbox", "stream", "store_probe"];
+/// Columns that note a use, not a change.
+const NOTES: [&str; 1] = ["last_used_at"];
+
+/// The rows of every table, sorted.
+pub fn kept(store: &Path) -> Vec<String> {
+    let file = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a store");
+    let mut names = file.prepare("select name from sqlite_master where type = 'table'").expect("a statement");
+    let names = names.query_map([], |row| row.get::<_, String>(0)).expect("tables");
+    let mut out = Vec::new();
+    for name in names.map(|name| name.expect("a name")) {
+        if !name.starts_with("sqlite_") && !MOVING.iter().any(|moving| name.starts_with(moving)) {
+            rows(&file, &name, &mut out);
+        }
+    }
+    out.sort();
+    out
+}
+
+fn rows(file: &Connection, table: &str, out: &mut Vec<String>) {
+    let mut statement = file.prepare(&format!("select * from {table}")).expect("a statement");
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = statement.query([]).expect("rows");
+    while let Some(row) = rows.next().expect("a row") {
+        let mut line = table.to_owned();
+        for (at, column) in columns.iter().enumerate().filter(|(_, column)| !NOTES.contains(&column.as_str()))
+        {
+            let value: Value = row.get(at).expect("a cell");
+            line.push_str(&format!(" {column}={value:?}"));
+        }
+        out.push(line);
+    }
+}

@@ -1,0 +1,17 @@
+//! SIMULATIONS of the services that ours talk to: real sockets, nothing else real. Each can be down, late, say
+//! something twice or say nonsense, when a test tells it to.
+
+mod github;
+mod l402_service;
+mod lightning;
+mod lnd;
+mod responses_api;
+mod server;
+mod wallet_executor;
+
+pub use github::{Mood as GitHubMood, SimulatedGitHub};
+pub use l402_service::{Mood as L402Mood, SimulatedL402Service};
+pub use lightning::SimulatedLightning;
+pub use lnd::{Mood as LndMood, SimulatedLnd};
+pub use responses_api::{SimulatedAnswer, SimulatedResponses};
+pub use wallet_executor::{Mood as ExecutorMood, SimulatedWalletExecutor};

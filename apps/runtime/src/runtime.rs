@@ -14,6 +14,7 @@ use crate::{
     background::{Heartbeats, auditor::Books},
     config::Config,
     hub::Hub,
+    marketplace::{dispatch::Calls, market::Market, rate::Rate},
 };
 
 /// What a runtime is made of; `oa` and the tests make it.
@@ -48,7 +49,13 @@ pub struct Runtime {
     pub fetcher: Fetcher,
     pub heartbeats: Heartbeats,
     /// Whether the ledger adds up.
-    pub books: Books,
+    pub books: Arc<Books>,
+    /// Who offers what.
+    pub market: Arc<Market>,
+    /// The way to providers.
+    pub calls: Arc<Calls>,
+    /// How often owners ask for prices and work.
+    pub rate: Rate,
     pub started_at: Timestamp,
     pub(crate) openapi: Arc<str>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -72,7 +79,10 @@ impl Runtime {
             },
             fetcher: Fetcher::new(policy)?,
             heartbeats: Heartbeats::default(),
-            books: Books::default(),
+            books: Arc::default(),
+            market: Arc::default(),
+            calls: Arc::new(Calls::new(config.allow_private_networks)?),
+            rate: Rate::default(),
             started_at: parts.clock.now(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),
             config,

@@ -212,6 +212,8 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         Runtime::new(parts)
             .map_err(|error| Failure::wrong(format!("the runtime cannot be made: {error}")))?,
     );
+    // Before the first request: books that do not add up are not written to.
+    oa_runtime::background::auditor::at_start(&runtime).await;
     let router = oa_edge::router(runtime.clone(), Limits::default(), |rows| {
         matrix::mount_authority::<Runtime>(rows);
         matrix::mount_runtime_asides::<Runtime>(rows);

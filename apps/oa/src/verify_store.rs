@@ -1,4 +1,4 @@
-//! Decides whether what is kept is whole: the engine's own check, every seal, and every run from its first event to its last.
+//! Decides whether what is kept is whole: the engine's own check, every seal, every run from its first event to its last, and the ledger, added up again.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,6 +22,7 @@ struct Checked {
     rows: u64,
     runs: u64,
     events: u64,
+    ledger_rows: u64,
     findings: Vec<String>,
 }
 
@@ -42,7 +43,7 @@ pub async fn verify_store(data: &DataDir, settings: &Settings, format: Format) -
     let text = all.iter().map(sentence).collect::<Vec<_>>().join("\n");
     let value = all
         .iter()
-        .map(|checked| json!({"store": checked.name, "rows": checked.rows, "runs": checked.runs, "events": checked.events, "findings": checked.findings}))
+        .map(|checked| json!({"store": checked.name, "rows": checked.rows, "runs": checked.runs, "events": checked.events, "ledger_rows": checked.ledger_rows, "findings": checked.findings}))
         .collect::<Vec<_>>();
     format.show(&text, &json!({"whole": whole, "stores": value}))?;
     Ok(if whole { OK } else { WRONG })
@@ -72,13 +73,16 @@ async fn check(name: &'static str, config: StoreConfig, format: Format) -> Resul
     .map_err(failed)?;
     store.close().await;
     let rows = verified.tables.iter().map(|(_, rows)| rows).sum();
-    let findings = verified.findings.into_iter().chain(audit.findings).collect();
-    Ok(Checked { name, rows, runs: audit.runs, events: audit.events, findings })
+    let oa_runtime::audit::Audit { runs, events, ledger_rows, findings } = audit;
+    let findings = verified.findings.into_iter().chain(findings).collect();
+    Ok(Checked { name, rows, runs, events, ledger_rows, findings })
 }
 
 fn sentence(checked: &Checked) -> String {
-    let Checked { name, rows, runs, events, findings } = checked;
-    let read = format!("{name}: {rows} sealed rows, {runs} runs with {events} events");
+    let Checked { name, rows, runs, events, ledger_rows, findings } = checked;
+    let read = format!(
+        "{name}: {rows} sealed rows, {runs} runs with {events} events, {ledger_rows} rows of the ledger"
+    );
     match findings.is_empty() {
         true => format!("{read}: everything fits"),
         false => format!(

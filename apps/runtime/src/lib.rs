@@ -4,11 +4,14 @@
 pub mod audit;
 pub mod auth;
 pub mod background;
+pub mod budgets;
 pub mod comms;
 pub mod config;
 pub mod fraud;
 pub mod health;
 pub mod hub;
+pub mod hydra;
+pub mod marketplace;
 pub mod openapi;
 pub mod projectors;
 pub mod route_ownership;

@@ -9,7 +9,13 @@ use oa_contract::{
 use oa_fetch::{FetchError, Fetcher, Policy};
 use oa_store::Store;
 
-use crate::{auth::Gate, background::Heartbeats, config::Config, hub::Hub};
+use crate::{
+    auth::Gate,
+    background::{Heartbeats, auditor::Books},
+    config::Config,
+    hub::Hub,
+    marketplace::{dispatch::Calls, market::Market, rate::Rate},
+};
 
 /// What a runtime is made of; `oa` and the tests make it.
 pub struct Parts {
@@ -42,6 +48,14 @@ pub struct Runtime {
     pub verifier: VerifierPolicy,
     pub fetcher: Fetcher,
     pub heartbeats: Heartbeats,
+    /// Whether the ledger adds up.
+    pub books: Arc<Books>,
+    /// Who offers what.
+    pub market: Arc<Market>,
+    /// The way to providers.
+    pub calls: Arc<Calls>,
+    /// How often owners ask for prices and work.
+    pub rate: Rate,
     pub started_at: Timestamp,
     pub(crate) openapi: Arc<str>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
@@ -65,6 +79,10 @@ impl Runtime {
             },
             fetcher: Fetcher::new(policy)?,
             heartbeats: Heartbeats::default(),
+            books: Arc::default(),
+            market: Arc::default(),
+            calls: Arc::new(Calls::new(config.allow_private_networks)?),
+            rate: Rate::default(),
             started_at: parts.clock.now(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),
             config,
@@ -98,7 +116,7 @@ impl Port for Runtime {
     fn admits_writes(&self) -> Result<(), Refusal> {
         let mode = self.config.write_mode;
         match mode.writes_enabled() {
-            true => Ok(()),
+            true => self.books.admit_writes(),
             false => {
                 let message = format!("runtime authority writes are disabled in mode {}", mode.name());
                 Err(Refusal::new(Code::WritePathFrozen, message))

@@ -1,6 +1,7 @@
 //! What is promised: the table of routes, the shapes on the wire, the closed list of refusals, and the
 //! hashes and receipts by which every step can be proved. No IO, no runtime, no HTTP, no SQL.
 
+pub mod amount;
 pub mod caller;
 pub mod credential;
 pub mod instant;
@@ -24,6 +25,7 @@ pub mod replay;
 pub mod signer;
 pub mod transition;
 
+pub use amount::{Amount, Asset, Msats};
 pub use caller::{Caller, Credential, Owner, User};
 pub use instant::{Clock, Ids, Timestamp};
 pub use operation::{

@@ -32,6 +32,8 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0007_codex"),
     migration!("0008_accounts"),
     migration!("0009_routing"),
+    migration!("0010_ledger"),
+    migration!("0011_market"),
 ];
 
 /// What a store says about a step it has taken.

@@ -144,6 +144,7 @@ impl World {
             Arc::new(move || meters.render())
         };
         let runtime = Arc::new(open_runtime(&options, &place, &clock, &ids, &metrics, &draining).await);
+        oa_runtime::background::auditor::at_start(&runtime).await;
         let (runtime_listener, runtime_url) = listen().await;
         let (control_listener, control_url) = listen().await;
         let control =

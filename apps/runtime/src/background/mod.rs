@@ -1,6 +1,10 @@
-//! What runs by itself beside the requests: the publisher that numbers streams, and the sweeper that fails
-//! silent workers. Both work on the store alone, so any number of replicas may run them.
+//! What runs by itself beside the requests: the publisher that numbers streams, the sweeper that fails silent
+//! workers, whatever ends holds whose time is over, and the auditor of the ledger. All work on the store alone,
+//! so any number of replicas may run them.
 
+pub mod auditor;
+pub mod holds;
+pub mod market;
 pub mod publisher;
 pub mod sweeper;
 
@@ -52,9 +56,13 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     let mut tasks = tokio::task::JoinSet::new();
     runtime.heartbeats.publisher_beats(runtime.now());
     runtime.heartbeats.sweeper_beats(runtime.now());
-    let (a, b) = (runtime.clone(), runtime.clone());
-    let (stop_a, stop_b) = (stop.clone(), stop.clone());
+    let (a, b, c, d) = (runtime.clone(), runtime.clone(), runtime.clone(), runtime.clone());
+    let (stop_a, stop_b, stop_c, stop_d) = (stop.clone(), stop.clone(), stop.clone(), stop.clone());
     tasks.spawn(async move { stop_a.run_until_cancelled(publisher::run(&a)).await.unwrap_or_default() });
     tasks.spawn(async move { stop_b.run_until_cancelled(sweeper::run(&b)).await.unwrap_or_default() });
+    tasks.spawn(async move { stop_c.run_until_cancelled(holds::run(&c)).await.unwrap_or_default() });
+    tasks.spawn(async move { stop_d.run_until_cancelled(auditor::run(&d)).await.unwrap_or_default() });
+    let (follower, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
     tasks
 }

@@ -1,5 +1,5 @@
 //! Decides whether the runtime can work: the store takes a write and gives it back, the background tasks come
-//! round, and nothing is draining. A read-only instance is still ready.
+//! round, the ledger adds up, and nothing is draining. A read-only instance is still ready.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ impl Handle<RuntimeReady> for Runtime {
             probed,
             self.heartbeats.publisher_alive(now, TASK_PATIENCE),
             self.heartbeats.sweeper_alive(now, TASK_PATIENCE),
+            self.books.trouble(),
             (self.draining)(),
             self.config.write_mode.writes_enabled(),
         );
@@ -30,11 +31,14 @@ fn decide(
     probed: Result<(), String>,
     publisher: bool,
     sweeper: bool,
+    books: Option<String>,
     draining: bool,
     writes: bool,
 ) -> RuntimeReadiness {
+    let sound = books.is_none();
     let reason = match (&probed, publisher, sweeper, draining) {
         (Err(why), ..) => Some(format!("the store does not answer: {why}")),
+        _ if !sound => books,
         (_, false, ..) => Some("the publisher has not come round for a minute".to_owned()),
         (_, _, false, _) => Some("the worker sweeper has not come round for a minute".to_owned()),
         (.., true) => Some("the service is draining".to_owned()),
@@ -42,10 +46,10 @@ fn decide(
     };
     RuntimeReadiness {
         status: if reason.is_none() { "ready" } else { "not_ready" }.into(),
-        authority_ready: probed.is_ok() && !draining,
+        authority_ready: probed.is_ok() && sound && !draining,
         projector_ready: publisher,
         workers_ready: sweeper,
-        authority_writer_active: writes,
+        authority_writer_active: writes && sound,
         reason,
     }
 }
@@ -56,12 +60,13 @@ mod tests {
 
     #[test]
     fn anything_that_does_not_work_makes_it_unready_and_is_named() {
-        assert_eq!(decide(Ok(()), true, true, false, false).status, "ready");
+        assert_eq!(decide(Ok(()), true, true, None, false, false).status, "ready");
         for reply in [
-            decide(Err("disk full".into()), true, true, false, true),
-            decide(Ok(()), false, true, false, true),
-            decide(Ok(()), true, false, false, true),
-            decide(Ok(()), true, true, true, true),
+            decide(Err("disk full".into()), true, true, None, false, true),
+            decide(Ok(()), false, true, None, false, true),
+            decide(Ok(()), true, false, None, false, true),
+            decide(Ok(()), true, true, Some("it does not add up".into()), false, true),
+            decide(Ok(()), true, true, None, true, true),
         ] {
             assert_eq!(reply.status, "not_ready");
             assert!(reply.reason.is_some());

@@ -2,12 +2,20 @@
 
 pub mod accounts;
 pub mod autopilots;
+pub mod budgets;
 pub mod codex;
 pub mod comms;
 pub mod drifts;
 pub mod fraud;
 pub mod identity;
 pub mod l402;
+pub mod ledger;
+pub mod ledger_audit;
+pub mod market_dispatches;
+pub mod market_quotes;
+pub mod market_telemetry;
+pub mod provider_signals;
+pub mod reserve_pool;
 pub mod revocations;
 pub mod routing;
 pub mod runs;

@@ -4,6 +4,8 @@ mod accounts;
 mod control;
 mod file;
 mod harness;
+mod ledger;
+mod market;
 mod only_postgres;
 mod only_sqlite;
 mod skills;
@@ -12,27 +14,27 @@ mod tools;
 
 /// Runs every function of the suite on both engines, each in a store of its own.
 macro_rules! on_both_engines {
-    ($($name:ident),+ $(,)?) => {
-        mod on_sqlite {
+    ($sqlite:ident $postgres:ident $suite:ident: $($name:ident),+ $(,)?) => {
+        mod $sqlite {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    crate::suite::$name(crate::harness::Place::sqlite()).await;
+                    crate::$suite::$name(crate::harness::Place::sqlite()).await;
                 }
             )+
         }
-        mod on_postgres {
+        mod $postgres {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $name() {
-                    crate::suite::$name(crate::harness::Place::postgres()).await;
+                    crate::$suite::$name(crate::harness::Place::postgres()).await;
                 }
             )+
         }
     };
 }
 
-on_both_engines!(
+on_both_engines!(on_sqlite on_postgres suite:
     parallel_writers_on_one_key_get_contiguous_numbers,
     a_refusal_undoes_its_own_command_only,
     a_failed_statement_undoes_the_command_even_when_it_answers,
@@ -74,4 +76,18 @@ on_both_engines!(
     a_subject_has_one_payment_that_has_not_failed,
     a_days_spending_is_nothing_until_it_is_something,
     receipts_come_newest_first_and_to_their_owner_only,
+);
+
+on_both_engines!(ledger_on_sqlite ledger_on_postgres ledger:
+    thirty_two_transfers_never_overdraw_an_account,
+    thirty_two_repetitions_of_a_transfer_move_money_once,
+    crossing_transfers_end_without_a_circle,
+    an_id_stands_for_one_content_for_ever,
+    a_hold_is_captured_in_part_and_the_rest_is_free,
+    two_assets_move_together_or_not_at_all,
+    a_hold_expires_when_its_time_is_over_and_a_pinned_one_never,
+    a_reservation_holds_in_every_budget_around_it_or_in_none,
+    thirty_two_reservations_never_exceed_the_narrowest_budget,
+    a_closed_account_takes_nothing_more,
+    an_auditor_names_the_account_and_the_entry_that_do_not_fit,
 );

@@ -1,6 +1,7 @@
 //! One file per operation, at the place that its URL suggests.
 
 mod autopilots;
+pub mod budgets;
 mod chat;
 mod codex;
 mod control_status;

@@ -1,3 +1,4 @@
 //! Stories across routes.
 
+mod books_that_do_not_add_up;
 mod damaged_store;

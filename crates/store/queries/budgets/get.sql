@@ -1,0 +1,3 @@
+SELECT owner_key, scope, organisation, repo, issue, run_id, set_at, changed_at, seal, position
+FROM budgets
+WHERE owner_key = $1 AND scope = $2

@@ -1,0 +1,3 @@
+SELECT account_id, seq, transfer_id, leg, side, step, pending, posted, at, seal
+FROM ledger_entries
+WHERE account_id = $1 AND seq = $2

@@ -20,6 +20,8 @@ pub mod streams;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod treasury;
+pub mod verifications;
 pub mod workers;
 
 pub use config::{AuthMode, Config, ConfigError, WriteMode};

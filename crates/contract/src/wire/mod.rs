@@ -11,6 +11,7 @@ pub mod control;
 pub mod fraud;
 pub mod health;
 pub mod identity;
+pub mod jobs;
 pub mod l402;
 pub mod openapi;
 pub mod paths;
@@ -23,6 +24,8 @@ pub mod spacetime;
 pub mod sync;
 pub mod threads;
 pub mod tools;
+pub mod treasury;
+pub mod verifications;
 pub mod workers;
 
 use serde_json::value::RawValue;

@@ -2,9 +2,9 @@
 //! store from its own position, so a wake may be lost, doubled or late and nothing is.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,8 @@ pub struct Hub {
     following: AtomicU64,
     /// There is something in the outbox.
     pub outbox: Notify,
+    /// Workers that were changed since somebody took note of it.
+    changed_workers: Mutex<HashSet<String>>,
     pub counters: Counters,
 }
 
@@ -88,9 +90,25 @@ impl Hub {
                     }
                 }
                 Wake::Stream { stream_id, seq } => self.tell(stream_id, *seq),
+                Wake::Worker { worker_id } => self.note_worker(worker_id),
                 Wake::Outbox => self.outbox.notify_one(),
             }
         }
+    }
+
+    fn note_worker(&self, worker_id: &str) {
+        let mut changed = self.changed_workers.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.insert(worker_id.to_owned());
+    }
+
+    /// Takes the names of the workers that were changed since the last time.
+    pub fn take_changed_workers(&self) -> HashSet<String> {
+        std::mem::take(&mut *self.changed_workers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives names back that could not be looked up.
+    pub fn return_changed_workers(&self, names: HashSet<String>) {
+        self.changed_workers.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
     }
 
     fn tell(&self, stream: &str, seq: u64) {
@@ -131,7 +149,7 @@ impl Hub {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<watch::Sender<u64>>>> {
-        self.followers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

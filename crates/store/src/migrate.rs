@@ -33,6 +33,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0008_accounts"),
     migration!("0009_routing"),
     migration!("0010_ledger"),
+    migration!("0011_market"),
     migration!("0012_treasury"),
 ];
 

@@ -15,8 +15,18 @@ use crate::value::{Value, refuse_nul};
 /// Who should look again after a commit. Small on purpose: it says where, never what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Wake {
-    Run { run_id: Uuid, seq: u64 },
-    Stream { stream_id: String, seq: u64 },
+    Run {
+        run_id: Uuid,
+        seq: u64,
+    },
+    Stream {
+        stream_id: String,
+        seq: u64,
+    },
+    /// What the store knows of a worker has changed.
+    Worker {
+        worker_id: String,
+    },
     Outbox,
 }
 

@@ -9,6 +9,7 @@ pub mod list;
 pub mod metadata;
 pub mod qualification;
 pub mod register;
+pub mod reputation;
 pub mod ruling;
 pub mod snapshot;
 pub mod status;

@@ -16,7 +16,7 @@ use crate::{
     sealed_statement,
     statement::Statement,
     tables::runs::{Projected, json},
-    transaction::Tx,
+    transaction::{Tx, Wake},
     value::Value,
 };
 
@@ -25,6 +25,8 @@ static PUT: Statement = sealed_statement!("workers/put", "workers");
 static LIST_SQLITE: Statement = sealed_statement!("workers/list.sqlite", "workers");
 static LIST_POSTGRES: Statement = sealed_statement!("workers/list.postgres", "workers");
 static LOST: Statement = crate::statement!("workers/lost");
+static CHANGED: Statement = crate::statement!("workers/changed");
+static ALL_AFTER: Statement = crate::statement!("workers/all_after");
 static INSERT_EVENT: Statement = sealed_statement!("workers/insert_event", "worker_events");
 static EVENTS_AFTER: Statement = sealed_statement!("workers/events_after", "worker_events");
 static LAST_EVENT: Statement = sealed_statement!("workers/last_event", "worker_events");
@@ -34,7 +36,8 @@ static PRUNE_EVENTS: Statement = crate::statement!("workers/prune_events");
 pub const KEPT_EVENTS: u64 = 1_000;
 /// Forgetting happens each time so many events have come, and looks at no more than so many.
 const PRUNE_EVERY: u64 = 100;
-const HEARTBEAT: &str = "worker.heartbeat";
+/// What may be forgotten: a beat, and that a signal was counted, which stands with the signals.
+const FORGOTTEN: [&str; 2] = ["worker.heartbeat", "worker.reputation"];
 
 /// A worker as it stands.
 #[derive(Clone, Debug)]
@@ -166,7 +169,25 @@ pub async fn put(tx: &mut Tx, row: &WorkerRow) -> Result<(), Stop> {
         projected.at
     ];
     tx.execute(&PUT, params).await?;
+    tx.wake(Wake::Worker { worker_id: row.worker_id.clone() });
     Ok(())
+}
+
+/// Ids of workers, whoever's, behind `after` in the order of the store; for reading them all, once.
+pub async fn all_after(tx: &mut Tx, after: &str, limit: u32) -> Result<Vec<String>, Stop> {
+    let rows = tx.all::<(String,)>(&ALL_AFTER, params![after, limit]).await?;
+    Ok(rows.into_iter().map(|(worker_id,)| worker_id).collect())
+}
+
+/// Ids of workers that were changed at `since` or later and lie behind `after` at that moment, in the order of
+/// their changes.
+pub async fn changed(
+    tx: &mut Tx,
+    since: Timestamp,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<(String, Timestamp)>, Stop> {
+    tx.all(&CHANGED, params![since, after, limit]).await
 }
 
 /// Up to `limit` workers of an owner with ids behind `after`, ascending by the bytes of their ids.
@@ -210,8 +231,10 @@ pub async fn insert_event(tx: &mut Tx, worker_id: &str, event: &WorkerEvent) -> 
     if event.seq > KEPT_EVENTS && event.seq.is_multiple_of(PRUNE_EVERY) {
         let to = event.seq - KEPT_EVENTS;
         let from = to.saturating_sub(PRUNE_EVERY);
-        let params = params![worker_id, Value::unsigned(from)?, Value::unsigned(to)?, HEARTBEAT];
-        tx.execute(&PRUNE_EVENTS, params).await?;
+        for event_type in FORGOTTEN {
+            let params = params![worker_id, Value::unsigned(from)?, Value::unsigned(to)?, event_type];
+            tx.execute(&PRUNE_EVENTS, params).await?;
+        }
     }
     Ok(())
 }

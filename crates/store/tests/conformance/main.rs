@@ -5,6 +5,7 @@ mod control;
 mod file;
 mod harness;
 mod ledger;
+mod market;
 mod only_postgres;
 mod only_sqlite;
 mod skills;

@@ -1,0 +1,12 @@
+//! The market for compute: who offers, at what price, who is chosen, and how a job gets there and back
+//! (marketplace §4 to §8).
+
+pub mod reserve;
+
+use oa_store::{Key, tables::market_dispatches::JobKey};
+
+/// What makes dispatches of one job, and whatever follows from one, follow each other.
+pub fn job_key(job: &JobKey) -> Key {
+    let run = job.run_id.map(|run| run.to_string()).unwrap_or_default();
+    Key::text("market_job", format!("{}/{run}/{}/{}", job.owner, job.job_hash, job.attempt))
+}

@@ -1,0 +1,1 @@
+DELETE FROM reserve_pool WHERE worker_id = $1

@@ -25,5 +25,5 @@ pub mod treasury;
 pub mod verifications;
 pub mod workers;
 
-pub use config::{AuthMode, Config, ConfigError, WriteMode};
+pub use config::{AuthMode, Config, ConfigError, TrustMode, WriteMode};
 pub use runtime::{Parts, Runtime};

@@ -1,0 +1,150 @@
+//! Decides what is owed: whether a quote binds its price, and whether what was delivered keeps it (§10.4 step 2).
+
+use oa_contract::{
+    Fault, Msats, Refusal, Stop, Timestamp, canonical,
+    wire::{
+        jobs::{SANDBOX_RUN, short},
+        treasury::ComputeQuote,
+    },
+};
+use oa_store::tables::market_quotes::QuoteRow;
+use serde_json::json;
+
+use super::asked::Asked;
+use crate::{marketplace::reserve::AllIn, workers::reputation::PriceFacts};
+
+/// A price that was promised, and how it was kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Integrity {
+    pub quote: ComputeQuote,
+    pub delivered: Msats,
+    /// Above zero, more was taken than had been promised.
+    pub variance_msats: i64,
+    pub variance_bps: u64,
+}
+
+impl Integrity {
+    /// Nothing less will do, in either direction.
+    pub fn passed(&self) -> bool {
+        self.variance_msats == 0
+    }
+
+    /// Only who takes more is at fault.
+    pub fn violated(&self) -> bool {
+        self.variance_msats > 0
+    }
+
+    pub fn facts(&self) -> PriceFacts {
+        PriceFacts {
+            quote_id: self.quote.quote_id.clone(),
+            quote_sha256: self.quote.quote_sha256.clone(),
+            quoted: self.quote.provider_price_msats,
+            delivered: self.delivered,
+            variance_msats: self.variance_msats,
+            variance_bps: self.variance_bps,
+            violation: self.violated(),
+        }
+    }
+}
+
+/// What quoted and delivered differ by.
+pub fn compare(quote: &ComputeQuote, delivered: Msats) -> Integrity {
+    let quoted = i128::from(quote.provider_price_msats.get());
+    // Both are bounded by all the money there is.
+    let variance = i128::from(delivered.get()) - quoted;
+    let bps = if quoted == 0 { 0 } else { variance.abs() * 10_000 / quoted };
+    Integrity {
+        quote: quote.clone(),
+        delivered,
+        variance_msats: i64::try_from(variance).unwrap_or(i64::MAX),
+        variance_bps: u64::try_from(bps).unwrap_or(u64::MAX),
+    }
+}
+
+/// Whether the quote is about this job by this provider at all.
+pub fn is_about(quote: &ComputeQuote, asked: &Asked) -> Result<(), Refusal> {
+    let refused = |message: &str| Err(Refusal::invalid(message));
+    if quote.provider_id != asked.provider_id {
+        return refused("quote.provider_id does not match provider_id");
+    }
+    if quote.provider_worker_id != asked.worker_id {
+        return refused("quote.provider_worker_id does not match provider_worker_id");
+    }
+    if quote.capability != SANDBOX_RUN {
+        return refused("quote.capability must be oa.sandbox_run.v1");
+    }
+    if quote.objective_hash != asked.job_hash {
+        return refused("quote.objective_hash does not match job_hash");
+    }
+    Ok(())
+}
+
+/// Whether the quote can still be taken.
+pub fn is_in_time(quote: &ComputeQuote, now: Timestamp) -> Result<(), Refusal> {
+    let now = u64::try_from(now.unix_seconds()).unwrap_or(0);
+    match quote.valid_until_unix > 0 && quote.valid_until_unix < now {
+        true => Err(Refusal::invalid("quote has expired")),
+        false => Ok(()),
+    }
+}
+
+/// Whether the quote is what the provider asks now. Every member of its hash counts: no price can be altered
+/// under a valid hash.
+pub fn is_current(quote: &ComputeQuote, current: Option<AllIn>) -> Result<(), Stop> {
+    let Some(current) = current else {
+        let message = "unable to compute expected quote";
+        return Err(Refusal::new(oa_contract::Code::Internal, message).into());
+    };
+    let expected = ComputeQuote {
+        valid_until_unix: quote.issued_at_unix.saturating_add(60),
+        cancel_until_unix: quote.issued_at_unix.saturating_add(60),
+        cancel_fee_msats: Msats::ZERO,
+        refund_until_unix: quote.issued_at_unix.saturating_add(3_600),
+        currency: "msats".into(),
+        provider_price_msats: current.provider,
+        operator_fee_msats: current.operator_fee,
+        policy_adder_msats: current.policy_adder,
+        total_price_msats: current.total()?,
+        ..quote.clone()
+    };
+    let named = |hash: &str| quote.quote_sha256 == hash && quote.quote_id == format!("quote_{}", short(hash));
+    match named(&hash(quote)?) && named(&hash(&expected)?) {
+        true => Ok(()),
+        false => Err(altered()),
+    }
+}
+
+/// Whether the quote is the stored one that a dispatch was made at: that price was accepted in time, and stands
+/// whatever the provider asks by now.
+pub fn is_of_dispatch(quote: &ComputeQuote, kept: &QuoteRow) -> Result<(), Stop> {
+    let same = quote.quote_id == kept.quote_id && quote.quote_sha256 == kept.quote_sha256;
+    match same && hash(quote)? == kept.quote_sha256 {
+        true => Ok(()),
+        false => Err(altered()),
+    }
+}
+
+fn altered() -> Stop {
+    Refusal::invalid("quote does not match current provider terms").into()
+}
+
+/// The hash of the terms (§2.1).
+fn hash(quote: &ComputeQuote) -> Result<String, Fault> {
+    let terms = json!({
+        "capability": quote.capability,
+        "objective_hash": quote.objective_hash,
+        "issued_at_unix": quote.issued_at_unix,
+        "valid_until_unix": quote.valid_until_unix,
+        "cancel_until_unix": quote.cancel_until_unix,
+        "cancel_fee_msats": quote.cancel_fee_msats,
+        "refund_until_unix": quote.refund_until_unix,
+        "currency": quote.currency,
+        "provider_id": quote.provider_id,
+        "provider_worker_id": quote.provider_worker_id,
+        "provider_price_msats": quote.provider_price_msats,
+        "operator_fee_msats": quote.operator_fee_msats,
+        "policy_adder_msats": quote.policy_adder_msats,
+        "total_price_msats": quote.total_price_msats,
+    });
+    Ok(canonical::canonical_hash(&terms))
+}

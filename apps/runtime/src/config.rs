@@ -366,6 +366,10 @@ mod tests {
             ("RUNTIME_VERIFIER_STRICT", "2"),
             ("RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", ""),
             ("RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS", "abc"),
+            ("RUNTIME_TRUST_MODE", "some"),
+            ("RUNTIME_TREASURY_RECONCILIATION_ENABLED", "maybe"),
+            ("RUNTIME_TREASURY_RECONCILIATION_INTERVAL_SECONDS", "0"),
+            ("RUNTIME_REEXECUTION_SAMPLE_BPS", "-1"),
             ("RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", "0"),
         ] {
             assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
@@ -381,5 +385,8 @@ mod tests {
             [("RUNTIME_INTERNAL_AUTH_MODE", "permissive"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
         assert!(read(&permissive).is_err());
         assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).expect("loopback").warning().is_some());
+        let lenient = [("RUNTIME_TRUST_MODE", "lenient"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
+        assert_eq!(read(&lenient).expect_err("refused").variable, "RUNTIME_TRUST_MODE");
+        assert!(read(&lenient[..1]).expect("loopback").trust_warning().is_some());
     }
 }

@@ -13,6 +13,9 @@ pub mod plan;
 pub mod price;
 pub mod reexecution;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use oa_contract::{

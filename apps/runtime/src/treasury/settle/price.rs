@@ -129,7 +129,7 @@ fn altered() -> Stop {
 }
 
 /// The hash of the terms (§2.1).
-fn hash(quote: &ComputeQuote) -> Result<String, Fault> {
+pub(super) fn hash(quote: &ComputeQuote) -> Result<String, Fault> {
     let terms = json!({
         "capability": quote.capability,
         "objective_hash": quote.objective_hash,
@@ -147,4 +147,80 @@ fn hash(quote: &ComputeQuote) -> Result<String, Fault> {
         "total_price_msats": quote.total_price_msats,
     });
     Ok(canonical::canonical_hash(&terms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn msats(amount: u64) -> Msats {
+        Msats::new(amount).expect("an amount")
+    }
+
+    /// The quote of the specification's vector (§2.2).
+    pub(in crate::treasury) fn golden() -> ComputeQuote {
+        serde_json::from_value(json!({
+            "schema": "openagents.marketplace.compute_all_in_quote.v1",
+            "quote_id": "quote_ddc13afb56393257",
+            "quote_sha256": "ddc13afb5639325770a40c81c9e584012452a72a48dbb80095e5d99febd19b75",
+            "provider_id": "provider-a", "provider_worker_id": "worker:a", "capability": "oa.sandbox_run.v1",
+            "objective_hash": "0bbc941015e085b508359f82ed29f6fb44a4e21574c37a6ebd9b8f6829bc8125",
+            "issued_at_unix": 1_700_000_000, "valid_until_unix": 1_700_000_060, "cancel_until_unix": 1_700_000_060,
+            "cancel_fee_msats": 0, "refund_until_unix": 1_700_003_600, "currency": "msats",
+            "provider_price_msats": 1000, "operator_fee_msats": 5, "policy_adder_msats": 0,
+            "total_price_msats": 1005, "fee_components": [{"component": "operator_fee", "amount_msats": 5}]
+        }))
+        .expect("a quote")
+    }
+
+    fn terms(provider: u64) -> Option<AllIn> {
+        Some(AllIn { provider: msats(provider), operator_fee: msats(5), policy_adder: Msats::ZERO })
+    }
+
+    #[test]
+    fn the_golden_quote_has_the_golden_hash_and_is_current_at_its_terms_only() {
+        let quote = golden();
+        assert_eq!(hash(&quote).expect("a hash"), quote.quote_sha256);
+        is_current(&quote, terms(1000)).expect("current");
+        for (why, changed, current) in [
+            ("another price now", golden(), terms(1001)),
+            ("an altered price", ComputeQuote { provider_price_msats: msats(1), ..golden() }, terms(1000)),
+            ("no end", ComputeQuote { valid_until_unix: 0, ..golden() }, terms(1000)),
+            ("another id", ComputeQuote { quote_id: "quote_0".into(), ..golden() }, terms(1000)),
+        ] {
+            let refused = is_current(&changed, current).expect_err(why);
+            assert!(refused.to_string().contains("quote does not match current provider terms"), "{why}");
+        }
+        // An altered quote under the right hash of the altered terms is not what the provider asks either.
+        let mut renamed = ComputeQuote { valid_until_unix: 0, ..golden() };
+        renamed.quote_sha256 = hash(&renamed).expect("a hash");
+        renamed.quote_id = format!("quote_{}", short(&renamed.quote_sha256));
+        assert!(is_current(&renamed, terms(1000)).is_err());
+        let none = is_current(&quote, None).expect_err("no price");
+        assert_eq!(none.to_string(), "internal: unable to compute expected quote");
+    }
+
+    #[test]
+    fn a_quote_ends_after_its_last_second() {
+        let at = Timestamp::from_unix_seconds;
+        assert!(is_in_time(&golden(), at(1_700_000_060)).is_ok());
+        let late = is_in_time(&golden(), at(1_700_000_061)).expect_err("over");
+        assert_eq!(late.message, "quote has expired");
+        let endless = ComputeQuote { valid_until_unix: 0, ..golden() };
+        assert!(is_in_time(&endless, at(1_900_000_000)).is_ok());
+    }
+
+    #[test]
+    fn what_was_delivered_is_compared_to_the_unit() {
+        let compared = |delivered| {
+            let integrity = compare(&golden(), msats(delivered));
+            (integrity.variance_msats, integrity.variance_bps, integrity.passed(), integrity.violated())
+        };
+        assert_eq!(compared(1000), (0, 0, true, false));
+        assert_eq!(compared(1500), (500, 5000, false, true));
+        assert_eq!(compared(999), (-1, 10, false, false), "less is neither kept nor a fault");
+        let free = ComputeQuote { provider_price_msats: Msats::ZERO, ..golden() };
+        assert_eq!(compare(&free, Msats::MAX).variance_bps, 0);
+        assert_eq!(compare(&golden(), Msats::MAX).variance_msats, 2_099_999_999_999_999_000);
+    }
 }

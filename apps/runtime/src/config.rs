@@ -321,9 +321,10 @@ fn trust_mode(lookup: Lookup<'_>) -> Result<TrustMode, ConfigError> {
     match text.trim().to_ascii_lowercase().as_str() {
         "strict" => Ok(TrustMode::Strict),
         "lenient" => Ok(TrustMode::Lenient),
-        _ => {
-            Err(ConfigError { variable: VARIABLE, problem: format!("{text:?} is neither strict nor lenient") })
-        }
+        _ => Err(ConfigError {
+            variable: VARIABLE,
+            problem: format!("{text:?} is neither strict nor lenient"),
+        }),
     }
 }
 

@@ -64,9 +64,9 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(async move { stop_d.run_until_cancelled(auditor::run(&d)).await.unwrap_or_default() });
     if runtime.config.reconciliation_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(async move {
-            stop.run_until_cancelled(reconciler::run(&runtime)).await.unwrap_or_default()
-        });
+        tasks.spawn(
+            async move { stop.run_until_cancelled(reconciler::run(&runtime)).await.unwrap_or_default() },
+        );
     }
     tasks
 }

@@ -1,7 +1,10 @@
 //! Decides where a settlement, the ledger and the run differ: each settlement is compared with the transfer that
 //! it names and with the payment that its run tells of (§17.3).
 
-use oa_contract::{Stop, Timestamp, wire::{runs::Actor, treasury::JobStatus}};
+use oa_contract::{
+    Stop, Timestamp,
+    wire::{runs::Actor, treasury::JobStatus},
+};
 use oa_ledger::{State, Transfer, TransferId};
 use oa_store::{
     Tx,

@@ -7,7 +7,9 @@ pub mod settle;
 pub mod summary;
 
 use oa_contract::{
-    Code, Fault, Owner, Refusal, canonical, receipt::VerifierPolicy, signer::Signer,
+    Code, Fault, Owner, Refusal, canonical,
+    receipt::VerifierPolicy,
+    signer::Signer,
     wire::{jobs::reservation_id, treasury::ComputeJob},
 };
 use oa_store::{Key, tables::treasury::SettlementRow};

@@ -118,9 +118,7 @@ async fn expire(
     (settlement_id, until, now): &(String, Timestamp, Timestamp),
 ) -> Result<Option<SettlementRow>, Stop> {
     let found = table::get(tx, settlement_id).await?;
-    let Some(row) =
-        found.filter(|row| row.status == JobStatus::Reserved && row.reserved_at <= *until)
-    else {
+    let Some(row) = found.filter(|row| row.status == JobStatus::Reserved && row.reserved_at <= *until) else {
         return Ok(None);
     };
     let hold_id = TransferId::new(row.hold_id.as_str())?;

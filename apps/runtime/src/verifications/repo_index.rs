@@ -70,10 +70,11 @@ mod tests {
 
     fn judged(expected: &str, answered: &str, digests: &[(&str, &str)]) -> RepoIndexVerdict {
         let request = json!({"repo_url": "u", "git_ref": "main", "expected_tree_sha256": expected});
-        let digests: Vec<_> =
-            digests.iter().map(|(path, sha256)| json!({"path": path, "sha256": sha256, "bytes": 1})).collect();
-        let response =
-            json!({"tree_sha256": answered, "digests": digests, "provenance": {"model_id": "p"}});
+        let digests: Vec<_> = digests
+            .iter()
+            .map(|(path, sha256)| json!({"path": path, "sha256": sha256, "bytes": 1}))
+            .collect();
+        let response = json!({"tree_sha256": answered, "digests": digests, "provenance": {"model_id": "p"}});
         let request = serde_json::from_value(request).expect("a request");
         judge(&request, &serde_json::from_value(response).expect("an answer")).expect("judged")
     }
@@ -101,7 +102,14 @@ mod tests {
         let said = judged(
             "x",
             "y",
-            &[(" ", &good), ("/a", &good), ("a\\b", &good), ("a..b", &good), ("a..b", "short"), ("c", &format!(" {good} "))],
+            &[
+                (" ", &good),
+                ("/a", &good),
+                ("a\\b", &good),
+                ("a..b", &good),
+                ("a..b", "short"),
+                ("c", &format!(" {good} ")),
+            ],
         );
         let computed = &said.tree_sha256;
         assert_eq!(

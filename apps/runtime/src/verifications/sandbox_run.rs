@@ -159,9 +159,9 @@ pub fn unsound_evidence(response: &SandboxRunResponse) -> Vec<String> {
     }
     let digests = response.artifacts.iter().enumerate();
     violations.extend(
-        digests
-            .filter(|(_, artifact)| parsed(&artifact.sha256).is_none())
-            .map(|(at, artifact)| format!("invalid artifact sha256 at index {at}: {}", shown(&artifact.sha256))),
+        digests.filter(|(_, artifact)| parsed(&artifact.sha256).is_none()).map(|(at, artifact)| {
+            format!("invalid artifact sha256 at index {at}: {}", shown(&artifact.sha256))
+        }),
     );
     violations
 }
@@ -337,8 +337,10 @@ pub(crate) mod tests {
             assert_eq!(unsound_evidence(&response), [""; 0], "{whatever}");
         }
         response.runs[0].stderr_sha256 = "e".into();
-        response.artifacts =
-            vec![serde_json::from_value(json!({"path": "p", "sha256": "sha256:zz", "size_bytes": 1})).expect("one")];
+        response.artifacts = vec![
+            serde_json::from_value(json!({"path": "p", "sha256": "sha256:zz", "size_bytes": 1}))
+                .expect("one"),
+        ];
         assert_eq!(
             unsound_evidence(&response),
             ["invalid stderr_sha256 at index 0: e", "invalid artifact sha256 at index 0: sha256:zz"]

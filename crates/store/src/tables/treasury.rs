@@ -95,7 +95,12 @@ impl Sums {
         let overflow = || Fault::msg("the sums of an owner's settlements do not fit");
         Ok(match counted {
             Counted::Released(amount) => Sums {
-                released: self.released.get().checked_add(amount.get()).and_then(Msats::new).ok_or_else(overflow)?,
+                released: self
+                    .released
+                    .get()
+                    .checked_add(amount.get())
+                    .and_then(Msats::new)
+                    .ok_or_else(overflow)?,
                 released_jobs: self.released_jobs + 1,
                 ..self
             },

@@ -95,7 +95,8 @@ pub async fn keep(
         tx.execute(&REMOVE_FINDING, params![settlement_id, &gone.kind]).await?;
     }
     for (kind, detail) in differs {
-        let first = known.iter().find(|known| known.0.kind == *kind).map_or(now, |known| known.0.first_seen_at);
+        let first =
+            known.iter().find(|known| known.0.kind == *kind).map_or(now, |known| known.0.first_seen_at);
         tx.execute(&PUT_FINDING, params![settlement_id, *kind, detail, first, now]).await?;
     }
     Ok(())

@@ -3,8 +3,15 @@
 use oa_contract::{Fault, canonical, wire::runs::Actor, wire::treasury::JobStatus};
 use serde_json::{Value, json};
 
-use super::{asked::Asked, plan::{Plan, reservation}, price::Integrity};
-use crate::{runs::log::Entry, treasury::{job_name, raw}};
+use super::{
+    asked::Asked,
+    plan::{Plan, reservation},
+    price::Integrity,
+};
+use crate::{
+    runs::log::Entry,
+    treasury::{job_name, raw},
+};
 
 /// The keys of a settlement's events are the service's: nobody else can have used them.
 fn entry(event_type: &str, key: String, payload: &Value) -> Result<Entry, Fault> {
@@ -110,7 +117,9 @@ pub fn settling(asked: &Asked, plan: &Plan, receipt_sha256: &str) -> Result<Vec<
     let reason = plan.withheld_reason();
     let reservation_id = reservation(asked);
     let proof = match reason {
-        None => json!({"type": "internal_ledger", "reservation_id": reservation_id, "provider_id": asked.provider_id}),
+        None => {
+            json!({"type": "internal_ledger", "reservation_id": reservation_id, "provider_id": asked.provider_id})
+        }
         Some(reason) => json!({
             "type": "withheld", "reservation_id": reservation_id, "reason": reason,
             "exit_code": plan.verdict.exit_code,

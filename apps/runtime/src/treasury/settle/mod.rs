@@ -83,7 +83,9 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
                 let seen = self.run_again(&asked).await;
                 match self.settle(&asked, Some(seen)).await? {
                     Turned::Settled(settlement) => settlement,
-                    Turned::Reserved => return Err(Fault::msg("a job that was run again was only reserved").into()),
+                    Turned::Reserved => {
+                        return Err(Fault::msg("a job that was run again was only reserved").into());
+                    }
                 }
             }
         };

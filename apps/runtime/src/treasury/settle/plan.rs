@@ -5,6 +5,7 @@ use oa_contract::{
     Code, Msats, Refusal, Stop, Timestamp,
     wire::{
         jobs::reservation_id,
+        runs::Actor,
         treasury::{CepTerms, JobStatus, ReexecutionOutcome, RoutePolicy},
         verifications::SandboxVerdict,
     },
@@ -14,7 +15,7 @@ use oa_store::{
     tables::{
         market_dispatches::{self, DispatchRow, DispatchState},
         market_quotes::{self, QuoteRow},
-        runs::Head,
+        runs::{self, Head},
         treasury::{self as table, SettlementRow},
         workers::{self, WorkerRow},
     },
@@ -29,6 +30,7 @@ use super::{
 use crate::{
     marketplace::reserve::AllIn,
     runs::visible_head,
+    treasury::job_name,
     verifications::sandbox_run::{judge, unsound_evidence},
     workers::metadata,
 };
@@ -54,6 +56,8 @@ pub struct Facts {
     pub promised: Option<QuoteRow>,
     /// A settlement of what that dispatch received.
     pub twin: Option<SettlementRow>,
+    /// Another owner has settled this job in this run: the events of the run have its name.
+    pub taken: bool,
 }
 
 /// What is to be done.
@@ -111,7 +115,14 @@ pub async fn read(tx: &mut Tx, asked: &Asked) -> Result<Facts, Stop> {
         None => None,
     };
     let worker = workers::get(tx, &asked.worker_id).await?;
-    Ok(Facts { known, head, worker, dispatch, promised, twin })
+    let taken = match (&known, &head) {
+        (None, Some(head)) => {
+            let key = format!("budget-reserved:{}", job_name(&asked.job_hash, asked.attempt));
+            runs::key(tx, head.run_id, Actor::Service, &key).await?.is_some()
+        }
+        _ => false,
+    };
+    Ok(Facts { known, head, worker, dispatch, promised, twin, taken })
 }
 
 /// The dispatch that is named, or else the one of this job: in this run, or outside of any.
@@ -144,7 +155,13 @@ pub fn replay(asked: &Asked, facts: &Facts) -> Result<Option<Box<serde_json::val
 }
 
 /// `seen`: what running the job once more showed, if that was done.
-pub fn decide(asked: &Asked, facts: &Facts, rules: &Rules, seen: Option<&Seen>, now: Timestamp) -> Result<Plan, Stop> {
+pub fn decide(
+    asked: &Asked,
+    facts: &Facts,
+    rules: &Rules,
+    seen: Option<&Seen>,
+    now: Timestamp,
+) -> Result<Plan, Stop> {
     let bound = facts.promised.as_ref();
     if let Some(quote) = &asked.quote {
         price::is_about(quote, asked)?;
@@ -159,6 +176,9 @@ pub fn decide(asked: &Asked, facts: &Facts, rules: &Rules, seen: Option<&Seen>, 
     }
     if facts.head.is_none() {
         return Err(Refusal::not_found(format!("no run {}", asked.run_id)).into());
+    }
+    if facts.taken {
+        return Err(Refusal::conflict("job already reserved for a different owner").into());
     }
     let unknown = || Refusal::invalid(format!("unknown provider worker_id {}", asked.worker_id));
     let worker = facts.worker.clone().filter(offers_work).ok_or_else(unknown)?;
@@ -186,7 +206,9 @@ pub fn decide(asked: &Asked, facts: &Facts, rules: &Rules, seen: Option<&Seen>, 
         worker,
     };
     let untrusted = is_untrusted(&plan.worker);
-    if plan.released() && (untrusted || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps)) {
+    if plan.released()
+        && (untrusted || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps))
+    {
         plan.rerun = seen.is_none();
         plan.rerun_or_nothing = untrusted && foreign && !rules.lenient;
         if let Some(seen) = seen {
@@ -227,19 +249,28 @@ fn told_by_others(plan: &mut Plan, seen: &Seen) -> Result<(), Refusal> {
 
 /// The response must be the one that our own dispatch received. Without a dispatch, a caller's word is taken
 /// where it can harm nobody but the caller: for its own provider.
-fn received(asked: &Asked, facts: &Facts, lenient: bool, foreign: bool) -> Result<Option<DispatchRow>, Refusal> {
+fn received(
+    asked: &Asked,
+    facts: &Facts,
+    lenient: bool,
+    foreign: bool,
+) -> Result<Option<DispatchRow>, Refusal> {
     let inline = |why: String| match (&asked.dispatch_id, lenient || !foreign) {
         (None, true) => Ok(None),
         _ => Err(Refusal::invalid(why)),
     };
     let Some(dispatch) = &facts.dispatch else {
-        return inline("another owner's provider is paid for what dispatch received, and this job was not dispatched".into());
+        return inline(
+            "another owner's provider is paid for what dispatch received, and this job was not dispatched"
+                .into(),
+        );
     };
     let id = &dispatch.dispatch_id;
     if dispatch.state == DispatchState::Calling {
         return Err(Refusal::conflict(format!("dispatch {id} is still under way")));
     }
-    let Some(response) = dispatch.response_sha256.as_ref().filter(|_| dispatch.state != DispatchState::Failed)
+    let Some(response) =
+        dispatch.response_sha256.as_ref().filter(|_| dispatch.state != DispatchState::Failed)
     else {
         return inline(format!("dispatch {id} received no response"));
     };
@@ -247,13 +278,13 @@ fn received(asked: &Asked, facts: &Facts, lenient: bool, foreign: bool) -> Resul
     if !by_us || *response != asked.response_sha256 {
         return match lenient && asked.dispatch_id.is_none() {
             true => Ok(None),
-            false => {
-                Err(Refusal::conflict(format!("response is not the one that dispatch {id} received")))
-            }
+            false => Err(Refusal::conflict(format!("response is not the one that dispatch {id} received"))),
         };
     }
     if facts.twin.as_ref().is_some_and(|twin| twin.settlement_id != asked.settlement_id) {
-        return Err(Refusal::conflict(format!("what dispatch {id} received is settled in another run already")));
+        return Err(Refusal::conflict(format!(
+            "what dispatch {id} received is settled in another run already"
+        )));
     }
     Ok(Some(dispatch.clone()))
 }
@@ -303,7 +334,8 @@ fn owed(
 /// What the provider asks for a sandbox run now.
 fn current(worker: &WorkerRow) -> Result<Option<AllIn>, Stop> {
     let said = metadata::read(&worker.metadata)?;
-    let price = said.get("min_price_msats").and_then(Value::as_u64).filter(|price| *price > 0).and_then(Msats::new);
+    let price =
+        said.get("min_price_msats").and_then(Value::as_u64).filter(|price| *price > 0).and_then(Msats::new);
     let fee = |price: Msats| Msats::new(price.get().saturating_mul(50).saturating_add(9_999) / 10_000);
     Ok(price.and_then(|provider| {
         Some(AllIn { provider, operator_fee: fee(provider)?, policy_adder: Msats::ZERO })
@@ -327,7 +359,8 @@ fn route(asked: &Asked) -> Result<(), Refusal> {
         return Err(Refusal::invalid("route_policy selected CEP but cep config is missing"));
     };
     envelope(cep, &asked.provider_id)?;
-    let message = "settling through a credit envelope needs the credit lane, which this instance does not serve";
+    let message =
+        "settling through a credit envelope needs the credit lane, which this instance does not serve";
     Err(Refusal::new(Code::DependencyUnavailable, message))
 }
 
@@ -341,9 +374,11 @@ fn envelope(cep: &CepTerms, provider_id: &str) -> Result<(), Refusal> {
     if let Some((name, _)) = given.iter().find(|(_, value)| value.trim().is_empty()) {
         return Err(Refusal::invalid(format!("cep.{name} is required")));
     }
-    for (name, value) in
-        [("cep.agent_id", cep.agent_id.trim()), ("cep.pool_id", cep.pool_id.trim()), ("provider_id", provider_id)]
-    {
+    for (name, value) in [
+        ("cep.agent_id", cep.agent_id.trim()),
+        ("cep.pool_id", cep.pool_id.trim()),
+        ("provider_id", provider_id),
+    ] {
         if value.len() != 64 || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(Refusal::invalid(format!("{name} must be 64 hex digits")));
         }
@@ -366,7 +401,14 @@ fn is_untrusted(worker: &WorkerRow) -> bool {
 }
 
 /// The row of a reservation that has just been made.
-pub fn reserved(asked: &Asked, facts: &Facts, plan: &Plan, hold_id: &str, fresh: bool, now: Timestamp) -> SettlementRow {
+pub fn reserved(
+    asked: &Asked,
+    facts: &Facts,
+    plan: &Plan,
+    hold_id: &str,
+    fresh: bool,
+    now: Timestamp,
+) -> SettlementRow {
     let reservations = facts.known.as_ref().map_or(0, |known| known.reservations) + u32::from(fresh);
     let standing = facts.known.as_ref().filter(|known| known.status == JobStatus::Reserved && !fresh);
     SettlementRow {

@@ -17,7 +17,10 @@ use oa_contract::{
         jobs::{SandboxRunRequest, SandboxRunResponse, job_hash, short},
         paths::RunPath,
         runs::StartRun,
-        treasury::{ComputeQuote, ComputeSummary, ComputeSummaryQuery, Reconcile, ReconcileSummary, SettleSandboxRun, Settlement},
+        treasury::{
+            ComputeQuote, ComputeSummary, ComputeSummaryQuery, Reconcile, ReconcileSummary, SettleSandboxRun,
+            Settlement,
+        },
         workers::RegisterWorker,
     },
 };
@@ -159,8 +162,8 @@ fn names(events: &[(String, String, Value)]) -> Vec<String> {
 
 async fn summary(world: &World, owner: u64) -> ComputeSummary {
     let query = ComputeSummaryQuery { owner_user_id: Some(owner), owner_guest_scope: None };
-    let asked = world.call::<TreasuryComputeSummary>(&operator(), Nothing {}, query, Nothing {});
-    asked.await.expect("a summary").1
+    let asked = world.call::<TreasuryComputeSummary>(&operator(), Nothing {}, query, Nothing {}).await;
+    asked.expect("a summary").1
 }
 
 /// Limit, reserved and spent.
@@ -171,14 +174,14 @@ async fn account(world: &World, owner: u64) -> (u64, u64, u64) {
 
 async fn reconcile(world: &World, max_age_seconds: i64) -> ReconcileSummary {
     let body = Reconcile { max_age_seconds: Some(max_age_seconds), max_jobs: None };
-    let asked = world.call::<TreasuryComputeReconcile>(&operator(), Nothing {}, Nothing {}, body);
-    asked.await.expect("reconciled").1
+    let asked = world.call::<TreasuryComputeReconcile>(&operator(), Nothing {}, Nothing {}, body).await;
+    asked.expect("reconciled").1
 }
 
 async fn incidents(world: &World) -> Vec<Incident> {
     let query = ListIncidents::default();
-    let asked = world.call::<FraudIncidents>(&operator(), Nothing {}, query, Nothing {});
-    asked.await.expect("a list").1.incidents
+    let asked = world.call::<FraudIncidents>(&operator(), Nothing {}, query, Nothing {}).await;
+    asked.expect("a list").1.incidents
 }
 
 fn incident_types(incidents: &[Incident]) -> Vec<&str> {
@@ -197,7 +200,9 @@ async fn paid(world: &World, run_id: Uuid) -> u64 {
     let asked = world.call::<RunsReceipt>(&operator(), RunPath { run_id }, Nothing {}, Nothing {}).await;
     match asked.expect("a receipt").1 {
         Cacheable::Fresh(receipt) => {
-            serde_json::to_value(&receipt).expect("JSON")["metrics"]["payments_msats_total"].as_u64().unwrap_or(0)
+            serde_json::to_value(&receipt).expect("JSON")["metrics"]["payments_msats_total"]
+                .as_u64()
+                .unwrap_or(0)
         }
         Cacheable::Unchanged => panic!("nothing was said to be known"),
     }
@@ -205,9 +210,8 @@ async fn paid(world: &World, run_id: Uuid) -> u64 {
 
 /// The ledger adds up, and it, the runs and the settlements say the same.
 async fn everything_adds_up(world: &World) {
-    let look = async |tx: &mut Tx, (): &()| {
-        ledger_audit::look(tx, &ledger_audit::Cursor::default(), 100_000).await
-    };
+    let look =
+        async |tx: &mut Tx, (): &()| ledger_audit::look(tx, &ledger_audit::Cursor::default(), 100_000).await;
     let looked = world.runtime.store.read("test.audit", (), look).await.expect("looked");
     assert_eq!(looked.findings, []);
     assert_eq!(reconcile(world, 1_000_000_000).await.drift.findings, []);

@@ -5,14 +5,19 @@ use oa_contract::{Timestamp, canonical};
 use oa_store::tables::market_dispatches::{self, DispatchRow, DispatchState, JobKey};
 
 use super::*;
-use crate::{marketplace::reserve::{self, AllIn, Wanted}, testing::refused};
+use crate::{
+    marketplace::reserve::{self, AllIn, Wanted},
+    testing::refused,
+};
 use oa_ledger::TransferId;
 
 /// A response whose evidence is sound.
 pub fn sound() -> SandboxRunResponse {
     let mut response = response();
-    response.runs[0].stdout_sha256 = "sha256:98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4".into();
-    response.runs[0].stderr_sha256 = format!("sha256:{}", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    response.runs[0].stdout_sha256 =
+        "sha256:98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4".into();
+    response.runs[0].stderr_sha256 =
+        format!("sha256:{}", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     response.runs[0].stdout_preview = Some("hi\n".into());
     response
 }
@@ -68,16 +73,32 @@ async fn anothers_provider_is_paid_for_what_dispatch_received_only() {
         let _route = provider(&world, "worker:a", "provider-a", 999).await;
         let run = begin(&world).await;
         let refusal = refused(settle(&world, of(run, sound())).await);
-        assert_eq!((refusal.code.name(), refusal.message.contains("was not dispatched")), ("invalid_request", true));
+        assert_eq!(
+            (refusal.code.name(), refusal.message.contains("was not dispatched")),
+            ("invalid_request", true)
+        );
         let id = dispatched(&world, None, &sound()).await;
         assert_eq!(account(&world, 11).await, (10_000_000_000, 1000, 0));
         let named = SettleSandboxRun { dispatch_id: Some("dsp_other".into()), ..of(run, sound()) };
-        assert_eq!(refused(settle(&world, named).await).message, "dispatch_id dsp_other is no dispatch of this job");
+        assert_eq!(
+            refused(settle(&world, named).await).message,
+            "dispatch_id dsp_other is no dispatch of this job"
+        );
         let refusal = refused(settle(&world, of(run, response())).await);
-        assert_eq!((refusal.code.name(), refusal.message), ("conflict", format!("response is not the one that dispatch {id} received")));
+        assert_eq!(
+            (refusal.code.name(), refusal.message),
+            ("conflict", format!("response is not the one that dispatch {id} received"))
+        );
         let settled = settle(&world, of(run, sound())).await.expect("settled");
-        assert_eq!((settled.settlement_status.name(), settled.dispatch_id.as_deref()), ("released", Some(id.as_str())));
-        assert_eq!(account(&world, 11).await, (10_000_000_000, 0, 1000), "the hold of the dispatch was captured");
+        assert_eq!(
+            (settled.settlement_status.name(), settled.dispatch_id.as_deref()),
+            ("released", Some(id.as_str()))
+        );
+        assert_eq!(
+            account(&world, 11).await,
+            (10_000_000_000, 0, 1000),
+            "the hold of the dispatch was captured"
+        );
         // With or without its name, it is the same settlement.
         let named = SettleSandboxRun { dispatch_id: Some(id), ..of(run, sound()) };
         assert_eq!(settle(&world, named).await.expect("the first answer"), settled);
@@ -95,7 +116,8 @@ async fn the_dispatch_of_the_run_comes_before_one_outside_of_any() {
     let world = World::with(EngineKind::Sqlite, strict()).await;
     let _route = provider(&world, "worker:a", "provider-a", 999).await;
     let run = begin(&world).await;
-    let (outside, inside) = (dispatched(&world, None, &sound()).await, dispatched(&world, Some(run), &sound()).await);
+    let (outside, inside) =
+        (dispatched(&world, None, &sound()).await, dispatched(&world, Some(run), &sound()).await);
     let settled = settle(&world, of(run, sound())).await.expect("settled");
     assert_eq!(settled.dispatch_id, Some(inside));
     let other = begin(&world).await;
@@ -114,7 +136,10 @@ async fn evidence_that_is_none_strikes_anothers_provider() {
         let settled = settle(&world, of(run, lying)).await.expect("settled");
         assert_eq!(settled.violations, ["stdout_preview does not hash to stdout_sha256 at index 0"]);
         assert_eq!((settled.settlement_status.name(), settled.exit_code), ("withheld", 1));
-        assert_eq!((standing(&world, "worker:a").await, account(&world, 11).await), ((1, 0, false), (10_000_000_000, 0, 0)));
+        assert_eq!(
+            (standing(&world, "worker:a").await, account(&world, 11).await),
+            ((1, 0, false), (10_000_000_000, 0, 0))
+        );
         everything_adds_up(&world).await;
     })
     .await;
@@ -129,7 +154,10 @@ async fn a_hold_that_expired_is_made_anew() {
         world.clock.advance_ms(3_600_000);
         crate::background::holds::sweep_once(&world.runtime).await.expect("swept");
         assert_eq!(account(&world, 11).await, (10_000_000_000, 0, 0));
-        assert_eq!(settle(&world, of(run, sound())).await.expect("settled").settlement_status.name(), "released");
+        assert_eq!(
+            settle(&world, of(run, sound())).await.expect("settled").settlement_status.name(),
+            "released"
+        );
         assert_eq!(account(&world, 11).await, (10_000_000_000, 0, 1000));
         everything_adds_up(&world).await;
     })
@@ -149,7 +177,9 @@ fn mutated(n: u64) -> SandboxRunResponse {
         5 => value["artifacts"] = json!([{"path": format!("p{n}"), "sha256": "s", "size_bytes": n}]),
         6 => value["env_info"]["hostname"] = json!(format!("h{n}")),
         7 => value["provenance"]["model_id"] = json!(format!("m{n}")),
-        8 => value["runs"] = json!([runs(&mut value), {"cmd": format!("c{n}"), "exit_code": 0, "duration_ms": 1, "stdout_sha256": "", "stderr_sha256": ""}]),
+        8 => {
+            value["runs"] = json!([runs(&mut value), {"cmd": format!("c{n}"), "exit_code": 0, "duration_ms": 1, "stdout_sha256": "", "stderr_sha256": ""}])
+        }
         _ => {
             value["status"] = json!((["failed", "timeout", "cancelled", "error"])[(n / 10 % 4) as usize]);
             value["error"] = json!(format!("e{n}"));

@@ -54,9 +54,13 @@ async fn other_owners_runs_and_attempts_are_other_settlements() {
         let (one, two) = (begin(&world).await, begin(&world).await);
         settle(&world, example(one)).await.expect("settled");
         settle(&world, example(two)).await.expect("settled");
-        settle(&world, SettleSandboxRun { owner_user_id: Some(12), ..example(one) }).await.expect_err("one run, one name for its events");
+        settle(&world, SettleSandboxRun { owner_user_id: Some(12), ..example(one) })
+            .await
+            .expect_err("one run, one name for its events");
         let three = begin(&world).await;
-        settle(&world, SettleSandboxRun { owner_user_id: Some(12), ..example(three) }).await.expect("settled");
+        settle(&world, SettleSandboxRun { owner_user_id: Some(12), ..example(three) })
+            .await
+            .expect("settled");
         let again = SettleSandboxRun { attempt: Some(2), ..example(one) };
         settle(&world, again).await.expect("settled");
         assert_eq!((account(&world, 11).await.2, account(&world, 12).await.2), (3000, 1000));

@@ -62,9 +62,15 @@ async fn what_others_confirm_is_paid() {
         let run = begin(&world).await;
         let settled = settle(&world, example(run)).await.expect("settled");
         let report = settled.reexecution.as_ref().expect("a report");
-        assert_eq!((report.outcome, settled.settlement_status.name()), (ReexecutionOutcome::Confirmed, "released"));
+        assert_eq!(
+            (report.outcome, settled.settlement_status.name()),
+            (ReexecutionOutcome::Confirmed, "released")
+        );
         assert_eq!(*others.asked.lock().expect("asked"), [["worker:a"]]);
-        assert_eq!(names(&events(&world, run).await), ["BudgetReserved", "VerificationPassed", "verification", "payment", "PaymentReleased"]);
+        assert_eq!(
+            names(&events(&world, run).await),
+            ["BudgetReserved", "VerificationPassed", "verification", "payment", "PaymentReleased"]
+        );
         assert_eq!(settle(&world, example(run)).await.expect("the first answer"), settled);
         assert_eq!(others.asked.lock().expect("asked").len(), 1, "a replay runs nothing");
         everything_adds_up(&world).await;
@@ -84,17 +90,27 @@ async fn a_cheat_is_unpaid_struck_and_quarantined_with_the_events_as_evidence() 
         assert_eq!(others.asked.lock().expect("asked")[1], ["worker:a", "other:1"]);
         assert_eq!(standing(&world, "worker:a").await, (1, 0, true));
         let row = tests_support::stored(&world, "worker:a").await.0;
-        assert_eq!((row.status.name(), row.reputation.quarantine_reason.as_deref()), ("failed", Some("reexecution_refuted")));
+        assert_eq!(
+            (row.status.name(), row.reputation.quarantine_reason.as_deref()),
+            ("failed", Some("reexecution_refuted"))
+        );
         assert_eq!((account(&world, 11).await, paid(&world, run).await), ((10_000_000_000, 0, 0), 0));
         let incidents = incidents(&world).await;
         assert_eq!(incident_types(&incidents), ["compute_verification_violation", "provider_quarantined"]);
         let found = incidents.iter().find(|one| one.incident_type.starts_with("compute")).expect("one");
-        let evidence: Value = serde_json::from_str(found.evidence.as_ref().expect("evidence").get()).expect("JSON");
+        let evidence: Value =
+            serde_json::from_str(found.evidence.as_ref().expect("evidence").get()).expect("JSON");
         assert_eq!(evidence["reexecution"]["outcome"], "refuted");
         assert_eq!(evidence["reexecution"]["observed"].as_object().expect("others").len(), 2);
         let kept = events(&world, run).await;
-        let seqs: Vec<u64> = evidence["events"].as_array().expect("events").iter().map(|event| event["seq"].as_u64().expect("a number")).collect();
-        let failed = names(&kept).iter().position(|name| name == "VerificationFailed").expect("the event") as u64;
+        let seqs: Vec<u64> = evidence["events"]
+            .as_array()
+            .expect("events")
+            .iter()
+            .map(|event| event["seq"].as_u64().expect("a number"))
+            .collect();
+        let failed =
+            names(&kept).iter().position(|name| name == "VerificationFailed").expect("the event") as u64;
         assert!(seqs.contains(&(failed + 2)), "{seqs:?}");
         everything_adds_up(&world).await;
     })
@@ -124,7 +140,10 @@ async fn a_share_is_told_by_two_to_one() {
     others(&mut world, vec![failed(), response()], false);
     let run = begin(&world).await;
     let settled = settle(&world, example(run)).await.expect("settled");
-    assert_eq!((settled.reexecution.expect("a report").outcome, settled.settlement_status.name()), (ReexecutionOutcome::Confirmed, "released"));
+    assert_eq!(
+        (settled.reexecution.expect("a report").outcome, settled.settlement_status.name()),
+        (ReexecutionOutcome::Confirmed, "released")
+    );
     // Whoever did not run it to its end saw nothing.
     let mut late = response();
     late.status = RunOutcome::Timeout;
@@ -145,12 +164,15 @@ async fn an_untrusted_stranger_is_not_paid_unconfirmed() {
         world.runtime.store.write("test.strike", (), (), struck).await.expect("struck");
         others(&mut world, vec![], false);
         let run = begin(&world).await;
-        super::evidence::dispatched(&world, None, &super::evidence::sound()).await;
-        let body = SettleSandboxRun { response: super::evidence::sound(), ..example(run) };
+        evidence::dispatched(&world, None, &evidence::sound()).await;
+        let body = SettleSandboxRun { response: evidence::sound(), ..example(run) };
         let refusal = refused(settle(&world, body.clone()).await);
         assert_eq!(refusal.code.name(), "dependency_unavailable");
-        assert_eq!((account(&world, 11).await, names(&events(&world, run).await)), ((10_000_000_000, 1000, 0), vec!["BudgetReserved".to_owned()]));
-        others(&mut world, vec![super::evidence::sound()], false);
+        assert_eq!(
+            (account(&world, 11).await, names(&events(&world, run).await)),
+            ((10_000_000_000, 1000, 0), vec!["BudgetReserved".to_owned()])
+        );
+        others(&mut world, vec![evidence::sound()], false);
         let settled = settle(&world, body).await.expect("settled");
         assert_eq!((settled.settlement_status.name(), events(&world, run).await.len()), ("released", 5));
         everything_adds_up(&world).await;
@@ -163,7 +185,13 @@ async fn die(world: &mut World, run: Uuid) {
     others(world, vec![], true);
     let runtime = world.runtime.clone();
     let died = tokio::spawn(async move {
-        let ask = oa_contract::Ask { path: Nothing {}, query: Nothing {}, body: example(run), caller: operator(), meta: Default::default() };
+        let ask = oa_contract::Ask {
+            path: Nothing {},
+            query: Nothing {},
+            body: example(run),
+            caller: operator(),
+            meta: Default::default(),
+        };
         let _ = oa_contract::Handle::<TreasurySettleSandboxRun>::handle(&*runtime, ask).await;
     });
     assert!(died.await.is_err(), "it was to die");
@@ -181,10 +209,16 @@ async fn a_process_that_dies_between_its_turns_loses_nothing_and_pays_nothing_tw
         assert_eq!(account(&world, 11).await, (10_000_000_000, 1000, 0));
         assert_eq!(summary(&world, 11).await.recent_jobs[0].status.name(), "reserved");
         let dearer = SettleSandboxRun { amount_msats: msats(1), ..example(run) };
-        assert_eq!(refused(settle(&world, dearer).await).message, "job already reserved with a different amount");
+        assert_eq!(
+            refused(settle(&world, dearer).await).message,
+            "job already reserved with a different amount"
+        );
         others(&mut world, vec![response()], false);
         settle(&world, example(run)).await.expect("settled");
-        assert_eq!((events(&world, run).await.len(), account(&world, 11).await), (5, (10_000_000_000, 0, 1000)));
+        assert_eq!(
+            (events(&world, run).await.len(), account(&world, 11).await),
+            (5, (10_000_000_000, 0, 1000))
+        );
         everything_adds_up(&world).await;
     })
     .await;
@@ -202,17 +236,26 @@ async fn a_reservation_nobody_settles_is_given_back_and_made_anew_when_somebody_
         let told = reconcile(&world, 60).await;
         assert_eq!((told.expired_reservations, told.freed_msats_total), (1, msats(1000)));
         let job = serde_json::to_value(&told.updated_jobs[0]).expect("JSON");
-        assert_eq!((&job["status"], &job["withheld_reason"]), (&json!("withheld"), &json!("reservation_expired")));
+        assert_eq!(
+            (&job["status"], &job["withheld_reason"]),
+            (&json!("withheld"), &json!("reservation_expired"))
+        );
         assert_eq!((&job["verification_passed"], &job["exit_code"]), (&Value::Null, &Value::Null));
         assert_eq!(reconcile(&world, 0).await.expired_reservations, 0);
-        assert_eq!((account(&world, 11).await, summary(&world, 11).await.withheld_count), ((10_000_000_000, 0, 0), 1));
+        assert_eq!(
+            (account(&world, 11).await, summary(&world, 11).await.withheld_count),
+            ((10_000_000_000, 0, 0), 1)
+        );
         assert_eq!(names(&events(&world, run).await), ["BudgetReserved", "BudgetReleased"]);
         everything_adds_up(&world).await;
         others(&mut world, vec![response()], false);
         settle(&world, example(run)).await.expect("settled");
         let told = summary(&world, 11).await;
         assert_eq!((told.withheld_count, told.released_count, account(&world, 11).await.2), (0, 1, 1000));
-        assert_eq!(names(&events(&world, run).await)[..3], ["BudgetReserved", "BudgetReleased", "BudgetReserved"]);
+        assert_eq!(
+            names(&events(&world, run).await)[..3],
+            ["BudgetReserved", "BudgetReleased", "BudgetReserved"]
+        );
         everything_adds_up(&world).await;
     })
     .await;

@@ -53,17 +53,26 @@ async fn the_summary_tells_what_was_paid_to_whom() {
         failing.response.status = oa_contract::wire::jobs::RunOutcome::Failed;
         world.clock.advance_ms(1_000);
         let withheld = settle(&world, failing).await.expect("settled");
-        assert_eq!((withheld.verification_passed, withheld.exit_code, withheld.violations.len()), (false, 2, 0));
+        assert_eq!(
+            (withheld.verification_passed, withheld.exit_code, withheld.violations.len()),
+            (false, 2, 0)
+        );
         let told = serde_json::to_value(summary(&world, 11).await).expect("JSON");
         assert_eq!(told["schema"], "openagents.treasury.compute_summary.v1");
         assert_eq!((&told["owner_key"], &told["released_msats_total"]), (&json!("user:11"), &json!(1000)));
         assert_eq!((&told["released_count"], &told["withheld_count"]), (&json!(1), &json!(1)));
-        assert_eq!(told["provider_earnings"], json!([{"provider_id":"provider-a","earned_msats":1000,"released_jobs":1,"withheld_jobs":1}]));
+        assert_eq!(
+            told["provider_earnings"],
+            json!([{"provider_id":"provider-a","earned_msats":1000,"released_jobs":1,"withheld_jobs":1}])
+        );
         assert_eq!(told["account"]["spent_msats"], 1000);
         let jobs = told["recent_jobs"].as_array().expect("jobs");
         assert_eq!((jobs.len(), &jobs[0]["withheld_reason"]), (2, &json!("verification_failed")));
         let job = jobs[1].as_object().expect("a job");
-        assert_eq!((&job["status"], &job["verification_passed"], &job["exit_code"]), (&json!("released"), &json!(true), &json!(0)));
+        assert_eq!(
+            (&job["status"], &job["verification_passed"], &job["exit_code"]),
+            (&json!("released"), &json!(true), &json!(0))
+        );
         assert!(!job.contains_key("withheld_reason"));
         // An honest failure is no fault of the provider's.
         assert_eq!(standing(&world, "worker:a").await, (0, 2, false));
@@ -82,18 +91,47 @@ async fn a_matching_quote_binds_price_and_fees() {
         let settled = settle(&world, body.clone()).await.expect("settled");
         assert_eq!(settled.settlement_status.name(), "released");
         let told = events(&world, run).await;
-        assert_eq!(names(&told), ["QuoteCommitted", "PriceIntegrityPassed", "BudgetReserved", "VerificationPassed", "verification", "payment", "PaymentReleased"]);
+        assert_eq!(
+            names(&told),
+            [
+                "QuoteCommitted",
+                "PriceIntegrityPassed",
+                "BudgetReserved",
+                "VerificationPassed",
+                "verification",
+                "payment",
+                "PaymentReleased"
+            ]
+        );
         let sha = &body.quote.as_ref().expect("a quote").quote_sha256;
         assert_eq!(told[0].1, format!("quote-commit:{J30}:{sha}"));
         assert_eq!(told[1].1, format!("price-integrity:{J30}:{sha}"));
         let members: Vec<&String> = told[1].2["payload"].as_object().expect("a payload").keys().collect();
-        assert_eq!(members, ["job_hash","quote_id","quote_sha256","quoted_provider_price_msats","quoted_total_price_msats","delivered_provider_amount_msats","delivered_total_price_msats_estimate","variance_msats","variance_bps","tolerance_msats"]);
+        assert_eq!(
+            members,
+            [
+                "job_hash",
+                "quote_id",
+                "quote_sha256",
+                "quoted_provider_price_msats",
+                "quoted_total_price_msats",
+                "delivered_provider_amount_msats",
+                "delivered_total_price_msats_estimate",
+                "variance_msats",
+                "variance_bps",
+                "tolerance_msats"
+            ]
+        );
         // The fee is charged, and the provider gets its price.
         assert_eq!(account(&world, 11).await, (10_000_000_000, 0, 1005));
         assert_eq!(summary(&world, 11).await.released_msats_total, msats(1000));
         let row = tests_support::stored(&world, "worker:a").await.0;
-        let told: Value = serde_json::from_str(crate::workers::metadata::answered(&row).expect("told").get()).expect("JSON");
-        assert_eq!((&told["price_integrity_samples"], &told["price_integrity_violations"], &told["success_count"]), (&json!(1), &json!(0), &json!(1)));
+        let told: Value = serde_json::from_str(crate::workers::metadata::answered(&row).expect("told").get())
+            .expect("JSON");
+        assert_eq!(
+            (&told["price_integrity_samples"], &told["price_integrity_violations"], &told["success_count"]),
+            (&json!(1), &json!(0), &json!(1))
+        );
         // It stands whatever has expired, and whatever the provider asks by now.
         world.clock.advance_ms(120_000);
         tests_support::heartbeat(&world, "worker:a", 11, r#"{"min_price_msats":7}"#).await.expect("beaten");
@@ -147,13 +185,29 @@ async fn an_expired_or_foreign_quote_is_refused_and_changes_nothing() {
         let good = quote(&world, 0);
         for (quote, message) in [
             (quote(&world, 120), "quote has expired"),
-            (ComputeQuote { provider_id: "b".into(), ..good.clone() }, "quote.provider_id does not match provider_id"),
-            (ComputeQuote { provider_worker_id: "b".into(), ..good.clone() }, "quote.provider_worker_id does not match provider_worker_id"),
-            (ComputeQuote { capability: "b".into(), ..good.clone() }, "quote.capability must be oa.sandbox_run.v1"),
-            (ComputeQuote { objective_hash: "b".into(), ..good.clone() }, "quote.objective_hash does not match job_hash"),
-            (ComputeQuote { operator_fee_msats: msats(0), ..good.clone() }, "quote does not match current provider terms"),
+            (
+                ComputeQuote { provider_id: "b".into(), ..good.clone() },
+                "quote.provider_id does not match provider_id",
+            ),
+            (
+                ComputeQuote { provider_worker_id: "b".into(), ..good.clone() },
+                "quote.provider_worker_id does not match provider_worker_id",
+            ),
+            (
+                ComputeQuote { capability: "b".into(), ..good.clone() },
+                "quote.capability must be oa.sandbox_run.v1",
+            ),
+            (
+                ComputeQuote { objective_hash: "b".into(), ..good.clone() },
+                "quote.objective_hash does not match job_hash",
+            ),
+            (
+                ComputeQuote { operator_fee_msats: msats(0), ..good.clone() },
+                "quote does not match current provider terms",
+            ),
         ] {
-            let refusal = refused(settle(&world, SettleSandboxRun { quote: Some(quote), ..example(run) }).await);
+            let refusal =
+                refused(settle(&world, SettleSandboxRun { quote: Some(quote), ..example(run) }).await);
             assert_eq!((refusal.code.name(), refusal.message.as_str()), ("invalid_request", message));
         }
         let unknown = SettleSandboxRun {
@@ -162,9 +216,14 @@ async fn an_expired_or_foreign_quote_is_refused_and_changes_nothing() {
             ..example(run)
         };
         assert_eq!(refused(settle(&world, unknown).await).message, "unknown provider_worker_id worker:x");
-        tests_support::heartbeat(&world, "worker:a", 11, r#"{"min_price_msats":null}"#).await.expect("beaten");
+        tests_support::heartbeat(&world, "worker:a", 11, r#"{"min_price_msats":null}"#)
+            .await
+            .expect("beaten");
         let refusal = refused(settle(&world, SettleSandboxRun { quote: Some(good), ..example(run) }).await);
-        assert_eq!((refusal.code.name(), refusal.message.as_str()), ("internal", "unable to compute expected quote"));
+        assert_eq!(
+            (refusal.code.name(), refusal.message.as_str()),
+            ("internal", "unable to compute expected quote")
+        );
         assert_eq!((events(&world, run).await.len(), account(&world, 11).await), (0, (10_000_000_000, 0, 0)));
     })
     .await;
@@ -180,20 +239,35 @@ async fn three_jobs_with_another_command_quarantine_the_provider() {
             body.response.runs[0].cmd = "cheap".into();
             let settled = settle(&world, body).await.expect("settled");
             assert_eq!((settled.settlement_status.name(), settled.exit_code), ("withheld", 1));
-            assert_eq!(settled.violations, [format!("cmd mismatch at index 0: request={cmd} response=cheap")]);
+            assert_eq!(
+                settled.violations,
+                [format!("cmd mismatch at index 0: request={cmd} response=cheap")]
+            );
         }
         assert_eq!(standing(&world, "worker:a").await, (3, 0, true));
         let row = tests_support::stored(&world, "worker:a").await.0;
-        assert_eq!((row.status.name(), row.reputation.quarantine_reason.as_deref()), ("failed", Some("verification_violations")));
+        assert_eq!(
+            (row.status.name(), row.reputation.quarantine_reason.as_deref()),
+            ("failed", Some("verification_violations"))
+        );
         let incidents = incidents(&world).await;
         let violation = "compute_verification_violation";
         assert_eq!(incident_types(&incidents), [violation, violation, violation, "provider_quarantined"]);
         let told = events(&world, run).await;
-        assert_eq!(names(&told)[..6], ["BudgetReserved", "VerificationFailed", "verification", "payment", "PaymentWithheld", "fraud"]);
+        assert_eq!(
+            names(&told)[..6],
+            ["BudgetReserved", "VerificationFailed", "verification", "payment", "PaymentWithheld", "fraud"]
+        );
         let found = incidents.iter().find(|one| one.incident_type == violation).expect("one");
-        assert_eq!((found.severity.name(), found.actions.join(",")), ("medium", "payment_withheld,strike_applied".into()));
-        let evidence: Value = serde_json::from_str(found.evidence.as_ref().expect("evidence").get()).expect("JSON");
-        for member in ["job_hash", "run_id", "settlement_status", "withheld_reason", "exit_code", "violations"] {
+        assert_eq!(
+            (found.severity.name(), found.actions.join(",")),
+            ("medium", "payment_withheld,strike_applied".into())
+        );
+        let evidence: Value =
+            serde_json::from_str(found.evidence.as_ref().expect("evidence").get()).expect("JSON");
+        for member in
+            ["job_hash", "run_id", "settlement_status", "withheld_reason", "exit_code", "violations"]
+        {
             assert!(!evidence[member].is_null(), "{member}");
         }
         assert_eq!(evidence["paths"]["run_receipt"], format!("/internal/v1/runs/{run}/receipt"));
@@ -212,7 +286,8 @@ async fn an_envelope_is_asked_for_and_told_to_be_missing() {
     let key = "a".repeat(64);
     let _route = provider(&world, "worker:a", &key, 11).await;
     let run = begin(&world).await;
-    let cep = json!({"agent_id": key, "pool_id": key, "provider_invoice": "lnbc420n1test", "provider_host": "h"});
+    let cep =
+        json!({"agent_id": key, "pool_id": key, "provider_invoice": "lnbc420n1test", "provider_host": "h"});
     let forced = |cep: Option<Value>| SettleSandboxRun {
         provider_id: key.clone(),
         route_policy: serde_json::from_value(json!({"kind": "force_cep"})).expect("a policy"),
@@ -224,16 +299,25 @@ async fn an_envelope_is_asked_for_and_told_to_be_missing() {
     for member in ["agent_id", "pool_id", "provider_invoice", "provider_host"] {
         let mut blank = cep.clone();
         blank[member] = " ".into();
-        assert_eq!(refused(settle(&world, forced(Some(blank))).await).message, format!("cep.{member} is required"));
+        assert_eq!(
+            refused(settle(&world, forced(Some(blank))).await).message,
+            format!("cep.{member} is required")
+        );
     }
     let refusal = refused(settle(&world, forced(Some(cep.clone()))).await);
     assert_eq!(refusal.code.name(), "dependency_unavailable");
     let poor = json!({"kind": "prefer_agent_balance", "agent_balance_sats": 1, "min_reserve_sats": 1});
-    let prefers = |policy: Value| SettleSandboxRun { route_policy: serde_json::from_value(policy).expect("a policy"), ..forced(None) };
+    let prefers = |policy: Value| SettleSandboxRun {
+        route_policy: serde_json::from_value(policy).expect("a policy"),
+        ..forced(None)
+    };
     assert!(refused(settle(&world, prefers(poor)).await).message.contains("cep config is missing"));
     assert_eq!((events(&world, run).await.len(), account(&world, 11).await.1), (0, 0));
     let rich = json!({"kind": "prefer_agent_balance", "agent_balance_sats": 2, "min_reserve_sats": 1});
-    assert_eq!(settle(&world, prefers(rich)).await.expect("settled").settlement_route.name(), "direct_liquidity");
+    assert_eq!(
+        settle(&world, prefers(rich)).await.expect("settled").settlement_route.name(),
+        "direct_liquidity"
+    );
 }
 
 #[tokio::test]
@@ -255,7 +339,10 @@ async fn what_cannot_be_settled_is_refused_in_the_order_of_the_specification() {
     let mut empty = example(run);
     empty.request.commands.clear();
     assert_eq!(said(empty).await.1, "sandbox request must include at least one command");
-    assert_eq!(said(example(Uuid::from_u128(9))).await, ("not_found", format!("no run {}", Uuid::from_u128(9))));
+    assert_eq!(
+        said(example(Uuid::from_u128(9))).await,
+        ("not_found", format!("no run {}", Uuid::from_u128(9)))
+    );
     let unknown = SettleSandboxRun { provider_worker_id: "worker:x".into(), ..example(run) };
     assert_eq!(said(unknown).await, ("invalid_request", "unknown provider worker_id worker:x".into()));
     let other = SettleSandboxRun { provider_id: "provider-b".into(), ..example(run) };

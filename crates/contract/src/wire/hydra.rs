@@ -1,0 +1,98 @@
+//! Hydra's scoring of routes (marketplace §9).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::operation;
+
+/// One candidate. `constraints` must be an object when it is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScoreOffer {
+    pub marketplace_id: String,
+    pub provider_id: String,
+    #[serde(default)]
+    pub provider_worker_id: Option<String>,
+    pub total_price_msats: u64,
+    #[serde(default)]
+    pub latency_ms: Option<u64>,
+    pub reliability_bps: u32,
+    #[serde(default)]
+    pub constraints: Option<serde_json::Value>,
+    #[serde(default)]
+    pub quote_id: Option<String>,
+    #[serde(default)]
+    pub quote_sha256: Option<String>,
+}
+
+/// `POST /internal/v1/hydra/routing/score` (§9.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(example = serde_json::json!({"schema": "openagents.hydra.routing_score_request.v1", "idempotency_key": "hydra:42", "run_id": "0193a000-0000-7000-8000-000000000001", "marketplace_id": "openagents", "capability": "oa.sandbox_run.v1", "policy": "lowest_total_cost_v1", "objective_hash": "sha256:objective", "decided_at_unix": 1_700_000_111, "candidates": [{"marketplace_id": "market-a", "provider_id": "provider-a", "total_price_msats": 1200, "latency_ms": 50, "reliability_bps": 9100}]}))]
+pub struct ScoreRoutes {
+    pub schema: String,
+    pub idempotency_key: String,
+    /// A UUID; anything else is refused with 400.
+    pub run_id: String,
+    pub marketplace_id: String,
+    pub capability: String,
+    /// `lowest_total_cost_v1` (when blank), `balanced_v1` or `reliability_first_v1`.
+    pub policy: String,
+    #[serde(default)]
+    pub objective_hash: Option<String>,
+    /// Now, when 0.
+    pub decided_at_unix: u64,
+    pub candidates: Vec<ScoreOffer>,
+}
+
+impl operation::Body for ScoreRoutes {}
+
+/// A candidate as it is answered: every member present.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScoredCandidate {
+    pub marketplace_id: String,
+    pub provider_id: String,
+    pub provider_worker_id: Option<String>,
+    pub total_price_msats: u64,
+    pub latency_ms: Option<u64>,
+    pub reliability_bps: u32,
+    pub constraints: serde_json::Value,
+    pub quote_id: Option<String>,
+    pub quote_sha256: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RoutingFactors {
+    pub expected_fee_msats: u64,
+    pub confidence: f64,
+    pub liquidity_score: f64,
+    pub policy_notes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RoutingReceipt {
+    /// `openagents.hydra.routing_decision_receipt.v1`.
+    pub receipt_schema: String,
+    pub receipt_id: String,
+    pub canonical_json_sha256: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct RoutingScore {
+    /// `openagents.hydra.routing_score_response.v1`.
+    pub schema: String,
+    pub decision_sha256: String,
+    pub policy: String,
+    pub run_id: String,
+    pub marketplace_id: String,
+    pub capability: String,
+    pub objective_hash: Option<String>,
+    pub selected: ScoredCandidate,
+    /// Best first.
+    pub candidates: Vec<ScoredCandidate>,
+    pub factors: RoutingFactors,
+    pub receipt: RoutingReceipt,
+    /// The signed announcement of the choice; `{}` where the service has no key.
+    #[schemars(with = "serde_json::Value")]
+    pub nostr_event: Box<RawValue>,
+    pub decided_at_unix: u64,
+}

@@ -4,7 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::jobs::{SandboxRunRequest, SandboxRunResponse};
+use super::{
+    jobs::{SandboxRunRequest, SandboxRunResponse},
+    marketplace::Quote,
+};
 use crate::{amount::Msats, instant::Timestamp, operation};
 
 /// Whose account is asked for.
@@ -145,36 +148,6 @@ pub struct DriftFinding {
     pub last_seen_at: Timestamp,
 }
 
-/// A price for a job by one provider, named by the hash of its terms (§6.2).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ComputeQuote {
-    pub schema: String,
-    pub quote_id: String,
-    pub quote_sha256: String,
-    pub provider_id: String,
-    pub provider_worker_id: String,
-    pub capability: String,
-    pub objective_hash: String,
-    pub issued_at_unix: u64,
-    pub valid_until_unix: u64,
-    pub cancel_until_unix: u64,
-    pub cancel_fee_msats: Msats,
-    pub refund_until_unix: u64,
-    pub currency: String,
-    pub provider_price_msats: Msats,
-    pub operator_fee_msats: Msats,
-    pub policy_adder_msats: Msats,
-    pub total_price_msats: Msats,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub fee_components: Vec<FeeComponent>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct FeeComponent {
-    pub component: String,
-    pub amount_msats: Msats,
-}
-
 /// Over which rail a provider is paid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -230,7 +203,7 @@ pub struct SettleSandboxRun {
     pub amount_msats: Msats,
     /// Binds the price.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub quote: Option<ComputeQuote>,
+    pub quote: Option<Quote>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_policy: Option<RoutePolicy>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,14 +5,14 @@ use oa_contract::{
     Caller, Fault, Msats, Owner, Refusal, Stop, canonical,
     wire::{
         jobs::{SandboxRunRequest, SandboxRunResponse, job_hash},
-        treasury::{CepTerms, ComputeQuote, RoutePolicy, SettleSandboxRun},
+        marketplace::Quote,
+        treasury::{CepTerms, RoutePolicy, SettleSandboxRun},
     },
 };
 use oa_store::{Key, tables::market_dispatches::JobKey};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::limits::within_limits;
 use crate::{marketplace, runs, treasury, workers};
 
 /// The longest names that are kept.
@@ -29,7 +29,7 @@ pub struct Asked {
     pub provider_id: String,
     pub worker_id: String,
     pub amount: Msats,
-    pub quote: Option<ComputeQuote>,
+    pub quote: Option<Quote>,
     pub route: RoutePolicy,
     pub cep: Option<CepTerms>,
     pub request: SandboxRunRequest,
@@ -58,7 +58,7 @@ pub fn admit(body: SettleSandboxRun, caller: Caller) -> Result<Asked, Stop> {
     if body.amount_msats == Msats::ZERO {
         return Err(Refusal::invalid("amount_msats must be greater than zero").into());
     }
-    within_limits(&body.request)?;
+    oa_market::admission::admit(&body.request)?;
     let attempt = body.attempt.unwrap_or(1);
     if attempt == 0 || attempt > MOST_ATTEMPTS {
         return Err(Refusal::invalid(format!("attempt must be 1 to {MOST_ATTEMPTS}")).into());

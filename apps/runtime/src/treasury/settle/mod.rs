@@ -8,7 +8,6 @@
 pub mod asked;
 pub mod events;
 mod incidents;
-mod limits;
 pub mod plan;
 pub mod price;
 pub mod reexecution;

@@ -1,14 +1,14 @@
 //! Decides what is owed: whether a quote binds its price, and whether what was delivered keeps it (§10.4 step 2).
 
 use oa_contract::{
-    Fault, Msats, Refusal, Stop, Timestamp, canonical,
+    Msats, Refusal, Stop, Timestamp,
     wire::{
         jobs::{SANDBOX_RUN, short},
-        treasury::ComputeQuote,
+        marketplace::Quote,
     },
 };
+use oa_market::quote::hash;
 use oa_store::tables::market_quotes::QuoteRow;
-use serde_json::json;
 
 use super::asked::Asked;
 use crate::{marketplace::reserve::AllIn, workers::reputation::PriceFacts};
@@ -16,7 +16,7 @@ use crate::{marketplace::reserve::AllIn, workers::reputation::PriceFacts};
 /// A price that was promised, and how it was kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Integrity {
-    pub quote: ComputeQuote,
+    pub quote: Quote,
     pub delivered: Msats,
     /// Above zero, more was taken than had been promised.
     pub variance_msats: i64,
@@ -48,7 +48,7 @@ impl Integrity {
 }
 
 /// What quoted and delivered differ by.
-pub fn compare(quote: &ComputeQuote, delivered: Msats) -> Integrity {
+pub fn compare(quote: &Quote, delivered: Msats) -> Integrity {
     let quoted = i128::from(quote.provider_price_msats.get());
     // Both are bounded by all the money there is.
     let variance = i128::from(delivered.get()) - quoted;
@@ -62,7 +62,7 @@ pub fn compare(quote: &ComputeQuote, delivered: Msats) -> Integrity {
 }
 
 /// Whether the quote is about this job by this provider at all.
-pub fn is_about(quote: &ComputeQuote, asked: &Asked) -> Result<(), Refusal> {
+pub fn is_about(quote: &Quote, asked: &Asked) -> Result<(), Refusal> {
     let refused = |message: &str| Err(Refusal::invalid(message));
     if quote.provider_id != asked.provider_id {
         return refused("quote.provider_id does not match provider_id");
@@ -80,7 +80,7 @@ pub fn is_about(quote: &ComputeQuote, asked: &Asked) -> Result<(), Refusal> {
 }
 
 /// Whether the quote can still be taken.
-pub fn is_in_time(quote: &ComputeQuote, now: Timestamp) -> Result<(), Refusal> {
+pub fn is_in_time(quote: &Quote, now: Timestamp) -> Result<(), Refusal> {
     let now = u64::try_from(now.unix_seconds()).unwrap_or(0);
     match quote.valid_until_unix > 0 && quote.valid_until_unix < now {
         true => Err(Refusal::invalid("quote has expired")),
@@ -90,15 +90,15 @@ pub fn is_in_time(quote: &ComputeQuote, now: Timestamp) -> Result<(), Refusal> {
 
 /// Whether the quote is what the provider asks now. Every member of its hash counts: no price can be altered
 /// under a valid hash.
-pub fn is_current(quote: &ComputeQuote, current: Option<AllIn>) -> Result<(), Stop> {
+pub fn is_current(quote: &Quote, current: Option<AllIn>) -> Result<(), Stop> {
     let Some(current) = current else {
         let message = "unable to compute expected quote";
         return Err(Refusal::new(oa_contract::Code::Internal, message).into());
     };
-    let expected = ComputeQuote {
+    let expected = Quote {
         valid_until_unix: quote.issued_at_unix.saturating_add(60),
         cancel_until_unix: quote.issued_at_unix.saturating_add(60),
-        cancel_fee_msats: Msats::ZERO,
+        cancel_fee_msats: 0,
         refund_until_unix: quote.issued_at_unix.saturating_add(3_600),
         currency: "msats".into(),
         provider_price_msats: current.provider,
@@ -108,7 +108,7 @@ pub fn is_current(quote: &ComputeQuote, current: Option<AllIn>) -> Result<(), St
         ..quote.clone()
     };
     let named = |hash: &str| quote.quote_sha256 == hash && quote.quote_id == format!("quote_{}", short(hash));
-    match named(&hash(quote)?) && named(&hash(&expected)?) {
+    match named(&hash(quote)) && named(&hash(&expected)) {
         true => Ok(()),
         false => Err(altered()),
     }
@@ -116,9 +116,9 @@ pub fn is_current(quote: &ComputeQuote, current: Option<AllIn>) -> Result<(), St
 
 /// Whether the quote is the stored one that a dispatch was made at: that price was accepted in time, and stands
 /// whatever the provider asks by now.
-pub fn is_of_dispatch(quote: &ComputeQuote, kept: &QuoteRow) -> Result<(), Stop> {
+pub fn is_of_dispatch(quote: &Quote, kept: &QuoteRow) -> Result<(), Stop> {
     let same = quote.quote_id == kept.quote_id && quote.quote_sha256 == kept.quote_sha256;
-    match same && hash(quote)? == kept.quote_sha256 {
+    match same && hash(quote) == kept.quote_sha256 {
         true => Ok(()),
         false => Err(altered()),
     }
@@ -128,29 +128,10 @@ fn altered() -> Stop {
     Refusal::invalid("quote does not match current provider terms").into()
 }
 
-/// The hash of the terms (§2.1).
-pub(super) fn hash(quote: &ComputeQuote) -> Result<String, Fault> {
-    let terms = json!({
-        "capability": quote.capability,
-        "objective_hash": quote.objective_hash,
-        "issued_at_unix": quote.issued_at_unix,
-        "valid_until_unix": quote.valid_until_unix,
-        "cancel_until_unix": quote.cancel_until_unix,
-        "cancel_fee_msats": quote.cancel_fee_msats,
-        "refund_until_unix": quote.refund_until_unix,
-        "currency": quote.currency,
-        "provider_id": quote.provider_id,
-        "provider_worker_id": quote.provider_worker_id,
-        "provider_price_msats": quote.provider_price_msats,
-        "operator_fee_msats": quote.operator_fee_msats,
-        "policy_adder_msats": quote.policy_adder_msats,
-        "total_price_msats": quote.total_price_msats,
-    });
-    Ok(canonical::canonical_hash(&terms))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn msats(amount: u64) -> Msats {
@@ -158,7 +139,7 @@ mod tests {
     }
 
     /// The quote of the specification's vector (§2.2).
-    pub(in crate::treasury) fn golden() -> ComputeQuote {
+    pub(in crate::treasury) fn golden() -> Quote {
         serde_json::from_value(json!({
             "schema": "openagents.marketplace.compute_all_in_quote.v1",
             "quote_id": "quote_ddc13afb56393257",
@@ -180,20 +161,20 @@ mod tests {
     #[test]
     fn the_golden_quote_has_the_golden_hash_and_is_current_at_its_terms_only() {
         let quote = golden();
-        assert_eq!(hash(&quote).expect("a hash"), quote.quote_sha256);
+        assert_eq!(hash(&quote), quote.quote_sha256);
         is_current(&quote, terms(1000)).expect("current");
         for (why, changed, current) in [
             ("another price now", golden(), terms(1001)),
-            ("an altered price", ComputeQuote { provider_price_msats: msats(1), ..golden() }, terms(1000)),
-            ("no end", ComputeQuote { valid_until_unix: 0, ..golden() }, terms(1000)),
-            ("another id", ComputeQuote { quote_id: "quote_0".into(), ..golden() }, terms(1000)),
+            ("an altered price", Quote { provider_price_msats: msats(1), ..golden() }, terms(1000)),
+            ("no end", Quote { valid_until_unix: 0, ..golden() }, terms(1000)),
+            ("another id", Quote { quote_id: "quote_0".into(), ..golden() }, terms(1000)),
         ] {
             let refused = is_current(&changed, current).expect_err(why);
             assert!(refused.to_string().contains("quote does not match current provider terms"), "{why}");
         }
         // An altered quote under the right hash of the altered terms is not what the provider asks either.
-        let mut renamed = ComputeQuote { valid_until_unix: 0, ..golden() };
-        renamed.quote_sha256 = hash(&renamed).expect("a hash");
+        let mut renamed = Quote { valid_until_unix: 0, ..golden() };
+        renamed.quote_sha256 = hash(&renamed);
         renamed.quote_id = format!("quote_{}", short(&renamed.quote_sha256));
         assert!(is_current(&renamed, terms(1000)).is_err());
         let none = is_current(&quote, None).expect_err("no price");
@@ -206,7 +187,7 @@ mod tests {
         assert!(is_in_time(&golden(), at(1_700_000_060)).is_ok());
         let late = is_in_time(&golden(), at(1_700_000_061)).expect_err("over");
         assert_eq!(late.message, "quote has expired");
-        let endless = ComputeQuote { valid_until_unix: 0, ..golden() };
+        let endless = Quote { valid_until_unix: 0, ..golden() };
         assert!(is_in_time(&endless, at(1_900_000_000)).is_ok());
     }
 
@@ -219,7 +200,7 @@ mod tests {
         assert_eq!(compared(1000), (0, 0, true, false));
         assert_eq!(compared(1500), (500, 5000, false, true));
         assert_eq!(compared(999), (-1, 10, false, false), "less is neither kept nor a fault");
-        let free = ComputeQuote { provider_price_msats: Msats::ZERO, ..golden() };
+        let free = Quote { provider_price_msats: Msats::ZERO, ..golden() };
         assert_eq!(compare(&free, Msats::MAX).variance_bps, 0);
         assert_eq!(compare(&golden(), Msats::MAX).variance_msats, 2_099_999_999_999_999_000);
     }

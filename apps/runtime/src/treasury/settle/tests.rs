@@ -15,11 +15,11 @@ use oa_contract::{
     wire::{
         fraud::{Incident, ListIncidents},
         jobs::{SandboxRunRequest, SandboxRunResponse, job_hash, short},
+        marketplace::Quote,
         paths::RunPath,
         runs::StartRun,
         treasury::{
-            ComputeQuote, ComputeSummary, ComputeSummaryQuery, Reconcile, ReconcileSummary, SettleSandboxRun,
-            Settlement,
+            ComputeSummary, ComputeSummaryQuery, Reconcile, ReconcileSummary, SettleSandboxRun, Settlement,
         },
         workers::RegisterWorker,
     },
@@ -31,7 +31,6 @@ use oa_store::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::price;
 use crate::{
     Config, TrustMode,
     testing::{self, HealthRoute, World, operator},
@@ -113,9 +112,9 @@ fn example(run_id: Uuid) -> SettleSandboxRun {
 }
 
 /// What the provider asks at a moment, under its hash.
-fn quote(world: &World, issued_ago: i64) -> ComputeQuote {
+fn quote(world: &World, issued_ago: i64) -> Quote {
     let issued = u64::try_from(world.clock_now().unix_seconds() - issued_ago).expect("after 1970");
-    let mut quote: ComputeQuote = serde_json::from_value(json!({
+    let mut quote: Quote = serde_json::from_value(json!({
         "schema": "openagents.marketplace.compute_all_in_quote.v1", "quote_id": "", "quote_sha256": "",
         "provider_id": "provider-a", "provider_worker_id": "worker:a", "capability": "oa.sandbox_run.v1",
         "objective_hash": J30, "issued_at_unix": issued, "valid_until_unix": issued + 60,
@@ -124,7 +123,7 @@ fn quote(world: &World, issued_ago: i64) -> ComputeQuote {
         "total_price_msats": 1005, "fee_components": [{"component": "operator_fee", "amount_msats": 5}]
     }))
     .expect("a quote");
-    quote.quote_sha256 = price::hash(&quote).expect("a hash");
+    quote.quote_sha256 = oa_market::quote::hash(&quote);
     quote.quote_id = format!("quote_{}", short(&quote.quote_sha256));
     quote
 }

@@ -186,23 +186,20 @@ async fn an_expired_or_foreign_quote_is_refused_and_changes_nothing() {
         for (quote, message) in [
             (quote(&world, 120), "quote has expired"),
             (
-                ComputeQuote { provider_id: "b".into(), ..good.clone() },
+                Quote { provider_id: "b".into(), ..good.clone() },
                 "quote.provider_id does not match provider_id",
             ),
             (
-                ComputeQuote { provider_worker_id: "b".into(), ..good.clone() },
+                Quote { provider_worker_id: "b".into(), ..good.clone() },
                 "quote.provider_worker_id does not match provider_worker_id",
             ),
+            (Quote { capability: "b".into(), ..good.clone() }, "quote.capability must be oa.sandbox_run.v1"),
             (
-                ComputeQuote { capability: "b".into(), ..good.clone() },
-                "quote.capability must be oa.sandbox_run.v1",
-            ),
-            (
-                ComputeQuote { objective_hash: "b".into(), ..good.clone() },
+                Quote { objective_hash: "b".into(), ..good.clone() },
                 "quote.objective_hash does not match job_hash",
             ),
             (
-                ComputeQuote { operator_fee_msats: msats(0), ..good.clone() },
+                Quote { operator_fee_msats: msats(0), ..good.clone() },
                 "quote does not match current provider terms",
             ),
         ] {
@@ -211,7 +208,7 @@ async fn an_expired_or_foreign_quote_is_refused_and_changes_nothing() {
             assert_eq!((refusal.code.name(), refusal.message.as_str()), ("invalid_request", message));
         }
         let unknown = SettleSandboxRun {
-            quote: Some(ComputeQuote { provider_worker_id: "worker:x".into(), ..good.clone() }),
+            quote: Some(Quote { provider_worker_id: "worker:x".into(), ..good.clone() }),
             provider_worker_id: "worker:x".into(),
             ..example(run)
         };

@@ -104,3 +104,107 @@ pub fn judge(
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use oa_contract::{Amount, Asset, Msats, Owner};
+    use oa_ledger::{AccountId, BookedLeg, Kind, Leg, Places};
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_unix_seconds(1_772_000_000);
+
+    fn row(status: JobStatus, withheld_reason: Option<&str>) -> SettlementRow {
+        SettlementRow {
+            settlement_id: "stl_1".into(),
+            owner: Owner::User(1),
+            run_id: Uuid::from_u128(1),
+            job_hash: "job".into(),
+            attempt: 1,
+            provider_id: "p".into(),
+            worker_id: "w".into(),
+            amount: Msats::new(1000).expect("an amount"),
+            operator_fee: Msats::ZERO,
+            policy_adder: Msats::ZERO,
+            status,
+            verification_passed: None,
+            exit_code: None,
+            withheld_reason: withheld_reason.map(str::to_owned),
+            dispatch_id: None,
+            quote_sha256: None,
+            hold_id: "hold".into(),
+            reservations: 1,
+            fingerprint: Vec::new(),
+            receipt_sha256: None,
+            reply: None,
+            reserved_at: NOW,
+            settled_at: None,
+            updated_at: NOW,
+        }
+    }
+
+    fn transfer(state: State, moved: u64) -> Transfer {
+        let account = |kind, name: &str| AccountId::new(kind, Asset::msats(), name).expect("an account");
+        let amount = |units| Amount::new(units).expect("an amount");
+        let leg = Leg {
+            debit: account(Kind::Owner, "user:1"),
+            credit: account(Kind::Provider, "w"),
+            amount: amount(1000),
+        };
+        Transfer {
+            id: TransferId::new("hold").expect("an id"),
+            state,
+            held: true,
+            expires_at: None,
+            reference: String::new(),
+            legs: vec![BookedLeg {
+                leg,
+                captured: Some(amount(moved)),
+                opened: Places { debit: 1, credit: 1 },
+                ended: None,
+            }],
+            opened_at: NOW,
+            ended_at: None,
+        }
+    }
+
+    fn kinds(row: &SettlementRow, transfer: Option<Transfer>, paid: Option<u64>) -> Vec<&'static str> {
+        judge(row, transfer.as_ref(), paid).into_iter().map(|(kind, _)| kind).collect()
+    }
+
+    #[test]
+    fn what_fits_is_no_finding() {
+        let released = row(JobStatus::Released, None);
+        assert_eq!(kinds(&released, Some(transfer(State::Posted, 1000)), Some(1000)), [""; 0]);
+        let withheld = row(JobStatus::Withheld, Some("verification_failed"));
+        assert_eq!(kinds(&withheld, Some(transfer(State::Voided, 0)), Some(0)), [""; 0]);
+        let expired = row(JobStatus::Withheld, Some("reservation_expired"));
+        assert_eq!(kinds(&expired, Some(transfer(State::Expired, 0)), None), [""; 0]);
+        let reserved = row(JobStatus::Reserved, None);
+        for state in [State::Pending, State::Expired] {
+            assert_eq!(kinds(&reserved, Some(transfer(state, 0)), None), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn whatever_does_not_fit_is_named() {
+        let released = row(JobStatus::Released, None);
+        assert_eq!(kinds(&released, None, None), ["ledger_missing", "event_missing"]);
+        assert_eq!(
+            kinds(&released, Some(transfer(State::Voided, 0)), Some(1000)),
+            ["ledger_state", "ledger_amount"]
+        );
+        assert_eq!(
+            kinds(&released, Some(transfer(State::Posted, 999)), Some(1001)),
+            ["ledger_amount", "event_amount"]
+        );
+        let withheld = row(JobStatus::Withheld, Some("verification_failed"));
+        assert_eq!(
+            kinds(&withheld, Some(transfer(State::Posted, 1000)), Some(1000)),
+            ["ledger_state", "event_amount"]
+        );
+        let reserved = row(JobStatus::Reserved, None);
+        assert_eq!(kinds(&reserved, Some(transfer(State::Posted, 1000)), None), ["ledger_state"]);
+    }
+}

@@ -105,3 +105,81 @@ async fn nobody_settles_in_anothers_name_or_run() {
     })
     .await;
 }
+
+/// A generator of numbers that depend on nothing but the seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+/// One settlement among a few owners, runs, jobs and attempts, honest or not, with a quote or without.
+fn drawn(world: &World, runs: &[Uuid], dice: &mut Dice) -> SettleSandboxRun {
+    let owner = 11 + dice.below(2);
+    let mut body = another_job(example(runs[dice.below(3) as usize]), &format!("job {}", dice.below(4)));
+    body.owner_user_id = Some(owner);
+    body.attempt = Some(1 + u32::try_from(dice.below(2)).expect("small"));
+    body.amount_msats = msats(990 + dice.below(3) * 10);
+    if dice.below(2) == 0 {
+        let mut quoted = quote(world, i64::try_from(dice.below(70)).expect("small"));
+        quoted.objective_hash = job_hash(&body.request).expect("a hash");
+        quoted.quote_sha256 = oa_market::quote::hash(&quoted);
+        quoted.quote_id = format!("quote_{}", short(&quoted.quote_sha256));
+        body.quote = Some(quoted);
+    }
+    match dice.below(5) {
+        0 => body.response.runs[0].cmd = "cheap".into(),
+        1 => {
+            body.response.runs[0].exit_code = 1;
+            body.response.status = RunOutcome::Failed;
+        }
+        _ => {}
+    }
+    body
+}
+
+/// Whatever is asked in whatever order: the books add up, the sums are those of the answers, nobody is paid what
+/// was not verified, and each answer stands.
+#[tokio::test]
+async fn random_settlements_add_up() {
+    for seed in 1..=4 {
+        let world = World::with(EngineKind::Sqlite, lenient()).await;
+        let _route = provider(&world, "worker:a", "provider-a", 11).await;
+        let runs = [begin(&world).await, begin(&world).await, begin(&world).await];
+        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut answers: std::collections::BTreeMap<String, (SettleSandboxRun, Settlement)> =
+            Default::default();
+        for _ in 0..150 {
+            world.clock.advance_ms(i64::try_from(dice.below(2_000)).expect("small"));
+            let body = drawn(&world, &runs, &mut dice);
+            if let Ok(settled) = settle(&world, body.clone()).await {
+                assert!(settled.settlement_status.name() == "withheld" || settled.verification_passed);
+                let known = answers.entry(settled.settlement_id.clone()).or_insert((body, settled.clone()));
+                assert_eq!(known.1, settled, "the same name, another answer");
+            }
+        }
+        assert!(answers.len() >= 15, "only {} were settled", answers.len());
+        for (body, settled) in answers.values() {
+            assert_eq!(settle(&world, body.clone()).await.expect("the first answer"), *settled);
+        }
+        for owner in [11, 12] {
+            let of = answers.values().filter(|(body, settled)| {
+                body.owner_user_id == Some(owner) && settled.settlement_status.name() == "released"
+            });
+            let (paid, spent): (u64, u64) = of
+                .map(|(body, settled)| {
+                    let fee = body.quote.as_ref().map_or(0, |quote| quote.operator_fee_msats.get());
+                    (settled.amount_msats.get(), settled.amount_msats.get() + fee)
+                })
+                .fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            assert_eq!(summary(&world, owner).await.released_msats_total, msats(paid));
+            assert_eq!(account(&world, owner).await, (10_000_000_000, 0, spent));
+        }
+        everything_adds_up(&world).await;
+    }
+}

@@ -122,6 +122,13 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("10000"), "How many messages of a worker's or fleet's stream are kept.";
     "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("500"), "How many messages of any other stream are kept.";
     "RUNTIME_RUN_EVENT_LIMIT", Kind::Count(1), Some("10000000"), "How many events a run may hold.";
+    "RUNTIME_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "Whether money moves on evidence of our own only; lenient believes callers, and starts on a loopback address only.";
+    "RUNTIME_TREASURY_RECONCILIATION_ENABLED", Kind::Switch, Some("true"), "Whether old reservations are given back and settlements compared in the background.";
+    "RUNTIME_TREASURY_RECONCILIATION_INTERVAL_SECONDS", Kind::Count(1), Some("60"), "How often that is done.";
+    "RUNTIME_TREASURY_RECONCILIATION_MAX_JOBS", Kind::Count(1), Some("200"), "How many reservations one round gives back; at most 2000.";
+    "RUNTIME_TREASURY_RESERVATION_TTL_SECONDS", Kind::Count(1), Some("3600"), "How long money stays reserved for a job that nobody settles.";
+    "RUNTIME_REEXECUTION_SAMPLE_BPS", Kind::Count(0), Some("500"), "Of 10000 settlements that would be paid, how many are run once more by somebody else first.";
+    "RUNTIME_REEXECUTION_SEED", Kind::Secret, None, "What chooses them; follows from the secret of service credentials when not set.";
     "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
     "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";

@@ -181,7 +181,7 @@ async fn serve(
 async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
     let config = oa_runtime::Config::read(&|name| common.settings.lookup(name))
         .map_err(|error| Failure::usage(error.to_string()))?;
-    if let Some(warning) = config.warning() {
+    for warning in config.warning().into_iter().chain(config.trust_warning()) {
         tracing::warn!("{warning}");
     }
     // The port first: a second server must not touch the store of the first.

@@ -55,6 +55,16 @@ impl WriteMode {
     }
 }
 
+/// How much a caller is believed (architecture §8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrustMode {
+    /// Money of others moves on evidence of our own only.
+    #[default]
+    Strict,
+    /// As the specifications' reference has it. Loopback binds only.
+    Lenient,
+}
+
 /// The runtime's settings.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -78,6 +88,18 @@ pub struct Config {
     pub fallback_retention: u64,
     /// Events that a run may hold.
     pub run_event_limit: u64,
+    pub trust_mode: TrustMode,
+    /// Whether the background gives old reservations back and compares settlements with ledger and runs.
+    pub reconciliation_enabled: bool,
+    pub reconciliation_interval_seconds: u64,
+    /// Reservations that one round gives back.
+    pub reconciliation_max_jobs: u64,
+    /// How long money stays reserved for a job that nobody settles.
+    pub reservation_ttl_seconds: i64,
+    /// Of 10000 settlements that would be paid, so many are run once more first.
+    pub reexecution_sample_bps: u32,
+    /// Which ones those are follows from this. None: from the secret of the service credentials.
+    pub reexecution_seed: Option<String>,
 }
 
 impl Default for Config {
@@ -97,6 +119,13 @@ impl Default for Config {
             lifecycle_retention: 10_000,
             fallback_retention: 500,
             run_event_limit: 10_000_000,
+            trust_mode: TrustMode::default(),
+            reconciliation_enabled: true,
+            reconciliation_interval_seconds: 60,
+            reconciliation_max_jobs: 200,
+            reservation_ttl_seconds: 3_600,
+            reexecution_sample_bps: 500,
+            reexecution_seed: None,
         }
     }
 }
@@ -139,11 +168,46 @@ impl Config {
                 defaults.fallback_retention,
             )?,
             run_event_limit: at_least_one(lookup, "RUNTIME_RUN_EVENT_LIMIT", defaults.run_event_limit)?,
+            trust_mode: trust_mode(lookup)?,
+            reconciliation_enabled: boolean(lookup, "RUNTIME_TREASURY_RECONCILIATION_ENABLED", true)?,
+            reconciliation_interval_seconds: at_least_one(
+                lookup,
+                "RUNTIME_TREASURY_RECONCILIATION_INTERVAL_SECONDS",
+                defaults.reconciliation_interval_seconds,
+            )?,
+            reconciliation_max_jobs: parsed(
+                lookup,
+                "RUNTIME_TREASURY_RECONCILIATION_MAX_JOBS",
+                defaults.reconciliation_max_jobs,
+            )?
+            .clamp(1, 2_000),
+            reservation_ttl_seconds: parsed(
+                lookup,
+                "RUNTIME_TREASURY_RESERVATION_TTL_SECONDS",
+                defaults.reservation_ttl_seconds,
+            )?
+            .clamp(1, MOST_TTL_SECONDS),
+            reexecution_sample_bps: parsed(
+                lookup,
+                "RUNTIME_REEXECUTION_SAMPLE_BPS",
+                defaults.reexecution_sample_bps,
+            )?
+            .min(10_000),
+            reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
         };
         config.off_only_on_loopback()
     }
 
     fn off_only_on_loopback(self) -> Result<Self, ConfigError> {
+        if self.trust_mode == TrustMode::Lenient && !self.bind_addr.ip().to_canonical().is_loopback() {
+            return Err(ConfigError {
+                variable: "RUNTIME_TRUST_MODE",
+                problem: format!(
+                    "only `strict` serves beyond loopback, and RUNTIME_BIND_ADDR is {}",
+                    self.bind_addr
+                ),
+            });
+        }
         match self.auth_mode != AuthMode::Required && !self.bind_addr.ip().to_canonical().is_loopback() {
             true => Err(ConfigError {
                 variable: "RUNTIME_INTERNAL_AUTH_MODE",
@@ -153,6 +217,16 @@ impl Config {
                 ),
             }),
             false => Ok(self),
+        }
+    }
+
+    /// What an operator should be told loudly at the start, beside [`Config::warning`].
+    pub fn trust_warning(&self) -> Option<&'static str> {
+        match self.trust_mode {
+            TrustMode::Strict => None,
+            TrustMode::Lenient => Some(
+                "RUNTIME_TRUST_MODE=lenient: callers are believed about what providers answered and what they are owed",
+            ),
         }
     }
 
@@ -238,6 +312,22 @@ fn auth_mode(lookup: Lookup<'_>) -> Result<AuthMode, ConfigError> {
     }
 }
 
+/// A year; beyond that a reservation is no reservation.
+const MOST_TTL_SECONDS: i64 = 31_536_000;
+
+fn trust_mode(lookup: Lookup<'_>) -> Result<TrustMode, ConfigError> {
+    const VARIABLE: &str = "RUNTIME_TRUST_MODE";
+    let Some(text) = lookup(VARIABLE) else { return Ok(TrustMode::default()) };
+    match text.trim().to_ascii_lowercase().as_str() {
+        "strict" => Ok(TrustMode::Strict),
+        "lenient" => Ok(TrustMode::Lenient),
+        _ => Err(ConfigError {
+            variable: VARIABLE,
+            problem: format!("{text:?} is neither strict nor lenient"),
+        }),
+    }
+}
+
 fn signers(lookup: Lookup<'_>) -> Result<Vec<String>, ConfigError> {
     const VARIABLE: &str = "RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS";
     let text = lookup(VARIABLE).unwrap_or_default();
@@ -277,6 +367,10 @@ mod tests {
             ("RUNTIME_VERIFIER_STRICT", "2"),
             ("RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", ""),
             ("RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS", "abc"),
+            ("RUNTIME_TRUST_MODE", "some"),
+            ("RUNTIME_TREASURY_RECONCILIATION_ENABLED", "maybe"),
+            ("RUNTIME_TREASURY_RECONCILIATION_INTERVAL_SECONDS", "0"),
+            ("RUNTIME_REEXECUTION_SAMPLE_BPS", "-1"),
             ("RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", "0"),
         ] {
             assert_eq!(read(&[(name, value)]).expect_err(name).variable, name);
@@ -292,5 +386,8 @@ mod tests {
             [("RUNTIME_INTERNAL_AUTH_MODE", "permissive"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
         assert!(read(&permissive).is_err());
         assert!(read(&[("RUNTIME_INTERNAL_AUTH_MODE", "off")]).expect("loopback").warning().is_some());
+        let lenient = [("RUNTIME_TRUST_MODE", "lenient"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
+        assert_eq!(read(&lenient).expect_err("refused").variable, "RUNTIME_TRUST_MODE");
+        assert!(read(&lenient[..1]).expect("loopback").trust_warning().is_some());
     }
 }

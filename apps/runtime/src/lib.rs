@@ -22,7 +22,9 @@ pub mod streams;
 pub mod sync;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod treasury;
+pub mod verifications;
 pub mod workers;
 
-pub use config::{AuthMode, Config, ConfigError, WriteMode};
+pub use config::{AuthMode, Config, ConfigError, TrustMode, WriteMode};
 pub use runtime::{Parts, Runtime};

@@ -8,6 +8,7 @@ use oa_contract::{
 };
 use oa_fetch::{FetchError, Fetcher, Policy};
 use oa_store::Store;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
     auth::Gate,
@@ -15,6 +16,7 @@ use crate::{
     config::Config,
     hub::Hub,
     marketplace::{dispatch::Calls, market::Market, rate::Rate},
+    treasury::settle::reexecution::Reexecutor,
 };
 
 /// What a runtime is made of; `oa` and the tests make it.
@@ -57,6 +59,10 @@ pub struct Runtime {
     /// How often owners ask for prices and work.
     pub rate: Rate,
     pub started_at: Timestamp,
+    /// Runs jobs once more, so that providers can be compared.
+    pub reexecutor: Arc<dyn Reexecutor>,
+    /// Which jobs those are follows from this, and no provider knows it.
+    pub(crate) reexecution_seed: Arc<str>,
     pub(crate) openapi: Arc<str>,
     pub(crate) metrics: Arc<dyn Fn() -> String + Send + Sync>,
     pub(crate) draining: Arc<dyn Fn() -> bool + Send + Sync>,
@@ -66,6 +72,7 @@ pub struct Runtime {
 impl Runtime {
     pub fn new(parts: Parts) -> Result<Self, FetchError> {
         let config = parts.config;
+        let seed = config.reexecution_seed.clone().unwrap_or_else(|| seed_of(&parts.secrets));
         let policy = Policy {
             allow_private_networks: config.allow_private_networks,
             timeout: Duration::from_secs(2),
@@ -84,6 +91,8 @@ impl Runtime {
             calls: Arc::new(Calls::new(config.allow_private_networks)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
+            reexecutor: Arc::new(crate::treasury::settle::reexecution::Nobody),
+            reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),
             config,
             store: parts.store,
@@ -99,6 +108,14 @@ impl Runtime {
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
+}
+
+/// Every replica has the same secret, and so the same sample.
+fn seed_of(secrets: &[Vec<u8>]) -> String {
+    let mut hash = Sha256::new();
+    hash.update("oa re-execution sample");
+    hash.update(secrets.first().map(Vec::as_slice).unwrap_or_default());
+    oa_contract::canonical::hex(&hash.finalize())
 }
 
 impl Port for Runtime {

@@ -18,7 +18,7 @@ use crate::{
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, hydra, identity,
         l402, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync,
-        threads, tools, workers,
+        threads, tools, treasury, verifications, workers,
     },
 };
 
@@ -415,15 +415,25 @@ section! {
             (Nothing, Nothing, marketplace::DispatchSandboxRun) -> [200] marketplace::DispatchReply,
             by service, open, may [NotFound Conflict RateLimited], reads [] }
         /// Checks what a provider says about a sandbox run.
-        planned { authority VerificationsSandboxRun = "verifications.sandbox_run", POST "/internal/v1/verifications/sandbox-run" }
+        row { authority VerificationsSandboxRun = "verifications.sandbox_run", POST "/internal/v1/verifications/sandbox-run"
+            (Nothing, Nothing, verifications::VerifySandboxRun) -> [200] verifications::SandboxVerdict,
+            by service, open, may [], reads [] }
         /// Checks an index against the tree that it claims to describe.
-        planned { authority VerificationsRepoIndex = "verifications.repo_index", POST "/internal/v1/verifications/repo-index" }
+        row { authority VerificationsRepoIndex = "verifications.repo_index", POST "/internal/v1/verifications/repo-index"
+            (Nothing, Nothing, verifications::VerifyRepoIndex) -> [200] verifications::RepoIndexVerdict,
+            by service, open, may [], reads [] }
         /// What compute has cost and what is reserved.
-        planned { authority TreasuryComputeSummary = "treasury.compute_summary", GET "/internal/v1/treasury/compute/summary" }
+        row { authority TreasuryComputeSummary = "treasury.compute_summary", GET "/internal/v1/treasury/compute/summary"
+            (Nothing, treasury::ComputeSummaryQuery, Nothing) -> [200] treasury::ComputeSummary,
+            by service, open, may [], reads [] }
         /// Compares ledger, events and receipts, and says where they differ.
-        planned { authority TreasuryComputeReconcile = "treasury.compute_reconcile", POST "/internal/v1/treasury/compute/reconcile" }
+        row { authority TreasuryComputeReconcile = "treasury.compute_reconcile", POST "/internal/v1/treasury/compute/reconcile"
+            (Nothing, Nothing, treasury::Reconcile) -> [200] treasury::ReconcileSummary,
+            by service, gated, may [], reads [] }
         /// Pays for verified work, once.
-        planned { authority TreasurySettleSandboxRun = "treasury.settle_sandbox_run", POST "/internal/v1/treasury/compute/settle/sandbox-run" }
+        row { authority TreasurySettleSandboxRun = "treasury.settle_sandbox_run", POST "/internal/v1/treasury/compute/settle/sandbox-run"
+            (Nothing, Nothing, treasury::SettleSandboxRun) -> [200] treasury::Settlement,
+            by service, gated, may [Conflict DependencyUnavailable], reads [] }
         /// Prices the payment of an invoice.
         planned { authority LiquidityQuotePay = "liquidity.quote_pay", POST "/internal/v1/liquidity/quote_pay" }
         /// An agent asks for credit.

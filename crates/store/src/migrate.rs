@@ -34,6 +34,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0009_routing"),
     migration!("0010_ledger"),
     migration!("0011_market"),
+    migration!("0012_treasury"),
 ];
 
 /// What a store says about a step it has taken.

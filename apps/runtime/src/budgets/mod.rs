@@ -57,16 +57,16 @@ const fn level(level: Level) -> BudgetLevel {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Used {
-    limit: Msats,
-    reserved: Msats,
-    spent: Msats,
-    remaining: Msats,
+pub(crate) struct Used {
+    pub limit: Msats,
+    pub reserved: Msats,
+    pub spent: Msats,
+    pub remaining: Msats,
 }
 
 /// What an owner was paid back or has deposited makes room again: it counts as that much less spent, and beyond
 /// everything spent as that much more to spend.
-fn used(account: &Account) -> Result<Used, Fault> {
+pub(crate) fn used(account: &Account) -> Result<Used, Fault> {
     let Floor::Limit(floor) = account.floor else {
         return Err(Fault::msg(format!("the budget {} has no limit", account.id)));
     };

@@ -20,11 +20,12 @@ use super::{
 use crate::Runtime;
 
 /// Receipt types that only the service may write (§23.3).
-const SERVICE_RECEIPTS: [&str; 11] = [
+const SERVICE_RECEIPTS: [&str; 12] = [
     "QuoteCommitted",
     "PriceIntegrityPassed",
     "PriceIntegrityFailed",
     "BudgetReserved",
+    "BudgetReleased",
     "VerificationPassed",
     "VerificationFailed",
     "CepSettlementLinked",

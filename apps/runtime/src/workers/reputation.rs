@@ -28,6 +28,8 @@ pub enum Signal {
     DispatchFailure { reason: String },
     /// Its evidence does not hold.
     Violation { violations: Vec<String> },
+    /// Others who ran the same job agree that its answer is not what the job comes to: no second time is needed.
+    Refuted { violations: Vec<String> },
     /// Its evidence holds, whatever became of the job.
     Success,
     /// What it took, compared with what it had promised to take.
@@ -71,6 +73,7 @@ impl Signal {
         match self {
             Signal::DispatchFailure { .. } => "dispatch_failure",
             Signal::Violation { .. } => "violation",
+            Signal::Refuted { .. } => "refuted",
             Signal::Success => "success",
             Signal::PriceIntegrity(_) => "price_integrity",
         }
@@ -79,7 +82,9 @@ impl Signal {
     fn detail(&self) -> Value {
         match self {
             Signal::DispatchFailure { reason } => json!({"reason": reason}),
-            Signal::Violation { violations } => json!({"violations": violations}),
+            Signal::Violation { violations } | Signal::Refuted { violations } => {
+                json!({"violations": violations})
+            }
             Signal::Success => json!({}),
             Signal::PriceIntegrity(facts) => json!({
                 "quote_id": facts.quote_id,
@@ -136,13 +141,16 @@ fn decide(known: &WorkerRow, seen: &Seen, moment: Moment) -> Result<Decided, Fau
     let at = moment.now.offset();
     let mut put = |key: &str, value: Value| marks.insert(key.to_owned(), value);
     let (count, threshold, reason) = match &seen.signal {
-        Signal::Violation { violations } => {
+        Signal::Violation { violations } | Signal::Refuted { violations } => {
             row.reputation.failure_strikes += 1;
             put("last_violation_at", at.into());
             let first = violations.first().map_or("violation", String::as_str);
             put("last_violation_reason", short(first).into());
             put("last_violation_job_hash", seen.job_hash.as_str().into());
-            (row.reputation.failure_strikes, VIOLATIONS_THRESHOLD, "verification_violations")
+            match seen.signal {
+                Signal::Refuted { .. } => (1, 1, "reexecution_refuted"),
+                _ => (row.reputation.failure_strikes, VIOLATIONS_THRESHOLD, "verification_violations"),
+            }
         }
         Signal::DispatchFailure { reason } => {
             row.reputation.failure_strikes += 1;
@@ -209,6 +217,7 @@ fn incident(row: &WorkerRow, seen: &Seen, reason: &'static str) -> Result<NewInc
             let violations = number(row, "price_integrity_violations")?;
             (Some(facts.quote_sha256.clone()), violations, PRICE_VIOLATIONS_THRESHOLD)
         }
+        Signal::Refuted { .. } => (None, 1, 1),
         Signal::Violation { .. } => (None, row.reputation.failure_strikes, VIOLATIONS_THRESHOLD),
         _ => (None, row.reputation.failure_strikes, FAILURES_THRESHOLD),
     };

@@ -26,6 +26,8 @@ pub mod spacetime;
 pub mod sync;
 pub mod threads;
 pub mod tools;
+pub mod treasury;
+pub mod verifications;
 pub mod workers;
 
 use serde_json::value::RawValue;

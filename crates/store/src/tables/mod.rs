@@ -24,4 +24,6 @@ pub mod streams;
 pub mod sync_keys;
 pub mod threads;
 pub mod tools;
+pub mod treasury;
+pub mod treasury_watch;
 pub mod workers;

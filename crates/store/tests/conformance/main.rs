@@ -11,6 +11,7 @@ mod only_sqlite;
 mod skills;
 mod suite;
 mod tools;
+mod treasury;
 
 /// Runs every function of the suite on both engines, each in a store of its own.
 macro_rules! on_both_engines {
@@ -90,4 +91,12 @@ on_both_engines!(ledger_on_sqlite ledger_on_postgres ledger:
     thirty_two_reservations_never_exceed_the_narrowest_budget,
     a_closed_account_takes_nothing_more,
     an_auditor_names_the_account_and_the_entry_that_do_not_fit,
+);
+
+on_both_engines!(treasury_on_sqlite treasury_on_postgres treasury:
+    a_settlement_comes_back_as_it_was_written,
+    reservations_are_found_by_age_and_settlements_by_owner,
+    what_a_dispatch_received_is_settled_under_one_name,
+    sums_follow_what_is_counted_by_many_at_once,
+    findings_stay_until_they_are_explained,
 );

@@ -17,3 +17,5 @@ mod skills;
 mod streams;
 mod threads;
 mod tools;
+mod treasury;
+mod verifications;

@@ -1,0 +1,162 @@
+//! `POST /internal/v1/treasury/compute/reconcile`: gives back what was reserved long ago and never settled, and
+//! compares what was settled with the ledger and the runs (§10.3, §17.3).
+
+use oa_contract::{
+    Amount, Answer, Ask, Fault, Handle, Msats, Owner, Stop, Timestamp,
+    matrix::TreasuryComputeReconcile,
+    wire::{
+        jobs::reservation_id,
+        runs::Actor,
+        treasury::{DriftReport, JobStatus, ReconcileSummary},
+    },
+};
+use oa_ledger::{State, TransferId};
+use oa_store::{
+    Tx,
+    tables::{
+        ledger, runs as run_table,
+        treasury::{self as table, Counted, SettlementRow},
+        treasury_watch as watch,
+    },
+};
+use serde_json::json;
+
+use super::{drift, job, job_name, key, raw, settle::Run};
+use crate::{Runtime, runs, runs::log::Entry};
+
+const SCHEMA: &str = "openagents.treasury.compute_reconcile_summary.v1";
+const MOST_JOBS: u64 = 2_000;
+const SHOWN_FINDINGS: u32 = 50;
+/// Settlements that one call compares.
+const COMPARED: u32 = 500;
+
+impl Handle<TreasuryComputeReconcile> for Runtime {
+    async fn handle(&self, ask: Ask<TreasuryComputeReconcile>) -> Result<Answer<ReconcileSummary>, Stop> {
+        let age = ask.body.max_age_seconds.unwrap_or(self.config.reservation_ttl_seconds).max(0);
+        let most = ask.body.max_jobs.unwrap_or(self.config.reconciliation_max_jobs).clamp(1, MOST_JOBS);
+        // Whoever speaks for one owner gives back what is that owner's; an operator, everybody's.
+        let owner = ask.caller.owner();
+        let updated = self.expire_reservations(owner.clone(), age, most).await?;
+        let freed = Amount::sum(updated.iter().map(|row| row.amount.into()));
+        let freed = freed.and_then(|freed| Msats::try_from(freed).ok());
+        let drift = match owner {
+            None => self.compare_some().await?,
+            // What is wrong elsewhere is nobody else's to see.
+            Some(_) => DriftReport::default(),
+        };
+        let summary = ReconcileSummary {
+            schema: SCHEMA.into(),
+            reconciled_at: self.now(),
+            expired_reservations: updated.len() as u64,
+            freed_msats_total: freed.ok_or_else(|| Fault::msg("what was freed does not fit"))?,
+            updated_jobs: updated.iter().map(job).collect(),
+            drift,
+        };
+        Ok(summary.into())
+    }
+}
+
+impl Runtime {
+    /// Expires reservations of at least this age, each in a transaction of its own.
+    pub(crate) async fn expire_reservations(
+        &self,
+        owner: Option<Owner>,
+        age_seconds: i64,
+        most: u64,
+    ) -> Result<Vec<SettlementRow>, Stop> {
+        let now = self.now();
+        let until = now.plus_seconds(-age_seconds);
+        let limit = u32::try_from(most).unwrap_or(u32::MAX);
+        let look = async |tx: &mut Tx, (owner, until, limit): &(Option<Owner>, Timestamp, u32)| {
+            table::stale(tx, owner.as_ref(), *until, *limit).await
+        };
+        let stale = self.store.read("treasury.stale", (owner, until, limit), look).await?;
+        let mut updated = Vec::new();
+        for row in stale {
+            let keys = vec![key(&row.owner), runs::key(row.run_id)];
+            let ask = (row.settlement_id, until, now);
+            updated.extend(self.store.write("treasury.expire", keys, ask, expire).await?);
+        }
+        Ok(updated)
+    }
+
+    /// Goes on comparing where somebody left off, and tells what is known to differ.
+    async fn compare_some(&self) -> Result<DriftReport, Stop> {
+        let compared = self.compare_portion(COMPARED).await?;
+        let look = async |tx: &mut Tx, name: &&'static str| {
+            Ok((watch::get(tx, name).await?.rounds, watch::findings(tx, SHOWN_FINDINGS).await?))
+        };
+        let (rounds, findings) = self.store.read("treasury.drift", WATCH, look).await?;
+        Ok(DriftReport { compared_jobs: compared.jobs, rounds, findings })
+    }
+
+    pub(crate) async fn compare_portion(&self, limit: u32) -> Result<drift::Compared, Stop> {
+        let ask = (limit, self.now());
+        self.store.write("treasury.compare", watch_key(), ask, compare).await
+    }
+}
+
+/// The one watch over all settlements.
+pub(crate) const WATCH: &str = "compute";
+
+pub(crate) fn watch_key() -> oa_store::Key {
+    oa_store::Key::text("treasury_watch", WATCH)
+}
+
+async fn compare(tx: &mut Tx, (limit, now): &(u32, Timestamp)) -> Result<drift::Compared, Stop> {
+    let standing = watch::get(tx, WATCH).await?;
+    let compared = drift::compare(tx, &standing.cursor, *limit, *now).await?;
+    let rounds = standing.rounds + u64::from(compared.next.is_empty());
+    let standing = watch::Watch { cursor: compared.next.clone(), rounds, ..standing };
+    watch::put(tx, WATCH, &standing).await?;
+    Ok(compared)
+}
+
+/// What somebody settled in between is left alone.
+async fn expire(
+    tx: &mut Tx,
+    (settlement_id, until, now): &(String, Timestamp, Timestamp),
+) -> Result<Option<SettlementRow>, Stop> {
+    let found = table::get(tx, settlement_id).await?;
+    let Some(row) = found.filter(|row| row.status == JobStatus::Reserved && row.reserved_at <= *until) else {
+        return Ok(None);
+    };
+    let hold_id = TransferId::new(row.hold_id.as_str())?;
+    let held = ledger::get(tx, &hold_id).await?;
+    if held.is_some_and(|held| held.state == State::Pending) {
+        ledger::void(tx, &hold_id, *now).await?;
+    }
+    table::count(tx, &row.owner, &row.provider_id, Counted::Withheld).await?;
+    let row = SettlementRow {
+        status: JobStatus::Withheld,
+        withheld_reason: Some("reservation_expired".into()),
+        settled_at: Some(*now),
+        updated_at: *now,
+        ..row
+    };
+    table::put(tx, &row).await?;
+    if let Some(head) = run_table::head(tx, row.run_id).await? {
+        let mut run = Run::at(head);
+        run.tell(tx, &[released(&row)?], *now).await?;
+        run.close(tx).await?;
+    }
+    Ok(Some(row))
+}
+
+fn released(row: &SettlementRow) -> Result<Entry, Fault> {
+    let job = job_name(&row.job_hash, row.attempt);
+    let payload = json!({"receipt_type": "BudgetReleased", "payload": {
+        "scope": "compute_job",
+        "amount_msats": row.amount,
+        "reservation_id": reservation_id(&row.job_hash),
+        "job_hash": row.job_hash,
+        "provider_id": row.provider_id,
+        "reason": "reservation_expired",
+    }});
+    Ok(Entry {
+        event_type: "receipt".into(),
+        payload: raw(&payload)?,
+        idempotency_key: Some(format!("budget-released:{job}:{}", row.reservations)),
+        actor: Actor::Service,
+    })
+}

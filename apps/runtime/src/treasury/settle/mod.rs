@@ -1,0 +1,339 @@
+//! `POST /internal/v1/treasury/compute/settle/sandbox-run`: pays for verified work, once (§10.4).
+//!
+//! What can be decided from what is known is one transaction: the money, the provider's standing, every event of
+//! the run, the incidents and the answer that is given for ever. A job that is to be run once more first needs
+//! somebody else's time: it is reserved in one transaction, run again outside of any, and settled in another,
+//! which decides everything anew.
+
+pub mod asked;
+pub mod events;
+mod incidents;
+pub mod plan;
+pub mod price;
+pub mod reexecution;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use oa_contract::{
+    Answer, Ask, Fault, Handle, Stop, Timestamp,
+    matrix::TreasurySettleSandboxRun,
+    receipt::VerifierPolicy,
+    refusal::Refusal,
+    signer::Signer,
+    wire::treasury::{JobStatus, Settlement, SettlementRoute},
+};
+use oa_ledger::{Capture, State, TransferId};
+use oa_store::{
+    Tx,
+    tables::{
+        ledger, market_dispatches,
+        market_dispatches::DispatchState,
+        runs as run_table,
+        treasury::{self as table, Counted},
+    },
+};
+use serde_json::value::RawValue;
+
+use self::{
+    asked::Asked,
+    plan::{Facts, Plan, Rules},
+    reexecution::Seen,
+};
+use super::receipts_will_be_believed;
+use crate::{
+    Runtime,
+    config::TrustMode,
+    marketplace::reserve::{self, Wanted},
+    runs::log::{self, Entry},
+    workers::{
+        reputation::{self, Signal},
+        snapshot::Moment,
+    },
+};
+
+/// One turn of a settlement: everything that its transaction needs.
+struct Turn {
+    asked: Arc<Asked>,
+    rules: Rules,
+    signer: Option<Signer>,
+    verifier: VerifierPolicy,
+    reservation_ttl_seconds: i64,
+    moment: Moment,
+    seen: Option<Seen>,
+}
+
+/// What a turn came to.
+enum Turned {
+    /// Settled, now or before.
+    Settled(Box<Settlement>),
+    /// The money is reserved; the job is to be run once more.
+    Reserved,
+}
+
+impl Handle<TreasurySettleSandboxRun> for Runtime {
+    async fn handle(&self, ask: Ask<TreasurySettleSandboxRun>) -> Result<Answer<Settlement>, Stop> {
+        let asked = Arc::new(asked::admit(ask.body, ask.caller)?);
+        let settlement = match self.settle(&asked, None).await? {
+            Turned::Settled(settlement) => settlement,
+            Turned::Reserved => {
+                let seen = self.run_again(&asked).await;
+                match self.settle(&asked, Some(seen)).await? {
+                    Turned::Settled(settlement) => settlement,
+                    Turned::Reserved => {
+                        return Err(Fault::msg("a job that was run again was only reserved").into());
+                    }
+                }
+            }
+        };
+        Ok((*settlement).into())
+    }
+}
+
+impl Runtime {
+    async fn settle(&self, asked: &Arc<Asked>, seen: Option<Seen>) -> Result<Turned, Stop> {
+        let turn = Turn {
+            asked: asked.clone(),
+            rules: Rules {
+                lenient: self.config.trust_mode == TrustMode::Lenient,
+                sample_bps: self.config.reexecution_sample_bps,
+                seed: self.reexecution_seed.to_string(),
+            },
+            signer: self.signer.clone(),
+            verifier: self.verifier.clone(),
+            reservation_ttl_seconds: self.config.reservation_ttl_seconds,
+            moment: Moment::of(self),
+            seen,
+        };
+        self.store.write("treasury.settle", asked.keys(), turn, commit).await
+    }
+
+    async fn run_again(&self, asked: &Asked) -> Seen {
+        reexecution::observe(
+            self,
+            &asked.settlement_id,
+            &asked.owner,
+            &asked.request,
+            &asked.job_hash,
+            &asked.response,
+            &asked.worker_id,
+        )
+        .await
+    }
+}
+
+/// Idempotency before everything: what was settled is answered, whatever has expired or changed since.
+async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
+    let asked = &*turn.asked;
+    let facts = plan::read(tx, asked).await?;
+    if let Some(reply) = plan::replay(asked, &facts)? {
+        return Ok(Turned::Settled(Box::new(read_reply(&reply)?)));
+    }
+    receipts_will_be_believed(turn.signer.as_ref(), &turn.verifier)?;
+    let plan = plan::decide(asked, &facts, &turn.rules, turn.seen.as_ref(), turn.moment.now)?;
+    let mut ledger = Run::of(&facts)?;
+    let row = reserved(tx, turn, &facts, &plan, &mut ledger).await?;
+    if plan.rerun {
+        table::put(tx, &row).await?;
+        ledger.close(tx).await?;
+        return Ok(Turned::Reserved);
+    }
+    settled(tx, turn, &plan, row, ledger).await
+}
+
+fn read_reply(reply: &RawValue) -> Result<Settlement, Fault> {
+    serde_json::from_str(reply.get()).map_err(|error| Fault::new("reading a kept settlement", error))
+}
+
+/// The hold that stands for the job, or a new one, and the row that says so.
+async fn reserved(
+    tx: &mut Tx,
+    turn: &Turn,
+    facts: &Facts,
+    plan: &Plan,
+    run: &mut Run,
+) -> Result<table::SettlementRow, Stop> {
+    let (asked, now) = (&*turn.asked, turn.moment.now);
+    let known = facts.known.as_ref();
+    if let Some(known) = known.filter(|known| known.status == JobStatus::Reserved)
+        && stands(tx, &known.hold_id, now).await?
+    {
+        return Ok(plan::reserved(asked, facts, plan, &known.hold_id, false, now));
+    }
+    let dispatched = plan.dispatch.as_ref().and_then(|dispatch| dispatch.hold_id.clone());
+    let hold_id = match dispatched {
+        Some(hold_id) if stands(tx, &hold_id, now).await? => hold_id,
+        _ => hold(tx, turn, facts, plan).await?,
+    };
+    let row = plan::reserved(asked, facts, plan, &hold_id, true, now);
+    run.tell(tx, &events::reserving(asked, plan, row.reservations)?, now).await?;
+    if known.is_some_and(|known| known.status == JobStatus::Withheld) {
+        // It had expired, and somebody came after all.
+        table::count(tx, &asked.owner, &asked.provider_id, Counted::NoLongerWithheld).await?;
+    }
+    Ok(row)
+}
+
+/// Whether a hold can still be captured.
+async fn stands(tx: &mut Tx, hold_id: &str, now: Timestamp) -> Result<bool, Stop> {
+    let held = ledger::get(tx, &TransferId::new(hold_id)?).await?;
+    Ok(held.is_some_and(|held| held.state == State::Pending && held.expires_at.is_none_or(|at| at > now)))
+}
+
+async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<String, Stop> {
+    let (asked, now) = (&*turn.asked, turn.moment.now);
+    let again = facts.known.as_ref().map_or(0, |known| known.reservations) + 1;
+    let id = TransferId::new(format!("treasury:{}:{again}", asked.settlement_id))?;
+    let wanted = Wanted {
+        id: id.clone(),
+        owner: asked.owner.clone(),
+        run_id: Some(asked.run_id),
+        worker_id: asked.worker_id.clone(),
+        price: plan.price,
+        expires_at: now.plus_seconds(turn.reservation_ttl_seconds),
+        reference: format!("{} run {}", asked.settlement_id, asked.run_id),
+    };
+    reserve::hold(tx, &wanted, now).await?;
+    Ok(id.to_string())
+}
+
+async fn settled(
+    tx: &mut Tx,
+    turn: &Turn,
+    plan: &Plan,
+    row: table::SettlementRow,
+    mut run: Run,
+) -> Result<Turned, Stop> {
+    let (asked, now) = (&*turn.asked, turn.moment.now);
+    let hold_id = TransferId::new(row.hold_id.as_str())?;
+    let counted = match plan.released() {
+        true => {
+            ledger::post(tx, &hold_id, &Capture::Full, now).await?;
+            Counted::Released(row.amount)
+        }
+        false => {
+            ledger::void(tx, &hold_id, now).await?;
+            Counted::Withheld
+        }
+    };
+    table::count(tx, &asked.owner, &asked.provider_id, counted).await?;
+    let receipt_sha256 = events::verification_receipt_sha256(asked, plan);
+    run.tell(tx, &events::settling(asked, plan, &receipt_sha256)?, now).await?;
+    for signal in signals(plan, turn.seen.as_ref()) {
+        let seen = reputation::Seen {
+            worker_id: asked.worker_id.clone(),
+            subject_id: asked.settlement_id.clone(),
+            job_hash: asked.job_hash.clone(),
+            signal,
+        };
+        reputation::count(tx, &seen, turn.moment).await?;
+    }
+    incidents::raise(tx, asked, plan, turn.seen.as_ref(), &mut run, now).await?;
+    run.close(tx).await?;
+    if let Some(dispatch) = &plan.dispatch {
+        let dispatch = market_dispatches::DispatchRow {
+            state: DispatchState::Settled,
+            changed_at: now,
+            ..dispatch.clone()
+        };
+        market_dispatches::put(tx, &dispatch).await?;
+    }
+    let settlement = answer(asked, plan, turn.seen.as_ref(), &receipt_sha256);
+    let reply = serde_json::value::to_raw_value(&settlement);
+    let row = table::SettlementRow {
+        status: settlement.settlement_status,
+        verification_passed: Some(plan.verdict.passed),
+        exit_code: Some(plan.verdict.exit_code),
+        withheld_reason: plan.withheld_reason().map(str::to_owned),
+        receipt_sha256: Some(receipt_sha256),
+        reply: Some(reply.map_err(|error| Fault::new("writing a settlement", error))?),
+        settled_at: Some(now),
+        ..row
+    };
+    table::put(tx, &row).await?;
+    Ok(Turned::Settled(Box::new(settlement)))
+}
+
+fn answer(asked: &Asked, plan: &Plan, seen: Option<&Seen>, receipt_sha256: &str) -> Settlement {
+    Settlement {
+        job_hash: asked.job_hash.clone(),
+        reservation_id: plan::reservation(asked),
+        amount_msats: plan.price.provider,
+        verification_passed: plan.verdict.passed,
+        exit_code: plan.verdict.exit_code,
+        violations: plan.verdict.violations.clone(),
+        settlement_status: if plan.released() { JobStatus::Released } else { JobStatus::Withheld },
+        settlement_route: SettlementRoute::DirectLiquidity,
+        credit_offer_id: None,
+        credit_envelope_id: None,
+        credit_settlement_id: None,
+        credit_liquidity_receipt_sha256: None,
+        verification_receipt_sha256: receipt_sha256.to_owned(),
+        settlement_id: asked.settlement_id.clone(),
+        dispatch_id: plan.dispatch.as_ref().map(|dispatch| dispatch.dispatch_id.clone()),
+        reexecution: seen.map(|seen| seen.report.clone()),
+    }
+}
+
+/// What the settlement shows of the provider: how it kept its price, then whether its evidence holds. A dispute
+/// shows nothing.
+fn signals(plan: &Plan, seen: Option<&Seen>) -> Vec<Signal> {
+    let mut signals = Vec::new();
+    signals.extend(plan.integrity.as_ref().map(|integrity| Signal::PriceIntegrity(integrity.facts())));
+    if !plan.verdict.violations.is_empty() {
+        let refuted = seen.is_some_and(|seen| {
+            seen.report.outcome == oa_contract::wire::treasury::ReexecutionOutcome::Refuted
+        });
+        let violations = plan.verdict.violations.clone();
+        signals.push(match refuted {
+            true => Signal::Refuted { violations },
+            false => Signal::Violation { violations },
+        });
+    } else if plan.price_kept() && !plan.disputed {
+        signals.push(Signal::Success);
+    }
+    signals
+}
+
+/// The run while events are added to it; its head is written once.
+pub(super) struct Run {
+    head: run_table::Head,
+    /// What was told, and where it stands.
+    pub(super) told: Vec<(Entry, oa_contract::wire::runs::EventPosition)>,
+}
+
+impl Run {
+    fn of(facts: &Facts) -> Result<Self, Refusal> {
+        let head = facts.head.clone().ok_or_else(|| Refusal::not_found("no run"))?;
+        Ok(Run { head, told: Vec::new() })
+    }
+
+    pub(super) fn at(head: run_table::Head) -> Self {
+        Run { head, told: Vec::new() }
+    }
+
+    /// An event that is there already (from the turn that reserved) is told once.
+    pub(super) async fn tell(&mut self, tx: &mut Tx, entries: &[Entry], now: Timestamp) -> Result<(), Stop> {
+        for entry in entries {
+            let position = match log::replayed(tx, &self.head, entry).await? {
+                Some(position) => position,
+                None => {
+                    self.head = log::extend(tx, self.head.clone(), entry, now).await?;
+                    oa_contract::wire::runs::EventPosition {
+                        run_id: self.head.run_id,
+                        seq: self.head.latest_seq,
+                        hash: self.head.chain.to_string(),
+                    }
+                }
+            };
+            self.told.push((entry.clone(), position));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(self, tx: &mut Tx) -> Result<(), Stop> {
+        run_table::update_head(tx, &self.head).await
+    }
+}

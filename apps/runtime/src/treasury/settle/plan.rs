@@ -1,0 +1,445 @@
+//! Decides what a settlement is to be, from what was asked and what is known: every refusal comes from here,
+//! before anything is written.
+
+use oa_contract::{
+    Code, Msats, Refusal, Stop, Timestamp,
+    wire::{
+        jobs::reservation_id,
+        runs::Actor,
+        treasury::{CepTerms, JobStatus, ReexecutionOutcome, RoutePolicy},
+        verifications::SandboxVerdict,
+    },
+};
+use oa_store::{
+    Tx,
+    tables::{
+        market_dispatches::{self, DispatchRow, DispatchState},
+        market_quotes::{self, QuoteRow},
+        runs::{self, Head},
+        treasury::{self as table, SettlementRow},
+        workers::{self, WorkerRow},
+    },
+};
+use serde_json::Value;
+
+use super::{
+    asked::Asked,
+    price::{self, Integrity},
+    reexecution::{self, Seen},
+};
+use crate::{
+    marketplace::reserve::AllIn,
+    runs::visible_head,
+    treasury::job_name,
+    verifications::sandbox_run::{judge, unsound_evidence},
+    workers::metadata,
+};
+
+/// What the policy of this instance adds to what is asked.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// What the caller says is believed where the specification does (architecture §8).
+    pub lenient: bool,
+    /// Of 10000 jobs, so many are run once more.
+    pub sample_bps: u32,
+    pub seed: String,
+}
+
+/// What is known.
+pub struct Facts {
+    pub known: Option<SettlementRow>,
+    /// Unless the caller may not see the run, or the run is another's.
+    pub head: Option<Head>,
+    pub worker: Option<WorkerRow>,
+    pub dispatch: Option<DispatchRow>,
+    /// What the dispatch was made at.
+    pub promised: Option<QuoteRow>,
+    /// A settlement of what that dispatch received.
+    pub twin: Option<SettlementRow>,
+    /// Another owner has settled this job in this run: the events of the run have its name.
+    pub taken: bool,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Plan {
+    pub price: AllIn,
+    pub integrity: Option<Integrity>,
+    pub verdict: SandboxVerdict,
+    pub dispatch: Option<DispatchRow>,
+    pub worker: WorkerRow,
+    /// The job has to be run once more before it is paid.
+    pub rerun: bool,
+    /// Without that nobody is paid at all.
+    pub rerun_or_nothing: bool,
+    /// The others came to something else, and nobody can tell who is right.
+    pub disputed: bool,
+}
+
+impl Plan {
+    pub fn price_kept(&self) -> bool {
+        self.integrity.as_ref().is_none_or(Integrity::passed)
+    }
+
+    pub fn released(&self) -> bool {
+        self.verdict.passed && self.price_kept()
+    }
+
+    pub fn withheld_reason(&self) -> Option<&'static str> {
+        match (self.verdict.passed, self.price_kept()) {
+            (true, true) => None,
+            (false, _) => Some("verification_failed"),
+            (true, false) => Some("price_integrity_failed"),
+        }
+    }
+}
+
+pub async fn read(tx: &mut Tx, asked: &Asked) -> Result<Facts, Stop> {
+    let known = table::get(tx, &asked.settlement_id).await?;
+    let head = match visible_head(tx, asked.run_id, &asked.caller).await {
+        Ok(head) => {
+            let owner = asked.owner.to_string();
+            Some(head).filter(|head| head.owner_key.as_ref().is_none_or(|key| *key == owner))
+        }
+        Err(Stop::Refusal(_)) => None,
+        Err(stop) => return Err(stop),
+    };
+    let dispatch = dispatch(tx, asked).await?;
+    let quote_id = dispatch.as_ref().and_then(|dispatch| dispatch.quote_id.clone());
+    let promised = match quote_id {
+        Some(quote_id) => market_quotes::get(tx, &asked.owner, &quote_id).await?,
+        None => None,
+    };
+    let twin = match &dispatch {
+        Some(dispatch) => table::by_dispatch(tx, &dispatch.dispatch_id).await?,
+        None => None,
+    };
+    let worker = workers::get(tx, &asked.worker_id).await?;
+    let taken = match (&known, &head) {
+        (None, Some(head)) => {
+            let key = format!("budget-reserved:{}", job_name(&asked.job_hash, asked.attempt));
+            runs::key(tx, head.run_id, Actor::Service, &key).await?.is_some()
+        }
+        _ => false,
+    };
+    Ok(Facts { known, head, worker, dispatch, promised, twin, taken })
+}
+
+/// The dispatch that is named, or else the one of this job: in this run, or outside of any.
+async fn dispatch(tx: &mut Tx, asked: &Asked) -> Result<Option<DispatchRow>, Stop> {
+    for in_run in [true, false] {
+        let job = asked.job(in_run);
+        if let Some(found) = market_dispatches::find(tx, &job).await?
+            && asked.dispatch_id.as_ref().is_none_or(|id| *id == found.dispatch_id)
+        {
+            return Ok(Some(found));
+        }
+    }
+    match &asked.dispatch_id {
+        Some(id) => Err(Refusal::invalid(format!("dispatch_id {id} is no dispatch of this job")).into()),
+        None => Ok(None),
+    }
+}
+
+/// What stands, when this was asked before: looked at before anything else is judged.
+pub fn replay(asked: &Asked, facts: &Facts) -> Result<Option<Box<serde_json::value::RawValue>>, Refusal> {
+    let Some(known) = &facts.known else { return Ok(None) };
+    if known.fingerprint != asked.fingerprint {
+        let message = match known.amount == asked.settle_amount() {
+            true => "job already settled with conflicting outcome",
+            false => "job already reserved with a different amount",
+        };
+        return Err(Refusal::conflict(message));
+    }
+    Ok(known.reply.clone())
+}
+
+/// `seen`: what running the job once more showed, if that was done.
+pub fn decide(
+    asked: &Asked,
+    facts: &Facts,
+    rules: &Rules,
+    seen: Option<&Seen>,
+    now: Timestamp,
+) -> Result<Plan, Stop> {
+    let bound = facts.promised.as_ref();
+    if let Some(quote) = &asked.quote {
+        price::is_about(quote, asked)?;
+        // A price that was accepted in time stays accepted, however long the rest takes.
+        if facts.known.is_none() && bound.is_none_or(|bound| bound.quote_id != quote.quote_id) {
+            price::is_in_time(quote, now)?;
+        }
+        if facts.worker.as_ref().is_none_or(|worker| !offers_work(worker)) {
+            let message = format!("unknown provider_worker_id {}", asked.worker_id);
+            return Err(Refusal::invalid(message).into());
+        }
+    }
+    if facts.head.is_none() {
+        return Err(Refusal::not_found(format!("no run {}", asked.run_id)).into());
+    }
+    if facts.taken {
+        return Err(Refusal::conflict("job already reserved for a different owner").into());
+    }
+    let unknown = || Refusal::invalid(format!("unknown provider worker_id {}", asked.worker_id));
+    let worker = facts.worker.clone().filter(offers_work).ok_or_else(unknown)?;
+    if enrolled_as(&worker)? != asked.provider_id {
+        let message = format!("provider_id does not match what {} is enrolled as", asked.worker_id);
+        return Err(Refusal::invalid(message).into());
+    }
+    let foreign = worker.owner != asked.owner;
+    let dispatch = received(asked, facts, rules.lenient, foreign)?;
+    let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), &worker)?;
+    route(asked)?;
+    let mut verdict = judge(&asked.request, &asked.response);
+    if !rules.lenient && foreign {
+        verdict.violations.extend(unsound_evidence(&asked.response));
+        verdict = settled_verdict(verdict);
+    }
+    let mut plan = Plan {
+        price,
+        integrity,
+        verdict,
+        dispatch,
+        rerun: false,
+        rerun_or_nothing: false,
+        disputed: false,
+        worker,
+    };
+    let untrusted = is_untrusted(&plan.worker);
+    if plan.released()
+        && (untrusted || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps))
+    {
+        plan.rerun = seen.is_none();
+        plan.rerun_or_nothing = untrusted && foreign && !rules.lenient;
+        if let Some(seen) = seen {
+            told_by_others(&mut plan, seen)?;
+        }
+    }
+    Ok(plan)
+}
+
+/// Violations that were found later leave nothing passed.
+fn settled_verdict(verdict: SandboxVerdict) -> SandboxVerdict {
+    match verdict.violations.is_empty() {
+        true => verdict,
+        false => SandboxVerdict { passed: false, exit_code: verdict.exit_code.max(1), ..verdict },
+    }
+}
+
+fn told_by_others(plan: &mut Plan, seen: &Seen) -> Result<(), Refusal> {
+    match seen.report.outcome {
+        ReexecutionOutcome::Confirmed => {}
+        ReexecutionOutcome::Unavailable if plan.rerun_or_nothing => {
+            let message = "nobody else can run the job once more, which this provider's standing asks for; the reservation stands, settle again later";
+            return Err(Refusal::new(Code::DependencyUnavailable, message));
+        }
+        ReexecutionOutcome::Unavailable => {}
+        ReexecutionOutcome::Disputed => {
+            plan.disputed = true;
+            plan.verdict = SandboxVerdict { passed: false, exit_code: 1, violations: Vec::new() };
+        }
+        ReexecutionOutcome::Refuted => {
+            let what = seen.report.differences.join(", ");
+            let violations = vec![format!("re-execution refutes the response: {what}")];
+            plan.verdict = SandboxVerdict { passed: false, exit_code: 1, violations };
+        }
+    }
+    Ok(())
+}
+
+/// The response must be the one that our own dispatch received. Without a dispatch, a caller's word is taken
+/// where it can harm nobody but the caller: for its own provider.
+fn received(
+    asked: &Asked,
+    facts: &Facts,
+    lenient: bool,
+    foreign: bool,
+) -> Result<Option<DispatchRow>, Refusal> {
+    let inline = |why: String| match (&asked.dispatch_id, lenient || !foreign) {
+        (None, true) => Ok(None),
+        _ => Err(Refusal::invalid(why)),
+    };
+    let Some(dispatch) = &facts.dispatch else {
+        return inline(
+            "another owner's provider is paid for what dispatch received, and this job was not dispatched"
+                .into(),
+        );
+    };
+    let id = &dispatch.dispatch_id;
+    if dispatch.state == DispatchState::Calling {
+        return Err(Refusal::conflict(format!("dispatch {id} is still under way")));
+    }
+    let Some(response) =
+        dispatch.response_sha256.as_ref().filter(|_| dispatch.state != DispatchState::Failed)
+    else {
+        return inline(format!("dispatch {id} received no response"));
+    };
+    let by_us = dispatch.worker_id.as_deref() == Some(asked.worker_id.as_str());
+    if !by_us || *response != asked.response_sha256 {
+        return match lenient && asked.dispatch_id.is_none() {
+            true => Ok(None),
+            false => Err(Refusal::conflict(format!("response is not the one that dispatch {id} received"))),
+        };
+    }
+    if facts.twin.as_ref().is_some_and(|twin| twin.settlement_id != asked.settlement_id) {
+        return Err(Refusal::conflict(format!(
+            "what dispatch {id} received is settled in another run already"
+        )));
+    }
+    Ok(Some(dispatch.clone()))
+}
+
+/// What is owed to whom. Fees are due where somebody agreed to them.
+fn owed(
+    asked: &Asked,
+    facts: &Facts,
+    bound: Option<&QuoteRow>,
+    worker: &WorkerRow,
+) -> Result<(AllIn, Option<Integrity>), Stop> {
+    let kept = |bound: &QuoteRow| AllIn {
+        provider: bound.provider_price,
+        operator_fee: bound.operator_fee,
+        policy_adder: bound.policy_adder,
+    };
+    let Some(quote) = &asked.quote else {
+        return match bound {
+            Some(bound) if bound.provider_price == asked.amount => Ok((kept(bound), None)),
+            Some(bound) => Err(Refusal::invalid(format!(
+                "amount_msats does not match the {} msats that the job was dispatched at",
+                bound.provider_price.get()
+            ))
+            .into()),
+            None => {
+                let none = Msats::ZERO;
+                Ok((AllIn { provider: asked.amount, operator_fee: none, policy_adder: none }, None))
+            }
+        };
+    };
+    match bound {
+        Some(bound) => price::is_of_dispatch(quote, bound)?,
+        None if facts.known.is_some() => {}
+        None => price::is_current(quote, current(worker)?)?,
+    }
+    if quote.provider_price_msats == Msats::ZERO {
+        return Err(Refusal::invalid("a quote of nothing pays for nothing").into());
+    }
+    let price = AllIn {
+        provider: quote.provider_price_msats,
+        operator_fee: quote.operator_fee_msats,
+        policy_adder: quote.policy_adder_msats,
+    };
+    Ok((price, Some(price::compare(quote, asked.amount))))
+}
+
+/// What the provider asks for a sandbox run now.
+fn current(worker: &WorkerRow) -> Result<Option<AllIn>, Stop> {
+    let said = metadata::read(&worker.metadata)?;
+    let price =
+        said.get("min_price_msats").and_then(Value::as_u64).filter(|price| *price > 0).and_then(Msats::new);
+    let fee = |price: Msats| Msats::new(price.get().saturating_mul(50).saturating_add(9_999) / 10_000);
+    Ok(price.and_then(|provider| {
+        Some(AllIn { provider, operator_fee: fee(provider)?, policy_adder: Msats::ZERO })
+    }))
+}
+
+/// Over which rail (§10.4 step 3). Credit envelopes need the credit lane.
+fn route(asked: &Asked) -> Result<(), Refusal> {
+    let sats = asked.settle_amount().get().div_ceil(1_000);
+    let direct = match asked.route {
+        RoutePolicy::DirectOnly => true,
+        RoutePolicy::ForceCep => false,
+        RoutePolicy::PreferAgentBalance { agent_balance_sats, min_reserve_sats, direct_allowed } => {
+            direct_allowed && agent_balance_sats.saturating_sub(min_reserve_sats) >= sats
+        }
+    };
+    if direct {
+        return Ok(());
+    }
+    let Some(cep) = &asked.cep else {
+        return Err(Refusal::invalid("route_policy selected CEP but cep config is missing"));
+    };
+    envelope(cep, &asked.provider_id)?;
+    let message =
+        "settling through a credit envelope needs the credit lane, which this instance does not serve";
+    Err(Refusal::new(Code::DependencyUnavailable, message))
+}
+
+fn envelope(cep: &CepTerms, provider_id: &str) -> Result<(), Refusal> {
+    let given = [
+        ("agent_id", &cep.agent_id),
+        ("pool_id", &cep.pool_id),
+        ("provider_invoice", &cep.provider_invoice),
+        ("provider_host", &cep.provider_host),
+    ];
+    if let Some((name, _)) = given.iter().find(|(_, value)| value.trim().is_empty()) {
+        return Err(Refusal::invalid(format!("cep.{name} is required")));
+    }
+    for (name, value) in [
+        ("cep.agent_id", cep.agent_id.trim()),
+        ("cep.pool_id", cep.pool_id.trim()),
+        ("provider_id", provider_id),
+    ] {
+        if value.len() != 64 || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Refusal::invalid(format!("{name} must be 64 hex digits")));
+        }
+    }
+    Ok(())
+}
+
+fn offers_work(worker: &WorkerRow) -> bool {
+    metadata::read(&worker.metadata).is_ok_and(|said| metadata::is_provider(&said))
+}
+
+fn enrolled_as(worker: &WorkerRow) -> Result<String, Stop> {
+    let said = metadata::read(&worker.metadata)?;
+    Ok(said.get("provider_id").and_then(Value::as_str).unwrap_or(&worker.worker_id).to_owned())
+}
+
+/// The lowest tier (§4.1): whoever has been struck twice.
+fn is_untrusted(worker: &WorkerRow) -> bool {
+    worker.reputation.failure_strikes >= 2
+}
+
+/// The row of a reservation that has just been made.
+pub fn reserved(
+    asked: &Asked,
+    facts: &Facts,
+    plan: &Plan,
+    hold_id: &str,
+    fresh: bool,
+    now: Timestamp,
+) -> SettlementRow {
+    let reservations = facts.known.as_ref().map_or(0, |known| known.reservations) + u32::from(fresh);
+    let standing = facts.known.as_ref().filter(|known| known.status == JobStatus::Reserved && !fresh);
+    SettlementRow {
+        settlement_id: asked.settlement_id.clone(),
+        owner: asked.owner.clone(),
+        run_id: asked.run_id,
+        job_hash: asked.job_hash.clone(),
+        attempt: asked.attempt,
+        provider_id: asked.provider_id.clone(),
+        worker_id: asked.worker_id.clone(),
+        amount: plan.price.provider,
+        operator_fee: plan.price.operator_fee,
+        policy_adder: plan.price.policy_adder,
+        status: JobStatus::Reserved,
+        verification_passed: None,
+        exit_code: None,
+        withheld_reason: None,
+        dispatch_id: plan.dispatch.as_ref().map(|dispatch| dispatch.dispatch_id.clone()),
+        quote_sha256: asked.quote.as_ref().map(|quote| quote.quote_sha256.clone()),
+        hold_id: hold_id.to_owned(),
+        reservations,
+        fingerprint: asked.fingerprint.to_vec(),
+        receipt_sha256: None,
+        reply: None,
+        reserved_at: standing.map_or(now, |known| known.reserved_at),
+        settled_at: None,
+        updated_at: now,
+    }
+}
+
+/// The id that the reservation of a job is told by.
+pub fn reservation(asked: &Asked) -> String {
+    reservation_id(&asked.job_hash)
+}

@@ -1,0 +1,5 @@
+SELECT owner_key, provider_id, earned, released_jobs, withheld_jobs, seal
+FROM compute_earnings
+WHERE owner_key = $1
+ORDER BY earned DESC, provider_id
+LIMIT $2

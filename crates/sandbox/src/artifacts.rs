@@ -6,13 +6,17 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::Read,
+    io::{self, Read},
     os::fd::{AsFd, OwnedFd},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, openat2},
+};
+use rustix::fs::{AtFlags, Dir, FileType, statat};
 use sha2::{Digest, Sha256};
 
 use crate::{Artifact, LeftOut, Limits, Output};
@@ -68,7 +72,7 @@ impl Collector<'_> {
             | ResolveFlags::NO_XDEV;
         // NONBLOCK: opening a pipe must not wait for somebody to write into it.
         let flags =
-            flags | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+            flags | OFlag::O_RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         openat2(self.work.as_fd(), path, flags, Mode::empty(), beneath)
     }
 
@@ -78,8 +82,8 @@ impl Collector<'_> {
             return self.leave(path, "too deep, or too many entries");
         }
         // A look that opens nothing: devices and pipes are left alone.
-        let found = match self.open(path, OFlags::PATH) {
-            Ok(fd) => statat(&fd, "", AtFlags::EMPTY_PATH),
+        let found = match self.open(path, OFlag::O_PATH) {
+            Ok(fd) => statat(&fd, "", AtFlags::EMPTY_PATH).map_err(|error| Errno::from_raw(error.raw_os_error())),
             Err(error) => Err(error),
         };
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
@@ -92,18 +96,18 @@ impl Collector<'_> {
                 }
                 Err(error) => self.leave(path, error.to_string()),
             },
-            Ok(FileType::Symlink) | Err(rustix::io::Errno::LOOP) => {
+            Ok(FileType::Symlink) | Err(Errno::ELOOP) => {
                 self.leave(path, "a symbolic link is not followed")
             }
             Ok(_) => self.leave(path, "neither a file nor a directory"),
-            Err(rustix::io::Errno::NOENT) => self.leave(path, "there is none"),
+            Err(Errno::ENOENT) => self.leave(path, "there is none"),
             Err(error) => self.leave(path, error.to_string()),
         }
     }
 
-    fn names(&self, path: &Path) -> rustix::io::Result<Vec<OsString>> {
+    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut names = Vec::new();
-        for entry in Dir::new(self.open(path, OFlags::DIRECTORY)?)? {
+        for entry in Dir::new(self.open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
@@ -122,7 +126,7 @@ impl Collector<'_> {
         if self.kept.len() >= self.limits.artifacts {
             return self.leave(path, "there are more artifacts than allowed");
         }
-        let mut file = match self.open(path, OFlags::empty()) {
+        let mut file = match self.open(path, OFlag::O_RDONLY) {
             Ok(fd) => File::from(fd),
             Err(error) => return self.leave(path, error.to_string()),
         };

@@ -65,15 +65,13 @@ impl Collector<'_> {
         }
     }
 
-    fn open(&self, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-        let beneath = ResolveFlags::BENEATH
-            | ResolveFlags::NO_SYMLINKS
-            | ResolveFlags::NO_MAGICLINKS
-            | ResolveFlags::NO_XDEV;
-        // NONBLOCK: opening a pipe must not wait for somebody to write into it.
-        let flags =
-            flags | OFlag::O_RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        openat2(self.work.as_fd(), path, flags, Mode::empty(), beneath)
+    fn open(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let beneath = ResolveFlag::RESOLVE_BENEATH
+            | ResolveFlag::RESOLVE_NO_SYMLINKS
+            | ResolveFlag::RESOLVE_NO_MAGICLINKS
+            | ResolveFlag::RESOLVE_NO_XDEV;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW).resolve(beneath);
+        openat2(self.work.as_fd(), path, how)
     }
 
     fn take(&mut self, path: &Path, depth: usize) {
@@ -83,7 +81,9 @@ impl Collector<'_> {
         }
         // A look that opens nothing: devices and pipes are left alone.
         let found = match self.open(path, OFlag::O_PATH) {
-            Ok(fd) => statat(&fd, "", AtFlags::EMPTY_PATH).map_err(|error| Errno::from_raw(error.raw_os_error())),
+            Ok(fd) => {
+                statat(&fd, "", AtFlags::EMPTY_PATH).map_err(|error| Errno::from_raw(error.raw_os_error()))
+            }
             Err(error) => Err(error),
         };
         match found.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
@@ -96,9 +96,7 @@ impl Collector<'_> {
                 }
                 Err(error) => self.leave(path, error.to_string()),
             },
-            Ok(FileType::Symlink) | Err(Errno::ELOOP) => {
-                self.leave(path, "a symbolic link is not followed")
-            }
+            Ok(FileType::Symlink) | Err(Errno::ELOOP) => self.leave(path, "a symbolic link is not followed"),
             Ok(_) => self.leave(path, "neither a file nor a directory"),
             Err(Errno::ENOENT) => self.leave(path, "there is none"),
             Err(error) => self.leave(path, error.to_string()),
@@ -143,7 +141,7 @@ impl Collector<'_> {
                     hash.update(&piece[..length]);
                     self.output.artifact_chunk(&piece[..length]);
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.output.no_artifact();
                     return self.leave(path, error.to_string());

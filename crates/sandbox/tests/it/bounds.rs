@@ -33,9 +33,11 @@ fn out_of_memory(outcome: &Outcome) -> bool {
 
 #[test]
 fn processes_are_bounded() {
-    bounded(&["forks", "400"], |limits| limits.processes = 40, |outcome| {
-        refused(outcome) && !said(outcome).contains("refused: 400")
-    });
+    bounded(
+        &["forks", "400"],
+        |limits| limits.processes = 40,
+        |outcome| refused(outcome) && !said(outcome).contains("refused: 400"),
+    );
 }
 
 #[test]
@@ -133,9 +135,11 @@ fn output_is_bounded_and_what_was_kept_is_exactly_that_much() {
 
 #[test]
 fn time_is_bounded_for_the_job_and_for_each_command() {
-    bounded(&["spin", "2000"], |limits| limits.wall = Duration::from_millis(300), |outcome| {
-        outcome.ended == Ended::Limit(Limit::Wall) && outcome.used.wall < Duration::from_secs(20)
-    });
+    bounded(
+        &["spin", "2000"],
+        |limits| limits.wall = Duration::from_millis(300),
+        |outcome| outcome.ended == Ended::Limit(Limit::Wall) && outcome.used.wall < Duration::from_secs(20),
+    );
     let host = Host::new();
     let mut spec = host.spec(&["spin", "2000"]);
     spec.commands[0].wall = Some(Duration::from_millis(300));

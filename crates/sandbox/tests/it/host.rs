@@ -82,7 +82,8 @@ impl Host {
             .expect("the probe runs outside");
         Tried {
             worked: output.status.success(),
-            said: String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+            said: String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr),
         }
     }
 }

@@ -68,10 +68,12 @@ fn a_working_directory_starts_with_a_copy_and_the_original_stays() {
     fs::create_dir_all(from.join("deep")).expect("a directory");
     fs::write(from.join("deep/file"), "first").expect("a file");
     fs::write(from.join("run.sh"), "#!/bin/sh\ncat deep/file\n").expect("a file");
-    fs::set_permissions(from.join("run.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("mode");
+    fs::set_permissions(from.join("run.sh"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("mode");
     std::os::unix::fs::symlink("deep/file", from.join("link")).expect("a link");
     for (kind, sandbox) in host.sandboxes() {
-        let mut spec = shell(&host, &["./run.sh && echo second > deep/file && cat link && rm -rf deep run.sh"]);
+        let mut spec =
+            shell(&host, &["./run.sh && echo second > deep/file && cat link && rm -rf deep run.sh"]);
         spec.work.from = Some(from.clone());
         let outcome = run(&sandbox, &spec);
         assert_eq!(outcome.runs[0].exit, Exit::Code(0), "{kind}: {outcome:?}");
@@ -139,7 +141,8 @@ fn a_name_that_is_now_a_file_and_now_a_link_never_leads_out() {
 #[test]
 fn more_or_larger_artifacts_than_allowed_are_left_out_and_said_so() {
     let host = Host::new();
-    let mut spec = shell(&host, &["mkdir o; for i in 1 2 3 4 5; do echo $i > o/$i; done; head -c 9000 /dev/zero > big"]);
+    let mut spec =
+        shell(&host, &["mkdir o; for i in 1 2 3 4 5; do echo $i > o/$i; done; head -c 9000 /dev/zero > big"]);
     spec.artifacts = vec![PathBuf::from("big"), PathBuf::from("o")];
     spec.limits = Limits { artifacts: 3, artifact_bytes: 1000, ..spec.limits };
     let mut all = Everything::default();
@@ -157,7 +160,10 @@ fn the_first_failure_ends_a_job_unless_it_is_said_to_go_on() {
     let mut spec = spec;
     spec.commands[0].continue_on_fail = true;
     let outcome = run(&host.own(), &spec);
-    assert_eq!((outcome.ended, outcome.runs.len(), &outcome.runs[0].exit), (Ended::Complete, 2, &Exit::Code(3)));
+    assert_eq!(
+        (outcome.ended, outcome.runs.len(), &outcome.runs[0].exit),
+        (Ended::Complete, 2, &Exit::Code(3))
+    );
     let outcome = run(&host.own(), &shell(&host, &["kill -SEGV $$"]));
     assert_eq!(outcome.runs[0].exit, Exit::Signal(11));
     let outcome = run(&host.own(), &Spec { commands: vec![Command::argv(["no-such-program"])], ..spec });
@@ -186,7 +192,8 @@ fn what_is_claimed_stands() {
             assert!(isolation.has(layer) || isolation.missing.contains_key(&layer), "{isolation:?}");
         }
     }
-    let outcome = run(&host.own(), &shell(&host, &["grep -E 'NoNewPrivs|Seccomp:|CapPrm' /proc/self/status"]));
+    let outcome =
+        run(&host.own(), &shell(&host, &["grep -E 'NoNewPrivs|Seccomp:|CapPrm' /proc/self/status"]));
     let said = String::from_utf8_lossy(&outcome.runs[0].stdout.preview).into_owned();
     for line in ["NoNewPrivs:\t1", "Seccomp:\t2", "CapPrm:\t0000000000000000"] {
         assert!(said.contains(line), "{said}");
@@ -197,7 +204,8 @@ fn what_is_claimed_stands() {
 #[test]
 fn a_whole_toolchain_works_inside() {
     let host = Host::new();
-    let line = "printf '#include <stdio.h>\\nint main(void){puts(\"made inside\");}' > a.c && cc a.c -o a && ./a";
+    let line =
+        "printf '#include <stdio.h>\\nint main(void){puts(\"made inside\");}' > a.c && cc a.c -o a && ./a";
     let outcome = run(&host.own(), &shell(&host, &[line]));
     assert!(String::from_utf8_lossy(&outcome.runs[0].stdout.preview).contains("made inside"), "{outcome:?}");
 }

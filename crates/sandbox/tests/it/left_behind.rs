@@ -78,7 +78,10 @@ fn a_daemon_ends_with_the_command_that_started_it() {
         spec.commands.push(Command::shell("ls -d /proc/[0-9]* | wc -l; pgrep sleep || echo nobody"));
         let outcome = run(&sandbox, &spec);
         assert!(nobody_runs(&inside), "{kind}");
-        assert!(String::from_utf8_lossy(&outcome.runs[1].stdout.preview).contains("nobody"), "{kind}: {outcome:?}");
+        assert!(
+            String::from_utf8_lossy(&outcome.runs[1].stdout.preview).contains("nobody"),
+            "{kind}: {outcome:?}"
+        );
     }
 }
 
@@ -87,7 +90,9 @@ fn what_a_shell_left_in_the_background_ends() {
     let host = Host::new();
     for (kind, sandbox) in host.sandboxes() {
         let marker = marker(2);
-        let line = format!("nohup setsid sleep {marker} >/dev/null 2>&1 & (setsid sleep {marker} &) ; sleep {marker} & exit 0");
+        let line = format!(
+            "nohup setsid sleep {marker} >/dev/null 2>&1 & (setsid sleep {marker} &) ; sleep {marker} & exit 0"
+        );
         let mut spec = host.spec(&[]);
         spec.commands = vec![Command::shell(line)];
         let outcome = run(&sandbox, &spec);
@@ -101,9 +106,12 @@ fn no_mount_no_directory_and_no_control_group_is_left() {
     let host = Host::new();
     let (mounts_before, temporary) = (mounts(), std::env::temp_dir());
     let names = || {
-        let mut names: Vec<_> = fs::read_dir(&temporary).expect("it").flatten().map(|one| one.file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(&temporary).expect("it").flatten().map(|one| one.file_name()).collect();
         // What other tests make there meanwhile is theirs.
-        names.retain(|name| name.to_string_lossy().starts_with("oa-") || name.to_string_lossy().starts_with(".area"));
+        names.retain(|name| {
+            name.to_string_lossy().starts_with("oa-") || name.to_string_lossy().starts_with(".area")
+        });
         names
     };
     let before = names();
@@ -133,7 +141,8 @@ fn a_cancelled_job_ends_at_once_with_all_its_processes() {
     for (kind, sandbox) in host.sandboxes() {
         let marker = marker(3);
         let mut spec = host.spec(&[]);
-        spec.commands = vec![Command::shell(format!("(setsid sleep {marker} &); echo begun; sleep {marker}"))];
+        spec.commands =
+            vec![Command::shell(format!("(setsid sleep {marker} &); echo begun; sleep {marker}"))];
         let cancel = Cancel::new();
         let outcome = sandbox.run(&spec, &mut CancelAtOutput(cancel.clone()), &cancel).expect("it ran");
         assert_eq!(outcome.ended, Ended::Cancelled, "{kind}");

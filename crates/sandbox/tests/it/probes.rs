@@ -10,7 +10,9 @@ use std::{
 
 use oa_sandbox::{Network, Spec, Visible};
 
-use crate::host::{Host, SECRET, exists, probe, refused, refused_in, refused_inside, refused_where_it_exists, run, said};
+use crate::host::{
+    Host, SECRET, exists, probe, refused, refused_in, refused_inside, refused_where_it_exists, run, said,
+};
 
 /// A test for each line: its name, and the attempt.
 macro_rules! refused {
@@ -141,7 +143,9 @@ fn what_is_shown_is_not_written_although_its_owner_could_outside() {
     fs::set_permissions(&tools, fs::Permissions::from_mode(0o777)).expect("for everybody");
     assert!(host.outside(&["rewrite", &host.text("tools/tool")]).worked);
     assert!(host.outside(&["write", &host.text("tools/new")]).worked);
-    for words in [&["rewrite", "/opt/tools/tool"], &["write", "/opt/tools/newer"], &["remove", "/opt/tools/tool"]] {
+    for words in
+        [&["rewrite", "/opt/tools/tool"], &["write", "/opt/tools/newer"], &["remove", "/opt/tools/tool"]]
+    {
         let mut spec = host.spec(words);
         spec.visible.push(Visible { host: tools.clone(), at: "/opt/tools".into() });
         refused_inside(&host, &spec);
@@ -268,7 +272,9 @@ fn a_program_that_makes_root_of_its_caller_does_not() {
 fn a_job_has_no_input_and_only_the_variables_that_it_was_given() {
     let host = Host::new();
     // SAFETY of the comparison: outside, the variable of this process is passed on.
-    let outside = Process::new(env!("CARGO_BIN_EXE_oa-sandbox-probe")).args(["variable", "CARGO_MANIFEST_DIR"]).status();
+    let outside = Process::new(env!("CARGO_BIN_EXE_oa-sandbox-probe"))
+        .args(["variable", "CARGO_MANIFEST_DIR"])
+        .status();
     assert!(outside.expect("the probe runs").success());
     refused_inside(&host, &host.spec(&["variable", "CARGO_MANIFEST_DIR"]));
     refused_inside(&host, &host.spec(&["stdin"]));

@@ -144,7 +144,12 @@ fn handle_of(path: &str) -> io::Result<Handle> {
 fn attempt(words: &[&str]) -> Answer {
     match words {
         ["read", path] => fs::read_to_string(path),
-        ["write", path] => fs::OpenOptions::new().append(true).create(true).open(path)?.write_all(b"x").map(|()| String::new()),
+        ["write", path] => fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)?
+            .write_all(b"x")
+            .map(|()| String::new()),
         ["rewrite", path] => {
             // What it says already, so that nothing changes where it works.
             let text = fs::read_to_string(path)?;
@@ -181,7 +186,9 @@ fn attempt(words: &[&str]) -> Answer {
         ["mount"] => {
             fs::create_dir_all("mounted")?;
             let at = c("mounted");
-            check(unsafe { mount(c("tmpfs").as_ptr(), at.as_ptr(), c("tmpfs").as_ptr(), 0, null_mut()) }.into())
+            check(
+                unsafe { mount(c("tmpfs").as_ptr(), at.as_ptr(), c("tmpfs").as_ptr(), 0, null_mut()) }.into(),
+            )
         }
         ["remount_root"] => {
             let flags = MS_REMOUNT | MS_BIND;
@@ -214,7 +221,8 @@ fn attempt(words: &[&str]) -> Answer {
             check(answer)
         }
         ["clone3", flags] => {
-            let args = CloneArgs { flags: many(flags) as u64, exit_signal: SIGCHLD as u64, ..CloneArgs::default() };
+            let args =
+                CloneArgs { flags: many(flags) as u64, exit_signal: SIGCHLD as u64, ..CloneArgs::default() };
             let answer = unsafe { syscall(SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
             if answer == 0 {
                 unsafe { _exit(0) }
@@ -225,9 +233,7 @@ fn attempt(words: &[&str]) -> Answer {
             let file = fs::File::open("/proc/self/ns/uts")?;
             in_child(|| check(unsafe { setns(file.as_raw_fd(), CLONE_NEWUTS) }.into()))
         }
-        ["ptrace"] => with_child(|child| {
-            check(unsafe { ptrace(PTRACE_SEIZE, child, 0, 0) })
-        }),
+        ["ptrace"] => with_child(|child| check(unsafe { ptrace(PTRACE_SEIZE, child, 0, 0) })),
         ["ptrace_pid", pid] => {
             let pid = many(pid) as pid_t;
             let answer = check(unsafe { ptrace(PTRACE_SEIZE, pid, 0, 0) });
@@ -249,15 +255,19 @@ fn attempt(words: &[&str]) -> Answer {
                 let words = [0_u8; 8];
                 let here = iovec { iov_base: words.as_ptr().cast_mut().cast(), iov_len: 8 };
                 let there = iovec { iov_base: target.as_mut_ptr().cast(), iov_len: 8 };
-                check(unsafe { process_vm_writev(child, &raw const here, 1, &raw const there, 1, 0) } as c_long)
+                check(
+                    unsafe { process_vm_writev(child, &raw const here, 1, &raw const there, 1, 0) } as c_long
+                )
             })
         }
         ["parent_memory"] => {
             // Whoever started this: outside the test, inside the sandbox's first process.
             let parent = std::os::unix::process::parent_id();
             let maps = fs::read_to_string(format!("/proc/{parent}/maps"))?;
-            let line = maps.lines().find(|line| line.contains(" r")).ok_or_else(|| io::Error::other("empty"))?;
-            let start = u64::from_str_radix(line.split('-').next().unwrap_or_default(), 16).map_err(io::Error::other)?;
+            let line =
+                maps.lines().find(|line| line.contains(" r")).ok_or_else(|| io::Error::other("empty"))?;
+            let start = u64::from_str_radix(line.split('-').next().unwrap_or_default(), 16)
+                .map_err(io::Error::other)?;
             let mut bytes = [0; 16];
             fs::File::open(format!("/proc/{parent}/mem"))?.read_at(&mut bytes, start)?;
             Ok(String::new())
@@ -344,8 +354,10 @@ fn attempt(words: &[&str]) -> Answer {
         ["threads", count] => {
             let mut made = 0;
             for _ in 0..many(count) {
-                let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(|| loop {
-                    std::thread::park();
+                let thread = std::thread::Builder::new().stack_size(64 << 10).spawn(|| {
+                    loop {
+                        std::thread::park();
+                    }
                 });
                 match thread {
                     Ok(_) => made += 1,
@@ -447,15 +459,16 @@ fn attempt(words: &[&str]) -> Answer {
             if unsafe { fork() } == 0 {
                 unsafe { setsid() };
                 if unsafe { fork() } == 0 {
+                    // As a daemon does; and whoever reads this program's output shall not wait for it.
+                    for fd in 0..3 {
+                        unsafe { close(fd) };
+                    }
                     unsafe { signal(SIGHUP, SIG_IGN) };
                     unsafe { signal(SIGTERM, SIG_IGN) };
-                    let sleep = std::process::Command::new("/bin/sleep")
-                        .arg(marker)
-                        .stdin(std::process::Stdio::null())
-                        .stdout(std::process::Stdio::null())
-                        .stderr(std::process::Stdio::null())
-                        .status();
-                    unsafe { _exit(i32::from(sleep.is_err())) }
+                    let words = [c("sleep"), c(marker)];
+                    let words = [words[0].as_ptr(), words[1].as_ptr(), std::ptr::null()];
+                    unsafe { execv(c("/bin/sleep").as_ptr(), words.as_ptr()) };
+                    unsafe { _exit(1) }
                 }
                 unsafe { _exit(0) }
             }
@@ -490,7 +503,8 @@ fn attempt(words: &[&str]) -> Answer {
             check(unsafe { adjtimex(&raw mut state) }.into())
         }
         ["sethostname"] => {
-            let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "sandbox".to_owned());
+            let name =
+                fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "sandbox".to_owned());
             check(unsafe { sethostname(name.trim().as_ptr().cast(), name.trim().len()) }.into())
         }
         ["setdomainname"] => {
@@ -589,9 +603,11 @@ fn attempt(words: &[&str]) -> Answer {
             let pages = vec![0_u8; many(bytes)];
             check(unsafe { mlock(pages.as_ptr().cast(), pages.len()) }.into())
         }
-        ["less_oom"] => {
-            fs::OpenOptions::new().write(true).open("/proc/self/oom_score_adj")?.write_all(b"-500").map(|()| String::new())
-        }
+        ["less_oom"] => fs::OpenOptions::new()
+            .write(true)
+            .open("/proc/self/oom_score_adj")?
+            .write_all(b"-500")
+            .map(|()| String::new()),
         ["leave_cgroup", path] => {
             fs::OpenOptions::new().write(true).open(path)?.write_all(b"0").map(|()| String::new())
         }

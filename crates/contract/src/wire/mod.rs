@@ -10,6 +10,7 @@ pub mod control;
 pub mod fraud;
 pub mod health;
 pub mod identity;
+pub mod jobs;
 pub mod l402;
 pub mod openapi;
 pub mod paths;

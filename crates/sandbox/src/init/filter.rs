@@ -77,7 +77,7 @@ fn allowed(plan: &Plan) -> Result<Rules, seccompiler::BackendError> {
     // Everything but typing into a terminal for somebody else.
     rules.insert(
         SYS_ioctl,
-        vec![all(&[(1, Len::Dword, Op::Ne, TIOCSTI as u64), (1, Len::Dword, Op::Ne, TIOCLINUX as u64)])?],
+        vec![all(&[(1, Len::Dword, Op::Ne, TIOCSTI), (1, Len::Dword, Op::Ne, TIOCLINUX)])?],
     );
     // Asking what it is, and asking for what it is.
     rules.insert(

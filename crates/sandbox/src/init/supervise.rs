@@ -214,9 +214,8 @@ fn wait_for(plan: &Plan, child: Pid, has_proc: bool, peak: &mut u64) -> Option<E
 fn end_all() {
     loop {
         let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
-        match waitpid(None, None::<WaitPidFlag>) {
-            Err(Errno::ECHILD) => return,
-            _ => {}
+        if waitpid(None, None::<WaitPidFlag>) == Err(Errno::ECHILD) {
+            return;
         }
     }
 }

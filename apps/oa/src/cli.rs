@@ -22,6 +22,7 @@ Examples:
   oa runs export ID proof.jsonl         one file that proves what was done
   oa runs verify proof.jsonl            check it, without any server
   oa skills push ./pdf-tools --publish  a directory with a SKILL.md as a signed release
+  oa provider --repositories ~/src      run jobs of others in sandboxes
   oa doctor                             what is wrong with this set-up
   oa conformance                        whether both services are what the route table says";
 
@@ -62,6 +63,7 @@ pub enum Command {
     /// Pushes directories with a SKILL.md to the registry, pulls and verifies them
     #[command(subcommand)]
     Skills(Skills),
+    Provider(Provider),
     /// Serves both services with an embedded store, and prints how to get in
     Up(Up),
     /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
@@ -83,6 +85,42 @@ pub enum Command {
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,
     Conformance(Conformance),
+}
+
+const PROVIDER_HELP: &str = "\
+Examples:
+  oa provider                                              jobs without a repository, for the runtime of ./oa-data
+  oa provider --repositories ~/src --jobs 4
+  oa provider --repositories ~/src --visible ~/.cargo,~/.rustup --job-path ~/.cargo/bin:/usr/bin:/bin
+  oa provider --bind-addr 10.0.0.7:9400 --base-url http://10.0.0.7:9400 --id build-7
+
+Each job runs in a sandbox of its own: new namespaces, a root that holds only /usr and what --visible names, all
+of it read-only, no network, no capability, a Landlock domain, a list of allowed system calls, and limits on time,
+memory, processes, processor, disk and output. What a job writes lies in memory and is gone when it ends. Where
+this host lacks a layer, the provider says so in its enrolment and refuses jobs that demand it.
+
+It needs no privilege. As root, or with a delegated control group, memory and processes are counted by control
+groups; otherwise a watchdog and resource limits hold them.
+
+A job's repository is a path under --repositories; its objects and names are shown to the job, its configuration
+is not. OA_ARTIFACTS in the job's env names what is kept of the work tree: OA_ARTIFACTS=report.xml:target/doc
+
+  GET  /healthz                    2xx while jobs are taken
+  POST /v1/sandbox_run             runs a job; each x-idempotency-key once
+  POST /v1/repo_index              lists the files of a tree with their digests
+  GET  /v1/blobs/SHA256            output and artifacts, whole
+  GET  /v1/status                  what it does and what isolation it has
+  POST /v1/disable, /v1/enable     for the operator: --token, or from this machine when none is set
+
+On SIGTERM it takes no new jobs, tells the runtime, and gives those that run --drain-seconds. The runtime calls
+the provider at its base URL; one in a private network is believed only with RUNTIME_ALLOW_PRIVATE_NETWORKS=1.";
+
+/// Runs jobs of others in sandboxes, for a runtime that sells them
+#[derive(Args, Debug)]
+#[command(after_help = PROVIDER_HELP)]
+pub struct Provider {
+    #[command(flatten)]
+    pub settings: crate::config::ProviderFlags,
 }
 
 const CONFORMANCE_HELP: &str = "\

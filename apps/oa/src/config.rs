@@ -236,9 +236,36 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_INTEGRATION_SECRET_KEY_ID", Kind::Text, Some("v1"), "The name of that key.";
 };
 
+/// Settings of `oa provider`.
+pub const PROVIDER: &[Setting] = settings! {
+    "OA_PROVIDER_BIND_ADDR", Kind::Address, Some("127.0.0.1:9400"), "Where the provider listens.";
+    "OA_PROVIDER_BASE_URL", Kind::Url, None, "Where the runtime finds the provider; where it listens when not set.";
+    "OA_PROVIDER_ID", Kind::Text, None, "What the provider is called; the machine's name and the port when not set.";
+    "OA_PROVIDER_OWNER_USER_ID", Kind::Count(0), None, "Whose provider it is; the first user when neither this nor a guest scope is set.";
+    "OA_PROVIDER_OWNER_GUEST_SCOPE", Kind::Text, None, "Whose provider it is, where that is no user.";
+    "OA_PROVIDER_ENROL", Kind::Switch, Some("true"), "Whether the provider enrols itself at the runtime.";
+    "OA_PROVIDER_HEARTBEAT_SECONDS", Kind::Count(1), Some("30"), "How often the provider says that it lives.";
+    "OA_PROVIDER_DRAIN_SECONDS", Kind::Count(0), Some("60"), "How long jobs that run may take when the provider is told to end.";
+    "OA_PROVIDER_MIN_PRICE_MSATS", Kind::Count(0), Some("1000"), "What a job costs at least.";
+    "OA_PROVIDER_JOBS", Kind::Count(1), Some("2"), "How many jobs run at once.";
+    "OA_PROVIDER_REPOSITORIES", Kind::Text, Some(""), "Directories under which the repositories of jobs may lie, separated by commas; none when empty.";
+    "OA_PROVIDER_VISIBLE", Kind::Text, Some(""), "Paths that jobs see read-only beside /usr, such as toolchains, separated by commas.";
+    "OA_PROVIDER_JOB_PATH", Kind::Text, Some("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), "The PATH of jobs.";
+    "OA_PROVIDER_MINIMUM_ISOLATION", Kind::Text, Some(""), "Layers of isolation without which the provider does not start, beside those that it always demands: cgroup_memory, cgroup_pids, cgroup_cpu, separated by commas.";
+    "OA_PROVIDER_MAX_TIMEOUT_SECONDS", Kind::Count(1), Some("300"), "How long a job may take.";
+    "OA_PROVIDER_MAX_MEMORY_MB", Kind::Count(16), Some("4096"), "How much memory a job may ask for.";
+    "OA_PROVIDER_MAX_CPUS", Kind::Count(1), Some("2"), "How many processors a job may ask for.";
+    "OA_PROVIDER_MAX_DISK_MB", Kind::Count(1), Some("2048"), "How much a job may write; it lies in memory.";
+    "OA_PROVIDER_MAX_OUTPUT_MB", Kind::Count(1), Some("16"), "How long each stream of a command, and all artifacts together, may be.";
+    "OA_PROVIDER_MAX_PROCESSES", Kind::Count(8), Some("512"), "How many processes and threads a job may have at once.";
+    "OA_PROVIDER_KEEP_MB", Kind::Count(1), Some("1024"), "How much output, artifacts and answers are kept.";
+    "OA_PROVIDER_KEEP_HOURS", Kind::Count(1), Some("168"), "How long they are kept.";
+    "OA_PROVIDER_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
+};
+
 /// Every setting, once.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    [CLIENT, RUNTIME, CONTROL].into_iter().flatten()
+    [CLIENT, RUNTIME, CONTROL, PROVIDER].into_iter().flatten()
 }
 
 /// A flag for each setting, derived from the list.
@@ -283,17 +310,48 @@ impl FromArgMatches for SettingFlags {
 impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         flagged().fold(command, |command, setting| {
-            let default =
-                setting.default.filter(|text| !text.is_empty()).map(|text| format!(" [default: {text}]"));
-            let help = format!("{} [env: {}]{}", setting.help, setting.name, default.unwrap_or_default());
-            command.arg(
-                Arg::new(setting.name)
-                    .long(setting.flag())
-                    .value_name("VALUE")
-                    .help(help)
-                    .help_heading("Settings")
-                    .hide_short_help(true),
-            )
+            command.arg(flag_of(setting, setting.flag()).help_heading("Settings").hide_short_help(true))
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn flag_of(setting: &Setting, flag: String) -> Arg {
+    let default = setting.default.filter(|text| !text.is_empty()).map(|text| format!(" [default: {text}]"));
+    let help = format!("{} [env: {}]{}", setting.help, setting.name, default.unwrap_or_default());
+    Arg::new(setting.name).long(flag).value_name("VALUE").help(help)
+}
+
+/// The settings of `oa provider`, each a short flag of that command: `OA_PROVIDER_JOBS` is `--jobs`.
+#[derive(Clone, Debug, Default)]
+pub struct ProviderFlags(pub SettingFlags);
+
+impl FromArgMatches for ProviderFlags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = ProviderFlags::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for setting in PROVIDER {
+            if let Ok(Some(value)) = matches.try_get_one::<String>(setting.name) {
+                self.0.0.insert(setting.name, value.clone());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Args for ProviderFlags {
+    fn augment_args(command: Command) -> Command {
+        PROVIDER.iter().fold(command, |command, setting| {
+            let flag = setting.flag();
+            let flag = flag.strip_prefix("oa-provider-").unwrap_or(&flag).to_owned();
+            command.arg(flag_of(setting, flag))
         })
     }
 

@@ -12,6 +12,7 @@ mod exec;
 mod failure;
 mod lines;
 mod output;
+mod provider;
 mod runs;
 #[cfg(test)]
 mod simulated;
@@ -43,6 +44,13 @@ use crate::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // These two are what sandboxes are made of, and start before there is a second thread.
+    let words: Vec<String> = std::env::args_os().skip(1).take(4).map(|word| word.to_string_lossy().into_owned()).collect();
+    match words.first().map(String::as_str) {
+        Some(provider::SANDBOX) => return oa_sandbox::init::main(),
+        Some(provider::repo::COMMAND) => return provider::repo::main(&words[1..]),
+        _ => {}
+    }
     let cli = Cli::parse();
     let format = cli.common.output;
     let done = tokio::runtime::Builder::new_multi_thread()
@@ -87,6 +95,13 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
     match command {
         Command::Exec(exec) => record(exec, &common).await,
         Command::CodexWorker(args) => be_codex_worker(args, &common).await,
+        Command::Provider(args) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&args.settings.0, &process_environment, &data)?;
+            let wish = Wish { runtime_url: common.runtime_url.clone(), token: common.token.clone() };
+            let place = connect::find(&wish, &settings, &data)?;
+            provider::run(&settings, &place, &data, common.output).await
+        }
         Command::Runs(runs) => about_runs(runs, &common).await,
         Command::Skills(skills) => about_skills(skills, &common).await,
         Command::Up(args) => {

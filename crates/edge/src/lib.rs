@@ -10,4 +10,4 @@ mod trace;
 
 pub use meters::{Meters, install_meters};
 pub use mount::{Limits, router};
-pub use serve::{Drain, serve};
+pub use serve::{Drain, Peer, serve};

@@ -1,0 +1,223 @@
+//! Decides which request runs: each key once, whatever comes twice or at once, and the answer is on disk before anybody hears it.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use oa_sandbox::Cancel;
+use tokio::sync::watch;
+
+use super::{
+    keep::Answer,
+    work::{Done, Refusal, Workshop},
+};
+use crate::output::{Format, shortened};
+
+/// What a request comes to.
+pub type Reply = Result<String, Refusal>;
+
+pub struct Jobs {
+    pub workshop: Workshop,
+    most_at_once: usize,
+    format: Format,
+    running: Mutex<HashMap<String, Running>>,
+    enabled: AtomicBool,
+    ending: AtomicBool,
+    executions: AtomicU64,
+    cache_hits: AtomicU64,
+}
+
+struct Running {
+    /// The hash of the request.
+    request: String,
+    cancel: Cancel,
+    reply: watch::Receiver<Option<Reply>>,
+}
+
+/// One request, ready to be run.
+pub struct Order {
+    pub key: String,
+    pub request: String,
+    /// What the progress line calls it.
+    pub title: String,
+}
+
+impl Jobs {
+    pub fn new(workshop: Workshop, most_at_once: usize, format: Format) -> Self {
+        Jobs {
+            workshop,
+            most_at_once,
+            format,
+            running: Mutex::default(),
+            enabled: AtomicBool::new(true),
+            ending: AtomicBool::new(false),
+            executions: AtomicU64::new(0),
+            cache_hits: AtomicU64::new(0),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn running_count(&self) -> usize {
+        self.running().len()
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Acquire)
+    }
+
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    pub fn counts(&self) -> (u64, u64) {
+        (self.executions.load(Ordering::Relaxed), self.cache_hits.load(Ordering::Relaxed))
+    }
+
+    /// Disabling ends what runs.
+    pub fn enable(&self, enabled: bool) {
+        self.enabled.store(enabled, Ordering::Release);
+        if !enabled {
+            self.cancel_all();
+        }
+    }
+
+    pub fn cancel_all(&self) {
+        for job in self.running().values() {
+            job.cancel.cancel();
+        }
+    }
+
+    /// New jobs are refused from now on; those that run may end.
+    pub fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// The answer to this key: kept, awaited, or made now by `run`.
+    pub async fn reply(
+        self: &Arc<Self>,
+        order: Order,
+        run: impl FnOnce(&Workshop, &Cancel) -> Result<Done, Refusal> + Send + 'static,
+    ) -> Reply {
+        if !self.is_enabled() {
+            return Err(Refusal::new(503, "provider disabled"));
+        }
+        let mut reply = match self.begin(order, run)? {
+            Begun::Known(body) => return Ok(body),
+            Begun::Runs(reply) => reply,
+        };
+        match reply.wait_for(Option::is_some).await {
+            Ok(reply) => reply.clone().unwrap_or_else(|| Err(Refusal::new(500, "the job had no end"))),
+            Err(_) => Err(Refusal::new(500, "the job had no end")),
+        }
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        order: Order,
+        run: impl FnOnce(&Workshop, &Cancel) -> Result<Done, Refusal> + Send + 'static,
+    ) -> Result<Begun, Refusal> {
+        let other = || Refusal::new(409, "this idempotency key was used for another request");
+        // Held while the disk is asked, so that a job that is just ending is either running or kept.
+        let mut running = self.running();
+        if let Some(job) = running.get(&order.key) {
+            if job.request != order.request {
+                return Err(other());
+            }
+            self.cache_hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Begun::Runs(job.reply.clone()));
+        }
+        match self.workshop.keep.answer(&order.key) {
+            Ok(Some(answer)) if answer.request == order.request => {
+                self.cache_hits.fetch_add(1, Ordering::Relaxed);
+                return Ok(Begun::Known(answer.body));
+            }
+            Ok(Some(_)) => return Err(other()),
+            Ok(None) => {}
+            // Not knowing whether it ran is no reason to run it again.
+            Err(error) => return Err(Refusal::new(503, format!("what was answered cannot be read: {error}"))),
+        }
+        if self.is_ending() {
+            return Err(Refusal::new(503, "provider is ending"));
+        }
+        if running.len() >= self.most_at_once {
+            return Err(Refusal::new(503, "provider is busy"));
+        }
+        let (tell, reply) = watch::channel(None);
+        let cancel = Cancel::new();
+        running.insert(
+            order.key.clone(),
+            Running { request: order.request.clone(), cancel: cancel.clone(), reply: reply.clone() },
+        );
+        self.executions.fetch_add(1, Ordering::Relaxed);
+        let jobs = self.clone();
+        // Whoever asked may go away: the job goes on, and its answer is kept.
+        tokio::task::spawn_blocking(move || {
+            let leaves = Leaves { jobs: &jobs, key: &order.key };
+            let reply = jobs.perform(&order, &cancel, run);
+            drop(leaves);
+            let _ = tell.send(Some(reply));
+        });
+        Ok(Begun::Runs(reply))
+    }
+
+    fn perform(
+        &self,
+        order: &Order,
+        cancel: &Cancel,
+        run: impl FnOnce(&Workshop, &Cancel) -> Result<Done, Refusal>,
+    ) -> Reply {
+        let begun = Instant::now();
+        let name = order.request.get(..12).unwrap_or(&order.request);
+        let title = shortened(&crate::output::plain(&order.title), 60);
+        self.format.note(&format!("job {name} begins: {title}"));
+        let done = run(&self.workshop, cancel).and_then(|done| {
+            if done.keep {
+                let answer = Answer { request: order.request.clone(), body: done.body.clone() };
+                self.workshop
+                    .keep
+                    .put_answer(&order.key, &answer)
+                    .map_err(|error| Refusal::new(503, format!("the answer cannot be kept: {error}")))?;
+            }
+            Ok(done)
+        });
+        let took = seconds(begun.elapsed());
+        let line = match &done {
+            Ok(done) => format!("job {name} ends after {took}: {}", done.word.to_lowercase()),
+            Err(refusal) => format!("job {name} is refused after {took}: {}", crate::output::plain(&refusal.why)),
+        };
+        self.format.note(&line);
+        if let Err(error) = self.workshop.keep.purge() {
+            self.format.note(&format!("what is old cannot be forgotten: {error}"));
+        }
+        done.map(|done| done.body)
+    }
+}
+
+/// A job leaves the list whatever way it ends.
+struct Leaves<'a> {
+    jobs: &'a Jobs,
+    key: &'a str,
+}
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.jobs.running().remove(self.key);
+    }
+}
+
+enum Begun {
+    Known(String),
+    Runs(watch::Receiver<Option<Reply>>),
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}

@@ -10,6 +10,7 @@ pub mod config;
 pub mod fraud;
 pub mod health;
 pub mod hub;
+pub mod hydra;
 pub mod marketplace;
 pub mod openapi;
 pub mod projectors;

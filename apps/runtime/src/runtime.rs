@@ -15,6 +15,7 @@ use crate::{
     background::{Heartbeats, auditor::Books},
     config::Config,
     hub::Hub,
+    marketplace::{dispatch::Calls, market::Market, rate::Rate},
     treasury::settle::reexecution::Reexecutor,
 };
 
@@ -50,7 +51,13 @@ pub struct Runtime {
     pub fetcher: Fetcher,
     pub heartbeats: Heartbeats,
     /// Whether the ledger adds up.
-    pub books: Books,
+    pub books: Arc<Books>,
+    /// Who offers what.
+    pub market: Arc<Market>,
+    /// The way to providers.
+    pub calls: Arc<Calls>,
+    /// How often owners ask for prices and work.
+    pub rate: Rate,
     pub started_at: Timestamp,
     /// Runs jobs once more, so that providers can be compared.
     pub reexecutor: Arc<dyn Reexecutor>,
@@ -79,9 +86,12 @@ impl Runtime {
             },
             fetcher: Fetcher::new(policy)?,
             heartbeats: Heartbeats::default(),
-            books: Books::default(),
+            books: Arc::default(),
+            market: Arc::default(),
+            calls: Arc::new(Calls::new(config.allow_private_networks)?),
+            rate: Rate::default(),
             started_at: parts.clock.now(),
-            reexecutor: Arc::new(crate::treasury::settle::reexecution::Nobody),
+            reexecutor: Arc::new(crate::treasury::settle::observer::Market),
             reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),
             config,

@@ -16,9 +16,9 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, identity, l402,
-        openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync, threads, tools, treasury,
-        verifications, workers,
+        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, hydra, identity,
+        l402, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync,
+        threads, tools, treasury, verifications, workers,
     },
 };
 
@@ -369,19 +369,33 @@ section! {
             (paths::WorkerPath, Nothing, Nothing) -> [200] projectors::CheckpointReply,
             by service, open, may [], reads [] }
         /// Which providers may be bought from, with what the service itself knows of them.
-        planned { authority MarketplaceCatalogProviders = "marketplace.catalog_providers", GET "/internal/v1/marketplace/catalog/providers" }
+        row { authority MarketplaceCatalogProviders = "marketplace.catalog_providers", GET "/internal/v1/marketplace/catalog/providers"
+            (Nothing, marketplace::ListProviders, Nothing) -> [200] marketplace::ProviderCatalog,
+            by service, open, may [], reads [] }
         /// The closed list of job types that can be bought.
-        planned { authority MarketplaceCatalogJobTypes = "marketplace.catalog_job_types", GET "/internal/v1/marketplace/catalog/job-types" }
+        row { authority MarketplaceCatalogJobTypes = "marketplace.catalog_job_types", GET "/internal/v1/marketplace/catalog/job-types"
+            (Nothing, Nothing, Nothing) -> [200] marketplace::JobTypeCatalog,
+            by service, open, may [], reads [] }
         /// How the compute market is doing.
-        planned { authority MarketplaceTelemetryCompute = "marketplace.telemetry_compute", GET "/internal/v1/marketplace/telemetry/compute" }
+        row { authority MarketplaceTelemetryCompute = "marketplace.telemetry_compute", GET "/internal/v1/marketplace/telemetry/compute"
+            (Nothing, marketplace::AskTelemetry, Nothing) -> [200] marketplace::ComputeTelemetry,
+            by service, open, may [], reads [] }
         /// A pure choice among providers, explained.
-        planned { authority MarketplaceRouteProvider = "marketplace.route_provider", POST "/internal/v1/marketplace/route/provider" }
+        row { authority MarketplaceRouteProvider = "marketplace.route_provider", POST "/internal/v1/marketplace/route/provider"
+            (Nothing, Nothing, marketplace::RouteProvider) -> [200] marketplace::Selection,
+            by service, open, may [NotFound], reads [] }
         /// A binding price for a sandbox run, stored under its hash.
-        planned { authority MarketplaceQuoteSandboxRun = "marketplace.quote_sandbox_run", POST "/internal/v1/marketplace/compute/quote/sandbox-run" }
+        row { authority MarketplaceQuoteSandboxRun = "marketplace.quote_sandbox_run", POST "/internal/v1/marketplace/compute/quote/sandbox-run"
+            (Nothing, Nothing, marketplace::QuoteSandboxRun) -> [200] marketplace::QuoteReply,
+            by service, open, may [NotFound RateLimited], reads [] }
         /// The router's choice, recorded in the run.
-        planned { authority MarketplaceRouterSelect = "marketplace.router_select", POST "/internal/v1/marketplace/router/compute/select" }
+        row { authority MarketplaceRouterSelect = "marketplace.router_select", POST "/internal/v1/marketplace/router/compute/select"
+            (Nothing, Nothing, marketplace::SelectRoute) -> [200] marketplace::RouterDecision,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Scores routing candidates and records the decision.
-        planned { authority HydraRoutingScore = "hydra.routing_score", POST "/internal/v1/hydra/routing/score" }
+        row { authority HydraRoutingScore = "hydra.routing_score", POST "/internal/v1/hydra/routing/score"
+            (Nothing, Nothing, hydra::ScoreRoutes) -> [200] hydra::RoutingScore,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Opens a request for quotes between two currencies.
         planned { authority HydraFxRfq = "hydra.fx_rfq", POST "/internal/v1/hydra/fx/rfq" }
         /// A provider's quote for an open request.
@@ -397,7 +411,9 @@ section! {
         /// Counters of routing, FX and risk.
         planned { authority HydraObservability = "hydra.observability", GET "/internal/v1/hydra/observability" }
         /// Sends a job to a provider and keeps what came back.
-        planned { authority MarketplaceDispatchSandboxRun = "marketplace.dispatch_sandbox_run", POST "/internal/v1/marketplace/dispatch/sandbox-run" }
+        row { authority MarketplaceDispatchSandboxRun = "marketplace.dispatch_sandbox_run", POST "/internal/v1/marketplace/dispatch/sandbox-run"
+            (Nothing, Nothing, marketplace::DispatchSandboxRun) -> [200] marketplace::DispatchReply,
+            by service, open, may [NotFound Conflict RateLimited], reads [] }
         /// Checks what a provider says about a sandbox run.
         row { authority VerificationsSandboxRun = "verifications.sandbox_run", POST "/internal/v1/verifications/sandbox-run"
             (Nothing, Nothing, verifications::VerifySandboxRun) -> [200] verifications::SandboxVerdict,

@@ -475,6 +475,20 @@ impl VerifierPolicy {
         receipt.payments.iter().try_for_each(|payment| self.check_payment(payment))
     }
 
+    /// Whether receipts that this key signs will be believed; asked before anything is done that will need one.
+    pub fn check_signer(&self, signer: Option<&Signer>) -> Result<(), &'static str> {
+        match signer {
+            None if self.strict => Err("receipt signer missing (RUNTIME_VERIFIER_STRICT=true)"),
+            Some(signer)
+                if !self.active_signers.is_empty()
+                    && !self.active_signers.contains(&signer.public_key_hex()) =>
+            {
+                Err("receipt signer pubkey is not in active key graph")
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn check_payment(&self, payment: &PaymentReceipt) -> Result<(), &'static str> {
         let Some(signature) = &payment.signature else { return Ok(()) };
         if !self.knows(signature) {
@@ -678,6 +692,8 @@ mod tests {
         assert_eq!(VerifierPolicy::default().check(&unsigned), Ok(()));
         let strict = VerifierPolicy { strict: true, ..Default::default() };
         assert_eq!(strict.check(&unsigned), Err("receipt signer missing (RUNTIME_VERIFIER_STRICT=true)"));
+        assert_eq!(strict.check_signer(None), Err("receipt signer missing (RUNTIME_VERIFIER_STRICT=true)"));
+        assert_eq!(strict.check_signer(Some(&signer())), Ok(()));
     }
 
     #[test]

@@ -310,7 +310,10 @@ pub fn unfit(caps: &Caps, resources: &Resources) -> Option<String> {
 
 /// Whether an offer can be had as long as its worker is heard of.
 fn can_be_had(offer: &Offer) -> bool {
-    offer.base().is_some() && !offer.is_quarantined() && offer.standing.status == WorkerStatus::Running
+    offer.base().is_some()
+        && !offer.is_quarantined()
+        && offer.standing.qualified
+        && offer.standing.status == WorkerStatus::Running
 }
 
 fn idle_reason(offer: &Offer) -> String {
@@ -320,7 +323,10 @@ fn idle_reason(offer: &Offer) -> String {
     if offer.standing.status != WorkerStatus::Running {
         return format!("it is {}", offer.standing.status.name());
     }
-    "it says no address".into()
+    if offer.base().is_none() {
+        return "it says no address".into();
+    }
+    "its address or capabilities are not those that were checked: register it again".into()
 }
 
 fn place(offer: &Offer) -> (String, String) {

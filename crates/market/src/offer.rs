@@ -31,6 +31,8 @@ pub struct Standing {
     pub last_price_variance_bps: Option<u64>,
     /// An operator has put it into the reserve pool.
     pub reserve_pool: bool,
+    /// What it says of itself is what was checked.
+    pub qualified: bool,
 }
 
 /// What a provider can do at most.
@@ -259,6 +261,7 @@ pub(crate) mod tests {
             price_integrity_violations: 0,
             last_price_variance_bps: None,
             reserve_pool: false,
+            qualified: true,
         }
     }
 

@@ -4,6 +4,7 @@
 
 pub mod auditor;
 pub mod holds;
+pub mod market;
 pub mod publisher;
 pub mod reconciler;
 pub mod sweeper;
@@ -62,6 +63,8 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(async move { stop_b.run_until_cancelled(sweeper::run(&b)).await.unwrap_or_default() });
     tasks.spawn(async move { stop_c.run_until_cancelled(holds::run(&c)).await.unwrap_or_default() });
     tasks.spawn(async move { stop_d.run_until_cancelled(auditor::run(&d)).await.unwrap_or_default() });
+    let (follower, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
     if runtime.config.reconciliation_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
         tasks.spawn(

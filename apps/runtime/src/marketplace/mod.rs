@@ -1,7 +1,19 @@
 //! The market for compute: who offers, at what price, who is chosen, and how a job gets there and back
 //! (marketplace §4 to §8).
 
+pub mod catalog_job_types;
+pub mod catalog_providers;
+pub mod decision;
+pub mod dispatch;
+pub mod dispatch_sandbox_run;
+pub mod market;
+pub mod quote_sandbox_run;
+pub mod rate;
 pub mod reserve;
+pub mod route_provider;
+pub mod router_select;
+pub mod telemetry;
+pub mod telemetry_compute;
 
 use oa_store::{Key, tables::market_dispatches::JobKey};
 

@@ -1,11 +1,12 @@
 //! Decides who is paid for a job and how it is held: the provider its price, the operator the fee, the policy
 //! its adder, as one hold in the owner's budget and in those around the work.
 
-use oa_contract::{Amount, Asset, Msats, Owner, Refusal, Stop, Timestamp};
+use oa_contract::{Amount, Asset, Owner, Stop, Timestamp};
 use oa_ledger::{
     AccountId, Denied, Hold, Kind, TransferId,
     budget::{Place, Reservation},
 };
+pub use oa_market::AllIn;
 use oa_store::{
     Tx,
     tables::{budgets, ledger::Booked},
@@ -14,22 +15,6 @@ use uuid::Uuid;
 
 /// Whose the fees and adders of this market are.
 const MARKET: &str = "compute";
-
-/// What a job costs, in its three parts (§6.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AllIn {
-    pub provider: Msats,
-    pub operator_fee: Msats,
-    pub policy_adder: Msats,
-}
-
-impl AllIn {
-    pub fn total(&self) -> Result<Msats, Refusal> {
-        let parts = [self.provider, self.operator_fee, self.policy_adder];
-        let total = Amount::sum(parts.map(Amount::from)).and_then(|sum| Msats::try_from(sum).ok());
-        total.ok_or_else(|| Refusal::invalid("the price is more than there will ever be"))
-    }
-}
 
 /// The account of what a provider has earned and was not yet paid. Workers' ids are taken once and by one owner;
 /// what a provider calls itself is not.
@@ -82,6 +67,8 @@ pub async fn hold(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Booked
 
 #[cfg(test)]
 mod tests {
+    use oa_contract::Msats;
+
     use super::*;
 
     fn msats(amount: u64) -> Msats {

@@ -9,7 +9,7 @@ use oa_store::{
 use serde_json::{Value, json};
 
 use super::{
-    key, metadata, owned, owner, qualification,
+    key, metadata, owned, owner, qualification, reserve,
     ruling::Ruling,
     snapshot::{self, Moment},
 };
@@ -19,6 +19,8 @@ struct Beat {
     worker_id: String,
     owner: Owner,
     patch: Value,
+    /// What an operator says about the reserve pool.
+    reserve: Option<bool>,
     moment: Moment,
 }
 
@@ -27,7 +29,8 @@ impl Handle<WorkersHeartbeat> for Runtime {
         let owner = owner(&ask.caller, ask.body.owner_user_id, ask.body.owner_guest_scope.as_deref())?;
         let patch = metadata::written("metadata_patch", ask.body.metadata_patch.as_deref())?;
         let moment = Moment::of(self);
-        let beat = Beat { worker_id: ask.path.worker_id, owner, patch, moment };
+        let reserve = self.says_reserve(&ask.caller, &patch);
+        let beat = Beat { worker_id: ask.path.worker_id, owner, patch, reserve, moment };
         let row = self.store.write("workers.heartbeat", key(&beat.worker_id), beat, commit).await?;
         Ok(snapshot::reply(&row, moment)?.into())
     }
@@ -36,14 +39,16 @@ impl Handle<WorkersHeartbeat> for Runtime {
 async fn commit(tx: &mut Tx, beat: &Beat) -> Result<WorkerRow, Stop> {
     let known = workers::get(tx, &beat.worker_id).await?;
     let known = owned(known.as_ref(), &beat.worker_id, &beat.owner)?;
-    decide(known, &beat.patch, beat.moment)?.commit(tx).await
+    let reserved = reserve::settled(tx, &beat.worker_id, beat.reserve, beat.moment.now).await?;
+    decide(known, &beat.patch, reserved, beat.moment)?.commit(tx).await
 }
 
-fn decide(known: &WorkerRow, patch: &Value, moment: Moment) -> Result<Ruling, Stop> {
+fn decide(known: &WorkerRow, patch: &Value, reserved: bool, moment: Moment) -> Result<Ruling, Stop> {
     let mut row = WorkerRow { last_heartbeat_at: Some(moment.now), ..known.clone() };
     if patch.as_object().is_some_and(|patch| !patch.is_empty()) {
         let mut merged = metadata::read(&known.metadata)?;
         metadata::merge(&mut merged, patch);
+        reserve::render(&mut merged, reserved);
         if qualification::touches_pricing(patch) {
             qualification::recheck_pricing(&merged)?;
         }
@@ -184,7 +189,7 @@ mod tests {
             let many = async |tx: &mut Tx, moment: &Moment| {
                 for _ in 0..1_250 {
                     let known = workers::get(tx, "w").await?.expect("the worker");
-                    decide(&known, &Value::Null, *moment)?.commit(tx).await?;
+                    decide(&known, &Value::Null, false, *moment)?.commit(tx).await?;
                 }
                 Ok(())
             };

@@ -10,6 +10,7 @@ pub mod metadata;
 pub mod qualification;
 pub mod register;
 pub mod reputation;
+pub mod reserve;
 pub mod ruling;
 pub mod snapshot;
 pub mod status;
@@ -39,7 +40,11 @@ async fn find(store: &Store, name: &'static str, worker_id: &str) -> Result<Opti
 }
 
 /// The owner that a request names, if the credential may speak for it (§14.2).
-fn owner(caller: &Caller, user_id: Option<u64>, guest_scope: Option<&str>) -> Result<Owner, Refusal> {
+pub(crate) fn owner(
+    caller: &Caller,
+    user_id: Option<u64>,
+    guest_scope: Option<&str>,
+) -> Result<Owner, Refusal> {
     let owner = Owner::from_parts(user_id, guest_scope)?;
     if let Owner::Guest(scope) = &owner {
         plain("owner_guest_scope", scope)?;

@@ -19,7 +19,7 @@ use oa_store::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    LONGEST_NAME, LONGEST_TEXT, at_most, key, metadata, must_own, owner, plain, qualification,
+    LONGEST_NAME, LONGEST_TEXT, at_most, key, metadata, must_own, owner, plain, qualification, reserve,
     ruling::{Ruling, enter},
     snapshot::{self, Moment},
 };
@@ -35,12 +35,15 @@ struct Registration {
     metadata: Value,
     /// It is a provider's, and has passed.
     qualified: bool,
+    /// What an operator says about the reserve pool.
+    reserve: Option<bool>,
 }
 
 impl Handle<WorkersRegister> for Runtime {
     async fn handle(&self, ask: Ask<WorkersRegister>) -> Result<Answer<WorkerReply>, Stop> {
         let owner = owner(&ask.caller, ask.body.owner_user_id, ask.body.owner_guest_scope.as_deref())?;
         let mut wanted = read(ask.body, owner, || format!("codexw_{}", self.ids.uuid_v7(self.now())))?;
+        wanted.reserve = self.says_reserve(&ask.caller, &wanted.metadata);
         wanted.qualified = qualification::qualify(&self.fetcher, &wanted.metadata).await?;
         let moment = Moment::of(self);
         let row =
@@ -51,7 +54,8 @@ impl Handle<WorkersRegister> for Runtime {
 
 async fn commit(tx: &mut Tx, (wanted, moment): &(Registration, Moment)) -> Result<WorkerRow, Stop> {
     let known = workers::get(tx, &wanted.worker_id).await?;
-    decide(known.as_ref(), wanted, *moment)?.commit(tx).await
+    let reserved = reserve::settled(tx, &wanted.worker_id, wanted.reserve, moment.now).await?;
+    decide(known.as_ref(), wanted, reserved, *moment)?.commit(tx).await
 }
 
 fn read(
@@ -78,20 +82,28 @@ fn read(
         adapter,
         metadata,
         qualified: false,
+        reserve: None,
     })
 }
 
-fn decide(known: Option<&WorkerRow>, wanted: &Registration, moment: Moment) -> Result<Ruling, Stop> {
+fn decide(
+    known: Option<&WorkerRow>,
+    wanted: &Registration,
+    reserved: bool,
+    moment: Moment,
+) -> Result<Ruling, Stop> {
     let changed = match known {
-        None => begun(wanted, moment.now)?,
-        Some(known) => begun_again(known, wanted, moment)?,
+        None => begun(wanted, reserved, moment.now)?,
+        Some(known) => begun_again(known, wanted, reserved, moment)?,
     };
     // A worker that is starting or stopping stays so, and its log says so (§23.6).
     let payload = json!({"status": changed.status.name(), "reason": "register"});
     Ok(Ruling::new(known, changed, "worker.started", &payload, moment)?)
 }
 
-fn begun(wanted: &Registration, now: Timestamp) -> Result<WorkerRow, Refusal> {
+fn begun(wanted: &Registration, reserved: bool, now: Timestamp) -> Result<WorkerRow, Refusal> {
+    let mut said = wanted.metadata.clone();
+    reserve::render(&mut said, reserved);
     Ok(WorkerRow {
         worker_id: wanted.worker_id.clone(),
         owner: wanted.owner.clone(),
@@ -100,7 +112,7 @@ fn begun(wanted: &Registration, now: Timestamp) -> Result<WorkerRow, Refusal> {
         adapter: wanted.adapter.clone(),
         status: WorkerStatus::Running,
         latest_seq: 0,
-        metadata: metadata::sized(&wanted.metadata)?,
+        metadata: metadata::sized(&said)?,
         started_at: now,
         stopped_at: None,
         last_heartbeat_at: Some(now),
@@ -117,10 +129,16 @@ fn begun(wanted: &Registration, now: Timestamp) -> Result<WorkerRow, Refusal> {
     })
 }
 
-fn begun_again(known: &WorkerRow, wanted: &Registration, moment: Moment) -> Result<WorkerRow, Stop> {
+fn begun_again(
+    known: &WorkerRow,
+    wanted: &Registration,
+    reserved: bool,
+    moment: Moment,
+) -> Result<WorkerRow, Stop> {
     must_own(known, &wanted.owner)?;
     let mut merged = metadata::read(&known.metadata)?;
     metadata::merge(&mut merged, &wanted.metadata);
+    reserve::render(&mut merged, reserved);
     // What a provider says itself was checked with its health; prices slipped in without the role were not.
     if !wanted.qualified && merged.is_object() && qualification::touches_pricing(&wanted.metadata) {
         qualification::recheck_pricing(&merged)?;

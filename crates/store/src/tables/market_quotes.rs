@@ -110,6 +110,11 @@ pub async fn bind(tx: &mut Tx, quote: QuoteRow, dispatch_id: &str) -> Result<Quo
     }
 }
 
+/// Whether there are quotes older than `before` that nobody took.
+pub async fn any_unused(tx: &mut Tx, before: Timestamp) -> Result<bool, Stop> {
+    Ok(tx.one::<(String, String)>(&UNUSED, params![before, 1_u32]).await?.is_some())
+}
+
 /// Forgets up to `limit` quotes older than `before` that nobody took; says how many.
 pub async fn prune(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<u64, Stop> {
     let mut removed = 0;

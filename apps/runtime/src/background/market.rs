@@ -1,0 +1,54 @@
+//! Follows what other processes change about workers, and forgets prices that nobody took.
+
+use std::{sync::Arc, time::Duration};
+
+use oa_contract::{Port as _, Stop, Timestamp};
+use oa_store::{EngineKind, Tx, tables::market_quotes};
+
+use crate::Runtime;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Quotes are kept for a day after they were promised, if nobody took them.
+const UNUSED_SECONDS: i64 = 24 * 60 * 60;
+/// Quotes that are forgotten at one time.
+const BATCH: u32 = 256;
+
+/// Looks until it is cancelled.
+pub async fn run(runtime: &Arc<Runtime>) {
+    let mut rounds = tokio::time::interval(EVERY);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        if let Err(stop) = look_once(runtime).await {
+            tracing::warn!(error = %stop, "the market could not look what has changed; it tries again");
+        }
+    }
+}
+
+/// One look.
+pub async fn look_once(runtime: &Runtime) -> Result<(), Stop> {
+    match runtime.store.engine() {
+        // Nobody else writes to the file.
+        EngineKind::Sqlite => runtime.market.refresh(&runtime.store, &runtime.hub).await?,
+        EngineKind::Postgres => {
+            runtime.market.follow(&runtime.store, &runtime.hub, runtime.now()).await?;
+        }
+    }
+    if runtime.admits_writes().is_err() {
+        return Ok(());
+    }
+    let before = runtime.now().plus_seconds(-UNUSED_SECONDS);
+    let unused = runtime.store.read("market.unused", before, unused).await?;
+    if unused {
+        runtime.store.write("market.prune", (), before, prune).await?;
+    }
+    Ok(())
+}
+
+async fn unused(tx: &mut Tx, before: &Timestamp) -> Result<bool, Stop> {
+    market_quotes::any_unused(tx, *before).await
+}
+
+async fn prune(tx: &mut Tx, before: &Timestamp) -> Result<u64, Stop> {
+    market_quotes::prune(tx, *before, BATCH).await
+}

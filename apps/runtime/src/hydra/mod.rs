@@ -1,0 +1,4 @@
+//! Hydra: how routes are scored, and what is risky about them (marketplace §9).
+
+pub mod risk;
+pub mod routing_score;

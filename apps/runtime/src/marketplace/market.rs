@@ -1,0 +1,181 @@
+//! Keeps the index of offers true: whatever was committed about a worker in this process is in it before the next
+//! choice is made; what other processes committed follows within a second.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{PoisonError, RwLock},
+};
+
+use oa_contract::{Fault, Owner, Stop, Timestamp};
+use oa_market::{Index, Need, Offer, Standing, index::Ranked};
+use oa_store::{
+    Store, Tx,
+    tables::{
+        reserve_pool,
+        workers::{self, WorkerRow},
+    },
+};
+
+use crate::{
+    hub::Hub,
+    workers::{metadata, reputation},
+};
+
+/// Workers in one look.
+const BATCH: usize = 500;
+/// Changes that were begun earlier may be committed later, by so much.
+const OVERLAP_MS: i64 = 10_000;
+
+/// The offers, and how far the store was looked through.
+#[derive(Default)]
+pub struct Market {
+    index: RwLock<Index>,
+    seen: tokio::sync::Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    loaded: bool,
+    /// Changes that were looked at, by worker, as far back as they may still be overtaken.
+    changes: HashMap<String, Timestamp>,
+    latest: Option<Timestamp>,
+}
+
+impl Market {
+    /// Brings the index up to what is committed.
+    pub async fn refresh(&self, store: &Store, hub: &Hub) -> Result<(), Stop> {
+        let mut seen = self.seen.lock().await;
+        let mut names = hub.take_changed_workers();
+        if !seen.loaded {
+            match everybody(store).await {
+                Ok(all) => names.extend(all),
+                Err(stop) => {
+                    hub.return_changed_workers(names);
+                    return Err(stop);
+                }
+            }
+        }
+        self.look(store, hub, names).await?;
+        seen.loaded = true;
+        Ok(())
+    }
+
+    /// Looks for what other processes have changed.
+    pub async fn follow(&self, store: &Store, hub: &Hub, now: Timestamp) -> Result<(), Stop> {
+        self.refresh(store, hub).await?;
+        let mut seen = self.seen.lock().await;
+        let since = seen.latest.unwrap_or(now).plus_millis(-OVERLAP_MS);
+        let mut changes = HashMap::new();
+        let mut place = (since, String::new());
+        loop {
+            let page = store.read("market.changed", place.clone(), changed).await?;
+            let whole = page.len() == BATCH;
+            if let Some((worker_id, at)) = page.last() {
+                place = (*at, worker_id.clone());
+            }
+            changes.extend(page);
+            if !whole {
+                break;
+            }
+        }
+        let fresh = changes.iter().filter(|(name, at)| seen.changes.get(*name) != Some(at));
+        let names: HashSet<String> = fresh.map(|(name, _)| name.clone()).collect();
+        self.look(store, hub, names).await?;
+        seen.latest = changes.values().copied().max().or(Some(now)).max(seen.latest);
+        seen.changes = changes;
+        Ok(())
+    }
+
+    async fn look(&self, store: &Store, hub: &Hub, names: HashSet<String>) -> Result<(), Stop> {
+        let mut left: Vec<String> = names.into_iter().collect();
+        while !left.is_empty() {
+            let batch = left.split_off(left.len().saturating_sub(BATCH));
+            match store.read("market.look", batch.clone(), look).await {
+                Ok(offers) => {
+                    let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+                    offers.into_iter().for_each(|(worker_id, offer)| index.put(&worker_id, offer));
+                }
+                Err(stop) => {
+                    hub.return_changed_workers(left.into_iter().chain(batch).collect());
+                    return Err(stop);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn rank(&self, need: Need<'_>, limit: usize) -> Ranked {
+        self.with(|index| index.rank(need, limit))
+    }
+
+    /// Looks into the index.
+    pub fn with<T>(&self, look: impl FnOnce(&Index) -> T) -> T {
+        look(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+async fn everybody(store: &Store) -> Result<HashSet<String>, Stop> {
+    let page = async |tx: &mut Tx, after: &String| workers::all_after(tx, after, BATCH as u32).await;
+    let mut all = HashSet::new();
+    let mut after = String::new();
+    loop {
+        let page = store.read("market.everybody", after, page).await?;
+        let Some(last) = page.last().cloned() else { return Ok(all) };
+        after = last;
+        all.extend(page);
+    }
+}
+
+async fn changed(
+    tx: &mut Tx,
+    (since, after): &(Timestamp, String),
+) -> Result<Vec<(String, Timestamp)>, Stop> {
+    workers::changed(tx, *since, after, BATCH as u32).await
+}
+
+async fn look(tx: &mut Tx, names: &Vec<String>) -> Result<Vec<(String, Option<Offer>)>, Stop> {
+    let mut offers = Vec::with_capacity(names.len());
+    for name in names {
+        let offer = match workers::get(tx, name).await? {
+            // What does not even name the role is not read any further.
+            Some(row) if row.metadata.get().contains("\"provider\"") => {
+                let reserved = reserve_pool::since(tx, name).await?.is_some();
+                offer(&row, reserved)?
+            }
+            _ => None,
+        };
+        offers.push((name.clone(), offer));
+    }
+    Ok(offers)
+}
+
+/// What a worker offers, if it is a provider.
+pub fn offer(row: &WorkerRow, reserved: bool) -> Result<Option<Offer>, Fault> {
+    let known = &row.reputation;
+    let marks = metadata::read(&known.marks)?;
+    let standing = Standing {
+        worker_id: row.worker_id.clone(),
+        owner: row.owner.clone(),
+        adapter: row.adapter.clone(),
+        status: row.status,
+        last_heartbeat_at: row.last_heartbeat_at,
+        updated_at: row.updated_at,
+        latest_seq: row.latest_seq,
+        failure_strikes: known.failure_strikes,
+        success_count: known.success_count,
+        quarantine: known.quarantined_at.map(|_| known.quarantine_reason.clone()),
+        price_integrity_samples: reputation::number(row, "price_integrity_samples")?,
+        price_integrity_violations: reputation::number(row, "price_integrity_violations")?,
+        last_price_variance_bps: marks.get("last_price_variance_bps").and_then(serde_json::Value::as_u64),
+        reserve_pool: reserved,
+        qualified: known.qualified_at.is_some(),
+    };
+    Ok(Offer::read(standing, &metadata::read(&row.metadata)?))
+}
+
+/// Whether two offers are the same to whoever buys: what is asked for and what is known has not changed.
+pub fn still_stands(seen: &Offer, now: &Offer, owner: &Owner) -> bool {
+    let reachable = now.base() == seen.base() && now.standing.qualified && !now.is_quarantined();
+    let allowed = now.standing.owner == *owner || now.standing.reserve_pool;
+    reachable && allowed && now.standing.status == seen.standing.status
+}

@@ -7,6 +7,7 @@ mod codex;
 mod control_status;
 mod gates;
 mod identity;
+pub mod marketplace;
 mod projectors;
 mod proxied_workers;
 mod route_split;

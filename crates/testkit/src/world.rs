@@ -233,7 +233,9 @@ impl World {
     pub fn break_writes_to(&self, table: Option<&str>) {
         let undo = "DROP TRIGGER IF EXISTS failpoint_insert; DROP TRIGGER IF EXISTS failpoint_update;";
         let point = |verb: &str, table: &str| {
-            format!("CREATE TRIGGER failpoint_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'failpoint'); END;")
+            format!(
+                "CREATE TRIGGER failpoint_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'failpoint'); END;"
+            )
         };
         let sql = table.map(|table| point("insert", table) + &point("update", table));
         meddle(&self.runtime_file(), &format!("{undo}{}", sql.unwrap_or_default()));

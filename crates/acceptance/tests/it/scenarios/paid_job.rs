@@ -1,7 +1,10 @@
 //! From the price to the payment, with SIMULATED providers: what is promised binds, what was received is settled,
 //! what others refute is not paid, and wherever it breaks the money is where the events say.
 
-use oa_testkit::{ProviderMood, SimulatedProvider, World, WorldOptions, both_engines};
+use oa_testkit::{
+    World, WorldOptions, both_engines,
+    simulated::{ProviderMood, SimulatedProvider},
+};
 use serde_json::{Value, json};
 
 use crate::routes::{
@@ -62,7 +65,8 @@ async fn a_job_is_quoted_dispatched_and_paid_at_the_promised_price() {
         let run = begin(&world).await;
         let quoted = post(&world, QUOTE, &order(11, json!({}))).await;
         let quote = &quoted["quote"];
-        let more = json!({"run_id": run, "quote_id": quote["quote_id"], "quote_sha256": quote["quote_sha256"]});
+        let more =
+            json!({"run_id": run, "quote_id": quote["quote_id"], "quote_sha256": quote["quote_sha256"]});
         let dispatched = post(&world, DISPATCH, &order(11, more)).await;
         assert_eq!((dispatched["job_hash"].as_str(), strangers.counts()), (Some(JOB), (1, 0)));
         let total = quote["total_price_msats"].as_u64().unwrap();
@@ -70,7 +74,7 @@ async fn a_job_is_quoted_dispatched_and_paid_at_the_promised_price() {
         // The provider asks more by now, and the quote is over: what was accepted in time is what is owed.
         let dearer = json!({"owner_user_id": 999, "metadata_patch": {"min_price_msats": 9999}});
         post(&world, "/internal/v1/workers/b/heartbeat", &dearer).await;
-        world.clock.advance_ms(120_000);
+        world.clock.advance_millis(120_000);
         let body = settlement(&run, &dispatched, Some(quote));
         let mut cheaper = body.clone();
         cheaper["quote"]["provider_price_msats"] = json!(1);
@@ -84,12 +88,21 @@ async fn a_job_is_quoted_dispatched_and_paid_at_the_promised_price() {
         let refused = world.http.post(SETTLE, &forged).await;
         assert_eq!(refused.status, 409, "{}", refused.text());
         let settled = post(&world, SETTLE, &body).await;
-        assert_eq!((&settled["settlement_status"], &settled["amount_msats"]), (&json!("released"), &json!(1500)));
+        assert_eq!(
+            (&settled["settlement_status"], &settled["amount_msats"]),
+            (&json!("released"), &json!(1500))
+        );
         assert_eq!(settled["dispatch_id"], dispatched["dispatch_id"]);
         assert_eq!(spent(&world).await, (0, total));
         assert_eq!(
             receipts(&world, &run).await,
-            ["QuoteCommitted", "PriceIntegrityPassed", "BudgetReserved", "VerificationPassed", "PaymentReleased"]
+            [
+                "QuoteCommitted",
+                "PriceIntegrityPassed",
+                "BudgetReserved",
+                "VerificationPassed",
+                "PaymentReleased"
+            ]
         );
         let world = world.restart().await;
         assert_eq!(post(&world, SETTLE, &body).await, settled);
@@ -125,10 +138,7 @@ async fn a_provider_that_cheats_is_caught_by_two_that_do_not() {
         let entry = marketplace::entry(&world, "cheat").await;
         assert_eq!((&entry["quarantined"], &entry["failure_strikes"]), (&json!(true), &json!(1)));
         assert_eq!((reserved(&world, 11).await, spent(&world).await), (0, (0, 0)));
-        assert_eq!(
-            receipts(&world, &run).await,
-            ["BudgetReserved", "VerificationFailed", "PaymentWithheld"]
-        );
+        assert_eq!(receipts(&world, &run).await, ["BudgetReserved", "VerificationFailed", "PaymentWithheld"]);
         assert_eq!(drift(&world).await, json!([]));
     }
 }
@@ -145,9 +155,21 @@ async fn a_settlement_that_breaks_at_any_step_changes_nothing() {
     let before = world.kept();
     let mut broken = 0;
     for table in [
-        "ledger_accounts", "ledger_transfers", "ledger_legs", "ledger_entries", "compute_earnings", "compute_totals",
-        "run_events", "run_event_keys", "run_heads", "provider_signals", "workers", "worker_events",
-        "fraud_incidents", "outbox", "compute_settlements",
+        "ledger_accounts",
+        "ledger_transfers",
+        "ledger_legs",
+        "ledger_entries",
+        "compute_earnings",
+        "compute_totals",
+        "run_events",
+        "run_event_keys",
+        "run_heads",
+        "provider_signals",
+        "workers",
+        "worker_events",
+        "fraud_incidents",
+        "outbox",
+        "compute_settlements",
     ] {
         world.break_writes_to(Some(table));
         let answered = world.http.post(SETTLE, &body).await;

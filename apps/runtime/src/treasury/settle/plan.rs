@@ -195,8 +195,9 @@ pub fn decide(
     let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer)?;
     route(asked)?;
     let mut verdict = judge(&asked.request, &asked.response);
-    if !rules.lenient && foreign {
-        verdict.violations.extend(unsound_evidence(&asked.response));
+    if !rules.lenient {
+        // A provider of one's own may name its outputs as it likes; no provider may contradict itself.
+        verdict.violations.extend(unsound_evidence(&asked.response, !foreign));
         verdict = settled_verdict(verdict);
     }
     let mut plan =

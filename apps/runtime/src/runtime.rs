@@ -91,7 +91,7 @@ impl Runtime {
             calls: Arc::new(Calls::new(config.allow_private_networks)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
-            reexecutor: Arc::new(crate::treasury::settle::reexecution::Nobody),
+            reexecutor: Arc::new(crate::treasury::settle::observer::Market),
             reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),
             config,

@@ -433,7 +433,7 @@ section! {
         /// Pays for verified work, once.
         row { authority TreasurySettleSandboxRun = "treasury.settle_sandbox_run", POST "/internal/v1/treasury/compute/settle/sandbox-run"
             (Nothing, Nothing, treasury::SettleSandboxRun) -> [200] treasury::Settlement,
-            by service, gated, may [Conflict DependencyUnavailable], reads [] }
+            by service, gated, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// Prices the payment of an invoice.
         planned { authority LiquidityQuotePay = "liquidity.quote_pay", POST "/internal/v1/liquidity/quote_pay" }
         /// An agent asks for credit.

@@ -9,6 +9,11 @@ const MOVING: [&str; 3] = ["outbox", "stream", "store_probe"];
 /// Columns that note a use, not a change.
 const NOTES: [&str; 1] = ["last_used_at"];
 
+/// Says SQL to the file behind the store's back, as an accident would.
+pub fn meddle(store: &Path, sql: &str) {
+    Connection::open(store).and_then(|file| file.execute_batch(sql)).expect("meddled");
+}
+
 /// The rows of every table, sorted.
 pub fn kept(store: &Path) -> Vec<String> {
     let file = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a store");

@@ -13,5 +13,6 @@ pub use clock::{SeededIds, TestClock};
 pub use codex::SimulatedCodexWorker;
 pub use http::{Answered, Http};
 pub use kept::kept;
+pub use simulated::{ProviderMood, SimulatedProvider};
 pub use simulated_runtime::SimulatedRuntime;
 pub use world::{Engine, SECRET, World, WorldOptions, both_engines};

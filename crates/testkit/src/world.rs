@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{SeededIds, TestClock},
     http::Http,
-    kept::kept,
+    kept::{kept, meddle},
 };
 
 /// Which engine keeps the stores.
@@ -226,6 +226,19 @@ impl World {
     pub fn kept(&self) -> Vec<String> {
         let stores = [self.runtime_file(), self.place.directory.path().join("control.db")];
         stores.iter().flat_map(|store| kept(store)).collect()
+    }
+
+    /// From now on every write to this table of the runtime fails, in the middle of whatever it is part of; with
+    /// none, all succeed again. SQLite only.
+    pub fn break_writes_to(&self, table: Option<&str>) {
+        let undo = "DROP TRIGGER IF EXISTS failpoint_insert; DROP TRIGGER IF EXISTS failpoint_update;";
+        let point = |verb: &str, table: &str| {
+            format!(
+                "CREATE TRIGGER failpoint_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'failpoint'); END;"
+            )
+        };
+        let sql = table.map(|table| point("insert", table) + &point("update", table));
+        meddle(&self.runtime_file(), &format!("{undo}{}", sql.unwrap_or_default()));
     }
 
     pub fn now(&self) -> Timestamp {

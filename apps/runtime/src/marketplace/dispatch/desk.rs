@@ -107,11 +107,8 @@ impl Runtime {
             ids: self.ids.clone(),
             signer: self.signer.clone(),
             stale_after_ms: self.config.heartbeat_stale_after_ms,
-            hold_seconds: HOLD_SECONDS,
+            hold_seconds: self.config.reservation_ttl_seconds,
             counts_signals: self.config.write_mode.writes_enabled(),
         }
     }
 }
-
-/// The specified default (§10.7).
-const HOLD_SECONDS: i64 = 3_600;

@@ -8,6 +8,7 @@
 pub mod asked;
 pub mod events;
 mod incidents;
+pub mod observer;
 pub mod plan;
 pub mod price;
 pub mod reexecution;

@@ -4,23 +4,25 @@
 use oa_contract::{
     Code, Msats, Refusal, Stop, Timestamp,
     wire::{
-        jobs::reservation_id,
+        jobs::{SANDBOX_RUN, reservation_id},
+        marketplace::Tier,
         runs::Actor,
         treasury::{CepTerms, JobStatus, ReexecutionOutcome, RoutePolicy},
         verifications::SandboxVerdict,
     },
 };
+use oa_market::Offer;
 use oa_store::{
     Tx,
     tables::{
         market_dispatches::{self, DispatchRow, DispatchState},
         market_quotes::{self, QuoteRow},
+        reserve_pool,
         runs::{self, Head},
         treasury::{self as table, SettlementRow},
-        workers::{self, WorkerRow},
+        workers,
     },
 };
-use serde_json::Value;
 
 use super::{
     asked::Asked,
@@ -28,11 +30,10 @@ use super::{
     reexecution::{self, Seen},
 };
 use crate::{
-    marketplace::reserve::AllIn,
+    marketplace::{market, reserve::AllIn},
     runs::visible_head,
     treasury::job_name,
     verifications::sandbox_run::{judge, unsound_evidence},
-    workers::metadata,
 };
 
 /// What the policy of this instance adds to what is asked.
@@ -50,7 +51,8 @@ pub struct Facts {
     pub known: Option<SettlementRow>,
     /// Unless the caller may not see the run, or the run is another's.
     pub head: Option<Head>,
-    pub worker: Option<WorkerRow>,
+    /// What the worker offers, if it offers work at all.
+    pub offer: Option<Offer>,
     pub dispatch: Option<DispatchRow>,
     /// What the dispatch was made at.
     pub promised: Option<QuoteRow>,
@@ -67,7 +69,6 @@ pub struct Plan {
     pub integrity: Option<Integrity>,
     pub verdict: SandboxVerdict,
     pub dispatch: Option<DispatchRow>,
-    pub worker: WorkerRow,
     /// The job has to be run once more before it is paid.
     pub rerun: bool,
     /// Without that nobody is paid at all.
@@ -114,7 +115,10 @@ pub async fn read(tx: &mut Tx, asked: &Asked) -> Result<Facts, Stop> {
         Some(dispatch) => table::by_dispatch(tx, &dispatch.dispatch_id).await?,
         None => None,
     };
-    let worker = workers::get(tx, &asked.worker_id).await?;
+    let offer = match workers::get(tx, &asked.worker_id).await? {
+        Some(row) => market::offer(&row, reserve_pool::since(tx, &row.worker_id).await?.is_some())?,
+        None => None,
+    };
     let taken = match (&known, &head) {
         (None, Some(head)) => {
             let key = format!("budget-reserved:{}", job_name(&asked.job_hash, asked.attempt));
@@ -122,7 +126,7 @@ pub async fn read(tx: &mut Tx, asked: &Asked) -> Result<Facts, Stop> {
         }
         _ => false,
     };
-    Ok(Facts { known, head, worker, dispatch, promised, twin, taken })
+    Ok(Facts { known, head, offer, dispatch, promised, twin, taken })
 }
 
 /// The dispatch that is named, or else the one of this job: in this run, or outside of any.
@@ -169,7 +173,7 @@ pub fn decide(
         if facts.known.is_none() && bound.is_none_or(|bound| bound.quote_id != quote.quote_id) {
             price::is_in_time(quote, now)?;
         }
-        if facts.worker.as_ref().is_none_or(|worker| !offers_work(worker)) {
+        if facts.offer.is_none() {
             let message = format!("unknown provider_worker_id {}", asked.worker_id);
             return Err(Refusal::invalid(message).into());
         }
@@ -181,31 +185,24 @@ pub fn decide(
         return Err(Refusal::conflict("job already reserved for a different owner").into());
     }
     let unknown = || Refusal::invalid(format!("unknown provider worker_id {}", asked.worker_id));
-    let worker = facts.worker.clone().filter(offers_work).ok_or_else(unknown)?;
-    if enrolled_as(&worker)? != asked.provider_id {
+    let offer = facts.offer.as_ref().ok_or_else(unknown)?;
+    if offer.provider_id != asked.provider_id {
         let message = format!("provider_id does not match what {} is enrolled as", asked.worker_id);
         return Err(Refusal::invalid(message).into());
     }
-    let foreign = worker.owner != asked.owner;
+    let foreign = offer.standing.owner != asked.owner;
     let dispatch = received(asked, facts, rules.lenient, foreign)?;
-    let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), &worker)?;
+    let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer)?;
     route(asked)?;
     let mut verdict = judge(&asked.request, &asked.response);
-    if !rules.lenient && foreign {
-        verdict.violations.extend(unsound_evidence(&asked.response));
+    if !rules.lenient {
+        // A provider of one's own may name its outputs as it likes; no provider may contradict itself.
+        verdict.violations.extend(unsound_evidence(&asked.response, !foreign));
         verdict = settled_verdict(verdict);
     }
-    let mut plan = Plan {
-        price,
-        integrity,
-        verdict,
-        dispatch,
-        rerun: false,
-        rerun_or_nothing: false,
-        disputed: false,
-        worker,
-    };
-    let untrusted = is_untrusted(&plan.worker);
+    let mut plan =
+        Plan { price, integrity, verdict, dispatch, rerun: false, rerun_or_nothing: false, disputed: false };
+    let untrusted = offer.tier == Tier::Provisional;
     if plan.released()
         && (untrusted || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps))
     {
@@ -294,7 +291,7 @@ fn owed(
     asked: &Asked,
     facts: &Facts,
     bound: Option<&QuoteRow>,
-    worker: &WorkerRow,
+    offer: &Offer,
 ) -> Result<(AllIn, Option<Integrity>), Stop> {
     let kept = |bound: &QuoteRow| AllIn {
         provider: bound.provider_price,
@@ -318,7 +315,7 @@ fn owed(
     match bound {
         Some(bound) => price::is_of_dispatch(quote, bound)?,
         None if facts.known.is_some() => {}
-        None => price::is_current(quote, current(worker)?)?,
+        None => price::is_current(quote, oa_market::price::all_in(offer, SANDBOX_RUN))?,
     }
     if quote.provider_price_msats == Msats::ZERO {
         return Err(Refusal::invalid("a quote of nothing pays for nothing").into());
@@ -329,17 +326,6 @@ fn owed(
         policy_adder: quote.policy_adder_msats,
     };
     Ok((price, Some(price::compare(quote, asked.amount))))
-}
-
-/// What the provider asks for a sandbox run now.
-fn current(worker: &WorkerRow) -> Result<Option<AllIn>, Stop> {
-    let said = metadata::read(&worker.metadata)?;
-    let price =
-        said.get("min_price_msats").and_then(Value::as_u64).filter(|price| *price > 0).and_then(Msats::new);
-    let fee = |price: Msats| Msats::new(price.get().saturating_mul(50).saturating_add(9_999) / 10_000);
-    Ok(price.and_then(|provider| {
-        Some(AllIn { provider, operator_fee: fee(provider)?, policy_adder: Msats::ZERO })
-    }))
 }
 
 /// Over which rail (§10.4 step 3). Credit envelopes need the credit lane.
@@ -384,20 +370,6 @@ fn envelope(cep: &CepTerms, provider_id: &str) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-fn offers_work(worker: &WorkerRow) -> bool {
-    metadata::read(&worker.metadata).is_ok_and(|said| metadata::is_provider(&said))
-}
-
-fn enrolled_as(worker: &WorkerRow) -> Result<String, Stop> {
-    let said = metadata::read(&worker.metadata)?;
-    Ok(said.get("provider_id").and_then(Value::as_str).unwrap_or(&worker.worker_id).to_owned())
-}
-
-/// The lowest tier (§4.1): whoever has been struck twice.
-fn is_untrusted(worker: &WorkerRow) -> bool {
-    worker.reputation.failure_strikes >= 2
 }
 
 /// The row of a reservation that has just been made.

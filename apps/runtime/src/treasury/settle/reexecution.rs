@@ -50,15 +50,6 @@ pub trait Reexecutor: Send + Sync {
     fn rerun<'a>(&'a self, runtime: &'a Runtime, rerun: Rerun<'a>) -> Running<'a>;
 }
 
-/// Where there is no market yet.
-pub struct Nobody;
-
-impl Reexecutor for Nobody {
-    fn rerun<'a>(&'a self, _: &'a Runtime, _: Rerun<'a>) -> Running<'a> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-}
-
 /// Whether a job is in the sample: `sha256(seed:key) mod 10000 < bps`.
 pub fn sampled(seed: &str, key: &str, bps: u32) -> bool {
     let digest = Sha256::digest(format!("{seed}:{key}"));

@@ -47,7 +47,7 @@ async fn what_cannot_be_read_is_422() {
     for (member, value) in [
         ("/response/status", json!("done")),
         ("/response/runs/0/exit_code", json!(2_147_483_648_u64)),
-        ("/request/sandbox/network_policy", json!("some")),
+        ("/request/sandbox", json!({"image_digest": "x", "network_policy": "some"})),
         ("/response/provenance", json!(null)),
         ("/request/commands/0/cmd", json!(null)),
     ] {

@@ -2,3 +2,4 @@
 
 mod books_that_do_not_add_up;
 mod damaged_store;
+mod paid_job;

@@ -165,7 +165,7 @@ async fn a_hold_that_expired_is_made_anew() {
 }
 
 /// A response with one thing changed. Whatever it is, it is no longer what was received.
-fn mutated(n: u64) -> SandboxRunResponse {
+pub fn mutated(n: u64) -> SandboxRunResponse {
     let mut value = serde_json::to_value(sound()).expect("JSON");
     let runs = |value: &mut Value| value["runs"][0].as_object_mut().expect("a run").clone();
     match n % 10 {

@@ -151,7 +151,7 @@ async fn random_settlements_add_up() {
         let world = World::with(EngineKind::Sqlite, lenient()).await;
         let _route = provider(&world, "worker:a", "provider-a", 11).await;
         let runs = [begin(&world).await, begin(&world).await, begin(&world).await];
-        let mut dice = Dice(seed * 0x9e37_79b9_7f4a_7c15);
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let mut answers: std::collections::BTreeMap<String, (SettleSandboxRun, Settlement)> =
             Default::default();
         for _ in 0..150 {

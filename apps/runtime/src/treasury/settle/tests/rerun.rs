@@ -282,3 +282,43 @@ async fn one_replica_reconciles_and_another_takes_over_when_it_is_gone() {
     })
     .await;
 }
+
+/// What a provider may say of itself (how long it took, where, with what) is no evidence; everything else is.
+#[tokio::test]
+async fn a_thousand_responses_that_others_do_not_confirm_are_not_paid() {
+    let mut world = World::with(EngineKind::Sqlite, always()).await;
+    let _route = provider(&world, "worker:a", "provider-a", 11).await;
+    let run = begin(&world).await;
+    let mut asked = 0;
+    for n in (0..).filter(|n| !matches!(n % 10, 1 | 6 | 7)).take(1_000) {
+        others(&mut world, vec![evidence::sound(), evidence::sound()], false);
+        let mut body = SettleSandboxRun { response: evidence::mutated(n), ..example(run) };
+        // Each of them is another job: the same one is not settled twice.
+        body.request.env.insert("N".into(), n.to_string());
+        let settled = settle(&world, body).await.expect("settled");
+        assert_eq!(settled.settlement_status.name(), "withheld", "{n}: {settled:?}");
+        assert!(!settled.violations.is_empty(), "{n}");
+        asked += 1;
+    }
+    assert_eq!((asked, account(&world, 11).await), (1_000, (10_000_000_000, 0, 0)));
+    assert_eq!(summary(&world, 11).await.released_count, 0);
+    everything_adds_up(&world).await;
+}
+
+#[tokio::test]
+async fn settlements_at_one_time_that_wait_for_others_have_one_effect() {
+    on_each(always, async |mut world: World| {
+        let _route = provider(&world, "worker:a", "provider-a", 11).await;
+        others(&mut world, vec![response(); 32], false);
+        let run = begin(&world).await;
+        let all = futures_util::future::join_all((0..32).map(|_| settle(&world, example(run)))).await;
+        let first = all[0].as_ref().expect("settled");
+        for one in &all {
+            assert_eq!(one.as_ref().expect("settled"), first);
+        }
+        assert_eq!((events(&world, run).await.len(), account(&world, 11).await.2), (5, 1000));
+        assert_eq!(standing(&world, "worker:a").await, (0, 1, false));
+        everything_adds_up(&world).await;
+    })
+    .await;
+}

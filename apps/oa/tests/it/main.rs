@@ -5,6 +5,7 @@ mod codex;
 mod conformance;
 mod exec;
 mod kill;
+mod provider;
 mod server;
 mod skills;
 mod up;

@@ -45,7 +45,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // These two are what sandboxes are made of, and start before there is a second thread.
-    let words: Vec<String> = std::env::args_os().skip(1).take(4).map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> =
+        std::env::args_os().skip(1).take(4).map(|word| word.to_string_lossy().into_owned()).collect();
     match words.first().map(String::as_str) {
         Some(provider::SANDBOX) => return oa_sandbox::init::main(),
         Some(provider::repo::COMMAND) => return provider::repo::main(&words[1..]),

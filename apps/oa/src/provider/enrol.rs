@@ -43,7 +43,8 @@ impl Enrolment {
     }
 
     async fn register(&self) -> Result<(), CallError> {
-        let metadata = to_raw_value(&self.metadata).map_err(|error| CallError::Unreadable(error.to_string()))?;
+        let metadata =
+            to_raw_value(&self.metadata).map_err(|error| CallError::Unreadable(error.to_string()))?;
         let body = RegisterWorker {
             worker_id: Some(self.worker_id.clone()),
             owner_user_id: self.owner.owner_user_id,
@@ -57,7 +58,8 @@ impl Enrolment {
     }
 
     async fn heartbeat(&self, jobs: &Jobs) -> Result<(), CallError> {
-        let patch = to_raw_value(&json!({"running_jobs": jobs.running_count(), "enabled": jobs.is_enabled()}));
+        let patch =
+            to_raw_value(&json!({"running_jobs": jobs.running_count(), "enabled": jobs.is_enabled()}));
         let body = HeartbeatWorker {
             owner_user_id: self.owner.owner_user_id,
             owner_guest_scope: self.owner.owner_guest_scope.clone(),
@@ -92,7 +94,11 @@ impl Enrolment {
             match done {
                 Ok(()) => {
                     if !known {
-                        self.format.note(&format!("enrolled at {} as {}", self.client.base(), self.worker_id));
+                        self.format.note(&format!(
+                            "enrolled at {} as {}",
+                            self.client.base(),
+                            self.worker_id
+                        ));
                     }
                     known = true;
                     backoff = Backoff::new();
@@ -102,7 +108,8 @@ impl Enrolment {
                 Err(error) => {
                     let why = plain(&error.to_string());
                     if why != told {
-                        self.format.note(&format!("the runtime at {} does not take it: {why}", self.client.base()));
+                        self.format
+                            .note(&format!("the runtime at {} does not take it: {why}", self.client.base()));
                         told = why;
                     }
                     // One that lost its memory is told everything again.

@@ -11,8 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use oa_contract::{
-    Clock as _,
-    canonical,
+    Clock as _, canonical,
     wire::jobs::{RepoIndexRequest, SandboxRunRequest, job_hash},
 };
 use oa_edge::Peer;
@@ -87,7 +86,10 @@ async fn run_sandbox(provider: &Provider, headers: &HeaderMap, body: &Bytes) -> 
     let title = request.commands.iter().map(|one| one.cmd.as_str()).collect::<Vec<_>>().join(" && ");
     let order = Order { key: key(headers, &hash, "run")?, request: hash.clone(), title };
     let now = now(provider);
-    provider.jobs.reply(order, move |workshop, cancel| workshop.run(&request, &spec, &hash, now, cancel)).await
+    provider
+        .jobs
+        .reply(order, move |workshop, cancel| workshop.run(&request, &spec, &hash, now, cancel))
+        .await
 }
 
 async fn repo_index(State(provider): State<Arc<Provider>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -121,7 +123,12 @@ fn key(headers: &HeaderMap, hash: &str, kind: &str) -> Result<String, Refusal> {
         None => hash,
         Some(value) => match value.to_str().map(str::trim) {
             Ok(key) if !key.is_empty() && key.len() <= LONGEST_KEY => key,
-            _ => return Err(Refusal::new(400, format!("x-idempotency-key must have 1 to {LONGEST_KEY} plain characters"))),
+            _ => {
+                return Err(Refusal::new(
+                    400,
+                    format!("x-idempotency-key must have 1 to {LONGEST_KEY} plain characters"),
+                ));
+            }
         },
     };
     Ok(format!("{kind}:{given}"))
@@ -146,7 +153,9 @@ pub fn layers(list: &str) -> Result<Layers, String> {
 }
 
 async fn blob(State(provider): State<Arc<Provider>>, Path(digest): Path<String>) -> Response {
-    let Some(path) = provider.jobs.workshop.keep.blob(&digest) else { return text(404, "nothing of that digest is kept") };
+    let Some(path) = provider.jobs.workshop.keep.blob(&digest) else {
+        return text(404, "nothing of that digest is kept");
+    };
     match tokio::fs::File::open(path).await {
         Ok(file) => {
             let length = file.metadata().await.map_or(0, |metadata| metadata.len());

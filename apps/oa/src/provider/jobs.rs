@@ -142,7 +142,9 @@ impl Jobs {
             Ok(Some(_)) => return Err(other()),
             Ok(None) => {}
             // Not knowing whether it ran is no reason to run it again.
-            Err(error) => return Err(Refusal::new(503, format!("what was answered cannot be read: {error}"))),
+            Err(error) => {
+                return Err(Refusal::new(503, format!("what was answered cannot be read: {error}")));
+            }
         }
         if self.is_ending() {
             return Err(Refusal::new(503, "provider is ending"));
@@ -191,7 +193,9 @@ impl Jobs {
         let took = seconds(begun.elapsed());
         let line = match &done {
             Ok(done) => format!("job {name} ends after {took}: {}", done.word.to_lowercase()),
-            Err(refusal) => format!("job {name} is refused after {took}: {}", crate::output::plain(&refusal.why)),
+            Err(refusal) => {
+                format!("job {name} is refused after {took}: {}", crate::output::plain(&refusal.why))
+            }
         };
         self.format.note(&line);
         if let Err(error) = self.workshop.keep.purge() {

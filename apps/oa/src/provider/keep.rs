@@ -167,7 +167,8 @@ mod tests {
     fn the_oldest_goes_when_there_is_too_much_and_no_name_leads_elsewhere() {
         let place = scratch();
         let keep = Keep::open(place.path(), 25, Duration::from_secs(60)).expect("a keep");
-        let digests: Vec<_> = [b"0123456789", b"1123456789", b"2123456789"].map(|text| put(&keep, text)).into();
+        let digests: Vec<_> =
+            [b"0123456789", b"1123456789", b"2123456789"].map(|text| put(&keep, text)).into();
         for (age, digest) in [30, 20, 10].into_iter().zip(&digests) {
             let file = File::open(keep.blob(digest).expect("kept")).expect("open");
             file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("aged");

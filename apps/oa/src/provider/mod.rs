@@ -48,10 +48,14 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: Format) -> Result<u8, Failure> {
     let mut signals = Signals::catch().map_err(|error| Failure::wrong(error.to_string()))?;
     let workshop = workshop(settings, data).await?;
-    let address = settings.address("OA_PROVIDER_BIND_ADDR").ok_or_else(|| Failure::usage("OA_PROVIDER_BIND_ADDR is missing"))?;
-    let listener = TcpListener::bind(address).await.map_err(|error| Failure::wrong(format!("{address}: {error}")))?;
+    let address = settings
+        .address("OA_PROVIDER_BIND_ADDR")
+        .ok_or_else(|| Failure::usage("OA_PROVIDER_BIND_ADDR is missing"))?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|error| Failure::wrong(format!("{address}: {error}")))?;
     let address = listener.local_addr().map_err(|error| Failure::wrong(error.to_string()))?;
-    let base = settings.get("OA_PROVIDER_BASE_URL").map_or_else(|| format!("http://{address}"), str::to_owned);
+    let base =
+        settings.get("OA_PROVIDER_BASE_URL").map_or_else(|| format!("http://{address}"), str::to_owned);
     let id = settings.get("OA_PROVIDER_ID").map_or_else(|| usual_id(address.port()), str::to_owned);
     let price = number(settings, "OA_PROVIDER_MIN_PRICE_MSATS");
     let metadata = metadata(&id, &base, price, &workshop);
@@ -134,7 +138,8 @@ async fn workshop(settings: &Settings, data: &DataDir) -> Result<Workshop, Failu
         sandbox,
         isolation,
         minimum,
-        allowed: Allowed::parse(settings.get("OA_PROVIDER_REPOSITORIES").unwrap_or_default()).map_err(Failure::usage)?,
+        allowed: Allowed::parse(settings.get("OA_PROVIDER_REPOSITORIES").unwrap_or_default())
+            .map_err(Failure::usage)?,
         visible: visible(settings.get("OA_PROVIDER_VISIBLE").unwrap_or_default())?,
         path: settings.get("OA_PROVIDER_JOB_PATH").unwrap_or_default().to_owned(),
         caps: Caps {
@@ -154,7 +159,9 @@ fn visible(list: &str) -> Result<Vec<Visible>, Failure> {
     paths
         .map(|path| match Path::new(path).is_absolute() && Path::new(path).exists() {
             true => Ok(Visible::same(path)),
-            false => Err(Failure::usage(format!("OA_PROVIDER_VISIBLE: there is no {path:?}; paths are absolute"))),
+            false => {
+                Err(Failure::usage(format!("OA_PROVIDER_VISIBLE: there is no {path:?}; paths are absolute")))
+            }
         })
         .collect()
 }

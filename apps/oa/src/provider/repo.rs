@@ -31,7 +31,9 @@ impl Allowed {
     pub fn parse(list: &str) -> Result<Self, String> {
         let paths = list.split(',').map(str::trim).filter(|path| !path.is_empty());
         let all: Result<Vec<_>, _> = paths
-            .map(|path| fs::canonicalize(path).map_err(|error| format!("OA_PROVIDER_REPOSITORIES: {path}: {error}")))
+            .map(|path| {
+                fs::canonicalize(path).map_err(|error| format!("OA_PROVIDER_REPOSITORIES: {path}: {error}"))
+            })
             .collect();
         all.map(Allowed)
     }
@@ -40,7 +42,9 @@ impl Allowed {
     /// credentials may stand.
     pub fn shown(&self, source: &str) -> Result<Vec<Visible>, String> {
         let lower = source.to_ascii_lowercase();
-        if lower.contains("://") && !lower.starts_with("file://") || (source.contains('@') && source.contains(':')) {
+        if lower.contains("://") && !lower.starts_with("file://")
+            || (source.contains('@') && source.contains(':'))
+        {
             return Err("this provider fetches no repositories; it runs jobs on those of its own machine that it allows".to_owned());
         }
         let path = source.strip_prefix("file://").unwrap_or(source);
@@ -125,7 +129,8 @@ fn checkout(name: &str, to: &Path) -> Result<(), String> {
             // Links come last, so that no file is written through one.
             EntryKind::Link => links.push((target, content.to_vec())),
             _ => {
-                let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&target).map_err(said)?;
+                let mut file =
+                    fs::OpenOptions::new().write(true).create_new(true).open(&target).map_err(said)?;
                 file.write_all(content).map_err(said)?;
                 let mode = if kind == EntryKind::BlobExecutable { 0o755 } else { 0o644 };
                 file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode)).map_err(said)?;
@@ -143,8 +148,11 @@ fn index(name: &str, out: &mut impl io::Write) -> Result<(), String> {
     let repository = open(Path::new(REPOSITORY))?;
     walk(&repository, name, &mut |path, _, content| {
         let path = path.to_str().ok_or_else(|| format!("{} is no text", path.display()))?;
-        let entry =
-            Entry { path: path.to_owned(), sha256: hex(&Sha256::digest(content)), bytes: content.len() as u64 };
+        let entry = Entry {
+            path: path.to_owned(),
+            sha256: hex(&Sha256::digest(content)),
+            bytes: content.len() as u64,
+        };
         serde_json::to_writer(&mut *out, &entry).map_err(|error| error.to_string())?;
         out.write_all(b"\n").map_err(said)
     })
@@ -184,7 +192,8 @@ fn walk_tree(tree: &gix::Tree<'_>, at: &Path, depth: usize, visit: &mut Visit<'_
         // Whoever made the tree may have written anything: one plain name, and not git's own.
         let mut parts = name.components();
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-        if !plain || name.as_os_str().eq_ignore_ascii_case(".git") || name.as_os_str().as_bytes().contains(&0) {
+        if !plain || name.as_os_str().eq_ignore_ascii_case(".git") || name.as_os_str().as_bytes().contains(&0)
+        {
             return Err(format!("the tree holds a name that is none: {}", entry.filename()));
         }
         let path = at.join(name);

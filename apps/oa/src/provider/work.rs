@@ -116,7 +116,10 @@ impl Workshop {
             }
         }
         if f64::from(resources.cpus) > self.caps.cpus as f64 {
-            return Err(beyond(format!("sandbox.resources.cpus {} exceeds {}", resources.cpus, self.caps.cpus)));
+            return Err(beyond(format!(
+                "sandbox.resources.cpus {} exceeds {}",
+                resources.cpus, self.caps.cpus
+            )));
         }
         if request.commands.is_empty() || request.commands.len() > MOST_COMMANDS {
             return Err(beyond(format!("a job has 1 to {MOST_COMMANDS} commands")));
@@ -126,7 +129,9 @@ impl Workshop {
         }
         let environment: usize = request.env.iter().map(|(name, value)| name.len() + value.len()).sum();
         if request.env.len() > MOST_VARIABLES || environment > MOST_ENVIRONMENT_BYTES {
-            return Err(beyond(format!("env has at most {MOST_VARIABLES} entries and {MOST_ENVIRONMENT_BYTES} bytes")));
+            return Err(beyond(format!(
+                "env has at most {MOST_VARIABLES} entries and {MOST_ENVIRONMENT_BYTES} bytes"
+            )));
         }
         let minimum: Layers = self.minimum.iter().chain(demanded.iter()).collect();
         let absent = minimum.beyond(&self.isolation.layers);
@@ -135,7 +140,8 @@ impl Workshop {
         }
         let timeout = Duration::from_secs(u64::from(resources.timeout_secs).max(1));
         let commands = request.commands.iter().map(|one| {
-            let workdir = one.workdir.as_deref().map(|dir| inside(dir, &request.repo.mount_path)).transpose()?;
+            let workdir =
+                one.workdir.as_deref().map(|dir| inside(dir, &request.repo.mount_path)).transpose()?;
             Ok(Command { workdir, continue_on_fail: one.continue_on_fail, ..Command::shell(&one.cmd) })
         });
         let mut spec = Spec::new(commands.collect::<Result<_, Refusal>>()?);
@@ -182,7 +188,14 @@ impl Workshop {
     }
 
     /// Runs it to its end. Blocks.
-    pub fn run(&self, request: &SandboxRunRequest, spec: &Spec, input: &str, now: u64, cancel: &Cancel) -> Result<Done, Refusal> {
+    pub fn run(
+        &self,
+        request: &SandboxRunRequest,
+        spec: &Spec,
+        input: &str,
+        now: u64,
+        cancel: &Cancel,
+    ) -> Result<Done, Refusal> {
         let begun = Instant::now();
         // The checkout is no command of the job's.
         let before = usize::from(!request.repo.source.is_empty());
@@ -240,7 +253,13 @@ impl Workshop {
     }
 
     /// Every file of a tree with its digest, found by a walk inside a sandbox.
-    pub fn index(&self, request: &RepoIndexRequest, input: &str, now: u64, cancel: &Cancel) -> Result<Done, Refusal> {
+    pub fn index(
+        &self,
+        request: &RepoIndexRequest,
+        input: &str,
+        now: u64,
+        cancel: &Cancel,
+    ) -> Result<Done, Refusal> {
         let begun = Instant::now();
         if request.index_types.iter().any(|one| *one != IndexType::Digests) {
             return Err(beyond("this provider makes indexes of type digests only"));
@@ -258,8 +277,14 @@ impl Workshop {
             _ if outcome.succeeded() => {}
             Ended::Cancelled => return Err(Refusal::new(503, "provider disabled")),
             ended => {
-                let why = outcome.runs.first().map(|run| String::from_utf8_lossy(&run.stderr.preview).trim().to_owned());
-                return Err(beyond(format!("the tree cannot be read: {} ({ended:?})", why.unwrap_or_default())));
+                let why = outcome
+                    .runs
+                    .first()
+                    .map(|run| String::from_utf8_lossy(&run.stderr.preview).trim().to_owned());
+                return Err(beyond(format!(
+                    "the tree cannot be read: {} ({ended:?})",
+                    why.unwrap_or_default()
+                )));
             }
         }
         let lines = listed.0.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
@@ -307,7 +332,9 @@ fn millis(time: Duration) -> u64 {
 fn inside(dir: &str, mounted: &str) -> Result<PathBuf, Refusal> {
     let path = Path::new(dir);
     let relative = match path.is_absolute() {
-        true => path.strip_prefix(mounted).map_err(|_| beyond(format!("workdir {dir:?} is not in the repository")))?,
+        true => path
+            .strip_prefix(mounted)
+            .map_err(|_| beyond(format!("workdir {dir:?} is not in the repository")))?,
         false => path,
     };
     let plain: PathBuf = relative.components().filter(|part| *part != std::path::Component::CurDir).collect();
@@ -322,7 +349,8 @@ fn artifacts(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
 
 fn told(run: &Run, command: &str, ended: &Ended) -> CommandRun {
     let exit_code = match (&run.exit, ended) {
-        (Exit::Ended, Ended::Limit(Limit::Wall) | Ended::Cancelled | Ended::Broken(_)) | (Exit::NotStarted(_), _) => 1,
+        (Exit::Ended, Ended::Limit(Limit::Wall) | Ended::Cancelled | Ended::Broken(_))
+        | (Exit::NotStarted(_), _) => 1,
         (exit, _) => exit.code(),
     };
     CommandRun {
@@ -353,7 +381,9 @@ fn judged(outcome: &Outcome, runs: &[CommandRun]) -> (RunOutcome, Option<String>
         _ => None,
     });
     match (&outcome.ended, not_started) {
-        (Ended::Cancelled, _) => (RunOutcome::Cancelled, Some("the provider was disabled or is ending".to_owned())),
+        (Ended::Cancelled, _) => {
+            (RunOutcome::Cancelled, Some("the provider was disabled or is ending".to_owned()))
+        }
         (Ended::Broken(why), _) => (RunOutcome::Error, Some(why.clone())),
         (Ended::Limit(Limit::Wall), _) => (RunOutcome::Error, Some("the time of the job was up".to_owned())),
         (_, Some(why)) => (RunOutcome::Error, Some(why)),

@@ -6,6 +6,7 @@ mod conformance;
 mod exec;
 mod kill;
 mod payments;
+mod provider;
 mod server;
 mod skills;
 mod up;

@@ -23,12 +23,21 @@ pub struct Server {
     pub data: PathBuf,
     port: u16,
     database: Option<String>,
+    /// Settings, as variables.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Server {
     pub fn new(data: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Server { service: "runtime", child: None, data: data.to_owned(), port, database: None }
+        Server {
+            service: "runtime",
+            child: None,
+            data: data.to_owned(),
+            port,
+            database: None,
+            environment: Vec::new(),
+        }
     }
 
     /// `oa control`.
@@ -68,6 +77,7 @@ impl Server {
         let bind = format!("127.0.0.1:{}", self.port);
         let mut command = oa();
         command.arg(self.service).arg("--data").arg(&self.data).args(["--bind", &bind]);
+        command.envs(self.environment.iter().cloned());
         if let Some(url) = &self.database {
             command.env("DB_URL", url);
         }

@@ -115,6 +115,7 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_AUTHORITY_WRITE_MODE", Kind::OneOf(&["rust_active", "shadow_only", "read_only"]), Some("rust_active"), "Whether the runtime takes writes.";
     "RUNTIME_INTERNAL_AUTH_MODE", Kind::OneOf(&["required", "permissive", "off"]), Some("required"), "Whether callers of /internal/v1 must say who they are; off starts on a loopback address only.";
     "RUNTIME_ALLOW_PRIVATE_NETWORKS", Kind::Switch, Some("false"), "Whether addresses that callers give may lie in private networks.";
+    "RUNTIME_ALLOW_LOOPBACK_PROVIDERS", Kind::Switch, None, "Whether providers may be at loopback addresses of this machine; true under `oa up` while both services are on loopback addresses, false otherwise, and only on a loopback address.";
     "RUNTIME_VERIFIER_STRICT", Kind::Switch, Some("false"), "Whether receipts must be signed.";
     "RUNTIME_VERIFIER_ALLOWED_SIGNER_PUBKEYS", Kind::PublicKeys, Some(""), "Which keys may sign receipts; empty means any.";
     "RUNTIME_WORKER_HEARTBEAT_STALE_AFTER_MS", Kind::Count(1), Some("120000"), "After how much silence a worker counts as stale.";

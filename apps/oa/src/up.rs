@@ -84,6 +84,8 @@ struct Opened {
     /// What has expired in it is forgotten every hour.
     control_store: Option<Store>,
     here: Endpoints,
+    /// Where control will listen, when that had to be known before it was opened.
+    control_port: Option<(TcpListener, SocketAddr)>,
 }
 
 /// `oa runtime`: the authority alone.
@@ -92,7 +94,7 @@ pub async fn runtime(data: &DataDir, settings: Settings, format: Format) -> Resu
     let signals = signals()?;
     let mut opened = Opened::default();
     let url = open_runtime(&common, data, &mut opened).await?;
-    serve(data, &common, opened, signals, || greet_runtime(data, &common, &url, format)).await
+    serve(data, &common, opened, told(signals), || greet_runtime(data, &common, &url, format)).await
 }
 
 /// `oa control`: the control service alone; it finds the runtime by `OA_RUNTIME_BASE_URL`.
@@ -101,22 +103,58 @@ pub async fn control(data: &DataDir, settings: Settings, format: Format) -> Resu
     let signals = signals()?;
     let mut opened = Opened::default();
     let url = open_control(&common, data, &mut opened).await?;
-    serve(data, &common, opened, signals, || greet_control(data, &url, format)).await
+    serve(data, &common, opened, told(signals), || greet_control(data, &url, format)).await
 }
 
 /// `oa up`: both services in one process, and a personal token for whoever started it.
 pub async fn up(data: &DataDir, settings: Settings, format: Format) -> Result<(), Failure> {
     let common = Common::new(data, settings)?;
     let signals = signals()?;
-    let mut opened = Opened::default();
-    let runtime = open_runtime(&common, data, &mut opened).await?;
-    let control = open_control(&common, data, &mut opened).await?;
-    let store = opened.control_store.clone().ok_or_else(|| Failure::wrong("control has no store"))?;
-    let personal = personal_token(&common, data, &store).await?;
-    serve(data, &common, opened, signals, || {
+    let (opened, personal) = open_both(&common, data).await?;
+    let Endpoints { runtime, control, .. } = opened.here.clone();
+    let (runtime, control) = (runtime.unwrap_or_default(), control.unwrap_or_default());
+    serve(data, &common, opened, told(signals), || {
         greet_both(data, &common, (&runtime, &control), &personal, format)
     })
     .await
+}
+
+/// The same inside of another command: silent, until that one has had enough.
+pub async fn beside(
+    data: &DataDir,
+    settings: Settings,
+    enough: impl Future<Output = ()>,
+    ready: impl FnOnce(),
+) -> Result<(), Failure> {
+    let common = Common::new(data, settings)?;
+    let (opened, _) = open_both(&common, data).await?;
+    let until = async {
+        enough.await;
+        "no longer needed".to_owned()
+    };
+    serve(data, &common, opened, until, || {
+        ready();
+        Ok(())
+    })
+    .await
+}
+
+async fn open_both(common: &Common, data: &DataDir) -> Result<(Opened, String), Failure> {
+    let mut opened = Opened::default();
+    // Both ports before anything: no provider may claim to be at one of them.
+    let control = common.settings.address("OA_CONTROL_BIND_ADDR");
+    let control = control.ok_or_else(|| Failure::usage("OA_CONTROL_BIND_ADDR is missing"))?;
+    opened.control_port = Some(listen(control).await?);
+    open_runtime(common, data, &mut opened).await?;
+    open_control(common, data, &mut opened).await?;
+    let store = opened.control_store.clone().ok_or_else(|| Failure::wrong("control has no store"))?;
+    let personal = personal_token(common, data, &store).await?;
+    Ok((opened, personal))
+}
+
+/// The next signal, by its name.
+async fn told(mut signals: Signals) -> String {
+    signals.next().await.to_string()
 }
 
 fn signals() -> Result<Signals, Failure> {
@@ -128,7 +166,7 @@ async fn serve(
     data: &DataDir,
     common: &Common,
     opened: Opened,
-    mut signals: Signals,
+    until: impl Future<Output = String>,
     greet: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let stop = CancellationToken::new();
@@ -157,8 +195,8 @@ async fn serve(
     let here = Endpoints { pid: std::process::id(), ..opened.here };
     data.announce(&here)?;
     greet()?;
-    let signal = signals.next().await;
-    tracing::info!(%signal, "told to end: finishing what was begun");
+    let signal = until.await;
+    tracing::info!(signal, "told to end: finishing what was begun");
     common.drain.begin();
     let mut broken = None;
     while let Some(ended) = fronts.join_next().await {
@@ -179,13 +217,20 @@ async fn serve(
 
 /// Opens the runtime and says where it will answer.
 async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> Result<String, Failure> {
-    let config = oa_runtime::Config::read(&|name| common.settings.lookup(name))
+    let mut config = oa_runtime::Config::read(&|name| common.settings.lookup(name))
         .map_err(|error| Failure::usage(error.to_string()))?;
     for warning in config.warning().into_iter().chain(config.trust_warning()) {
         tracing::warn!("{warning}");
     }
     // The port first: a second server must not touch the store of the first.
     let (listener, address) = listen(config.bind_addr).await?;
+    let beside = opened.control_port.as_ref().map(|(_, address)| *address);
+    config.denied_places = [Some(address), beside].into_iter().flatten().map(|at| format!("http://{at}")).collect();
+    // Nobody but this machine reaches either service, so nobody else can have ports of this machine asked.
+    if let (Some(control), None) = (beside, common.settings.get("RUNTIME_ALLOW_LOOPBACK_PROVIDERS")) {
+        let near = |at: SocketAddr| at.ip().to_canonical().is_loopback();
+        config.allow_loopback_providers = near(address) && near(control);
+    }
     let hub = Arc::new(Hub::default());
     let on_commit = {
         let hub = hub.clone();
@@ -254,7 +299,10 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         _ => common.settings.lookup(name),
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
-    let (listener, address) = listen(config.bind).await?;
+    let (listener, address) = match opened.control_port.take() {
+        Some(ready) => ready,
+        None => listen(config.bind).await?,
+    };
     let hub = Arc::new(oa_control::Hub::default());
     let on_commit = {
         let hub = hub.clone();

@@ -75,6 +75,10 @@ pub struct Config {
     pub auth_mode: AuthMode,
     /// Worker base URLs may lead into private networks.
     pub allow_private_networks: bool,
+    /// Worker base URLs may be loopback addresses. Only while nobody but this machine reaches the service.
+    pub allow_loopback_providers: bool,
+    /// Places that no worker base URL may mean: those of our own services.
+    pub denied_places: Vec<String>,
     pub verifier_strict: bool,
     /// x-only public keys, lower-case hex.
     pub allowed_signers: Vec<String>,
@@ -111,6 +115,8 @@ impl Default for Config {
             write_mode: WriteMode::default(),
             auth_mode: AuthMode::default(),
             allow_private_networks: false,
+            allow_loopback_providers: false,
+            denied_places: Vec::new(),
             verifier_strict: false,
             allowed_signers: Vec::new(),
             heartbeat_stale_after_ms: 120_000,
@@ -147,6 +153,8 @@ impl Config {
             write_mode: write_mode(lookup)?,
             auth_mode: auth_mode(lookup)?,
             allow_private_networks: boolean(lookup, "RUNTIME_ALLOW_PRIVATE_NETWORKS", false)?,
+            allow_loopback_providers: boolean(lookup, "RUNTIME_ALLOW_LOOPBACK_PROVIDERS", false)?,
+            denied_places: Vec::new(),
             verifier_strict: boolean(lookup, "RUNTIME_VERIFIER_STRICT", false)?,
             allowed_signers: signers(lookup)?,
             heartbeat_stale_after_ms: stale,
@@ -199,6 +207,15 @@ impl Config {
     }
 
     fn off_only_on_loopback(self) -> Result<Self, ConfigError> {
+        if self.allow_loopback_providers && !self.bind_addr.ip().to_canonical().is_loopback() {
+            return Err(ConfigError {
+                variable: "RUNTIME_ALLOW_LOOPBACK_PROVIDERS",
+                problem: format!(
+                    "callers from elsewhere must not choose ports of this machine, and RUNTIME_BIND_ADDR is {}",
+                    self.bind_addr
+                ),
+            });
+        }
         if self.trust_mode == TrustMode::Lenient && !self.bind_addr.ip().to_canonical().is_loopback() {
             return Err(ConfigError {
                 variable: "RUNTIME_TRUST_MODE",
@@ -389,5 +406,9 @@ mod tests {
         let lenient = [("RUNTIME_TRUST_MODE", "lenient"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
         assert_eq!(read(&lenient).expect_err("refused").variable, "RUNTIME_TRUST_MODE");
         assert!(read(&lenient[..1]).expect("loopback").trust_warning().is_some());
+        let near = [("RUNTIME_ALLOW_LOOPBACK_PROVIDERS", "1"), ("RUNTIME_BIND_ADDR", "0.0.0.0:4100")];
+        assert_eq!(read(&near).expect_err("refused").variable, "RUNTIME_ALLOW_LOOPBACK_PROVIDERS");
+        assert!(read(&near[..1]).expect("loopback").allow_loopback_providers);
+        assert!(!read(&[]).expect("nothing said").allow_loopback_providers);
     }
 }

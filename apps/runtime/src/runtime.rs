@@ -75,6 +75,7 @@ impl Runtime {
         let seed = config.reexecution_seed.clone().unwrap_or_else(|| seed_of(&parts.secrets));
         let policy = Policy {
             allow_private_networks: config.allow_private_networks,
+            allow_loopback: config.allow_loopback_providers,
             timeout: Duration::from_secs(2),
             ..Policy::default()
         };
@@ -84,11 +85,11 @@ impl Runtime {
                 strict: config.verifier_strict,
                 active_signers: config.allowed_signers.clone(),
             },
-            fetcher: Fetcher::new(policy)?,
+            fetcher: Fetcher::new(policy)?.denying(config.denied_places.iter().map(String::as_str)),
             heartbeats: Heartbeats::default(),
             books: Arc::default(),
             market: Arc::default(),
-            calls: Arc::new(Calls::new(config.allow_private_networks)?),
+            calls: Arc::new(Calls::new(&config)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
             reexecutor: Arc::new(crate::treasury::settle::observer::Market),

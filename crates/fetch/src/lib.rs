@@ -17,6 +17,9 @@ use url::{Host, Url};
 pub struct Policy {
     /// Loopback, private, link-local and the like are refused unless this is set.
     pub allow_private_networks: bool,
+    /// Of what is refused, these may be reached all the same: `127.0.0.0/8` and `::1`, written as addresses. No
+    /// name leads there.
+    pub allow_loopback: bool,
     pub timeout: Duration,
     pub max_bytes: usize,
     /// Fetches at one time.
@@ -27,6 +30,7 @@ impl Default for Policy {
     fn default() -> Self {
         Policy {
             allow_private_networks: false,
+            allow_loopback: false,
             timeout: Duration::from_secs(2),
             max_bytes: 1024 * 1024,
             concurrency: 32,
@@ -213,6 +217,8 @@ impl Fetcher {
         let open = self.policy.allow_private_networks;
         match url.host() {
             None => Err(FetchError::Forbidden("the URL names no host".into())),
+            Some(Host::Ipv4(address)) if self.policy.allow_loopback && address.is_loopback() => Ok(url),
+            Some(Host::Ipv6(address)) if self.policy.allow_loopback && address.is_loopback() => Ok(url),
             Some(Host::Ipv4(address)) if !open && !is_public(address.into()) => {
                 Err(FetchError::Forbidden(private(address.into())))
             }

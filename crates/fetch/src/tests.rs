@@ -368,3 +368,36 @@ async fn what_was_never_sent_is_told_from_what_got_no_answer() {
     let lost = fetcher.get(&format!("http://{silent}/")).await.expect_err("no answer");
     assert!(matches!(lost, FetchError::Failed(_)), "{lost:?}");
 }
+
+#[tokio::test]
+async fn where_loopback_is_allowed_nothing_else_is() {
+    let address = answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok").await;
+    let port = address.port();
+    let policy = Policy { allow_loopback: true, ..Policy::default() };
+    let fetcher =
+        Fetcher::build(policy, Trust::default(), Lookup::Fixed(vec![address.ip()])).expect("a client");
+    let here = format!("http://127.0.0.1:{port}/");
+    assert_eq!(fetcher.get(&here).await.expect("an answer").body, b"ok");
+    // Names are refused even where they lead to this machine, and so is every other private address.
+    for host in [
+        "localhost",
+        "somebody.example",
+        "0.0.0.0",
+        "10.0.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "[::ffff:127.0.0.1]",
+        "[fd00::1]",
+        "[::]",
+    ] {
+        let url = format!("http://{host}:{port}/");
+        let error = fetcher.get(&url).await.expect_err(&url);
+        assert!(matches!(error, FetchError::Forbidden(_)), "{url}: {error:?}");
+    }
+    let denied = fetcher.denying([here.as_str()]);
+    for host in ["127.0.0.1", "127.0.0.2", "[::1]"] {
+        let url = format!("http://{host}:{port}/");
+        let error = denied.get(&url).await.expect_err(&url);
+        assert!(matches!(error, FetchError::Forbidden(_)), "{url}: {error:?}");
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use oa_contract::{Fault, Owner, Stop, Timestamp};
-use oa_market::{Index, Need, Offer, Standing, index::Ranked};
+use oa_market::{Candidate, Index, Need, Offer, Standing, index::Ranked};
 use oa_store::{
     Store, Tx,
     tables::{
@@ -106,6 +106,15 @@ impl Market {
 
     pub fn rank(&self, need: Need<'_>, limit: usize) -> Ranked {
         self.with(|index| index.rank(need, limit))
+    }
+
+    /// Adds this one to those that were found, if it can do the job at all.
+    pub fn with_named(&self, ranked: &mut Ranked, need: Need<'_>, worker_id: &str) {
+        let there = |one: &Candidate| one.offer.standing.worker_id == worker_id;
+        if !ranked.candidates.iter().any(there) {
+            let all = self.rank(need, usize::MAX);
+            ranked.candidates.extend(all.candidates.into_iter().filter(there));
+        }
     }
 
     /// Looks into the index.

@@ -7,17 +7,17 @@ use oa_contract::{
     refusal::Code,
     wire::{
         jobs::{SANDBOX_RUN, job_hash},
-        marketplace::{Quote, QuoteReply},
+        marketplace::{ConsideredOutcome, Quote, QuoteReply, Selection},
     },
 };
-use oa_market::{Candidate, admission, quote as promise};
+use oa_market::{Candidate, Need, admission, index::Ranked, quote as promise};
 use oa_store::{
     Key, Tx,
     tables::market_quotes::{self, QuoteRow},
 };
 use serde_json::value::to_raw_value;
 
-use super::route_provider::selection;
+use super::route_provider::{selected, selection};
 use crate::{
     Runtime,
     workers::{owner, snapshot::Moment},
@@ -32,9 +32,24 @@ impl Handle<MarketplaceQuoteSandboxRun> for Runtime {
         self.rate.admit(&owner, moment.now)?;
         admission::admit(&ask.body.request)?;
         let job_hash = hash(&ask.body.request)?;
-        let ranked =
-            self.ranked(&owner, SANDBOX_RUN, Some(&ask.body.request.sandbox.resources), moment).await?;
-        let selection = selection(&ranked, moment)?;
+        let resources = &ask.body.request.sandbox.resources;
+        let mut ranked = self.ranked(&owner, SANDBOX_RUN, Some(resources), moment).await?;
+        let wanted = ask.body.provider_worker_id.as_deref().map(str::trim).filter(|name| !name.is_empty());
+        let selection = match wanted {
+            None => selection(&ranked, moment)?,
+            Some(worker_id) => {
+                let need = Need {
+                    capability: SANDBOX_RUN,
+                    owner: &owner,
+                    resources: Some(resources),
+                    now: moment.now,
+                    stale_after_ms: moment.stale_after_ms,
+                };
+                self.market.with_named(&mut ranked, need, worker_id);
+                ranked.candidates.sort_by_key(|one| one.offer.standing.worker_id != worker_id);
+                by_name(&ranked, worker_id, moment)?
+            }
+        };
         let quoted = ranked.candidates.first().and_then(|best| promised(best, &job_hash, moment.now));
         let quote = quoted.ok_or_else(|| Refusal::new(Code::Internal, "unable to compute all-in quote"))?;
         let row = row(&owner, &quote, moment.now)?;
@@ -43,6 +58,25 @@ impl Handle<MarketplaceQuoteSandboxRun> for Runtime {
         let capability = SANDBOX_RUN.to_owned();
         Ok(QuoteReply { schema: SCHEMA.into(), job_hash, capability, selection, quote }.into())
     }
+}
+
+/// The one that was asked for by name, whoever is better.
+fn by_name(ranked: &Ranked, worker_id: &str, moment: Moment) -> Result<Selection, Refusal> {
+    let named = ranked.candidates.first().filter(|one| one.offer.standing.worker_id == worker_id);
+    let Some(named) = named else {
+        let why = ranked.passed.iter().find(|one| one.worker_id == worker_id);
+        let why = why.map_or("it is not enrolled, or not for this owner", |one| &one.reason);
+        return Err(Refusal::not_found(format!("provider {worker_id} cannot do this job: {why}")));
+    };
+    let mut selection = selected(named, ranked, moment);
+    for one in &mut selection.considered {
+        match one.outcome {
+            ConsideredOutcome::Selected => "it was asked for by name".clone_into(&mut one.reason),
+            ConsideredOutcome::Outranked => "another one was asked for by name".clone_into(&mut one.reason),
+            ConsideredOutcome::Ineligible => {}
+        }
+    }
+    Ok(selection)
 }
 
 async fn keep(tx: &mut Tx, row: &QuoteRow) -> Result<(), Stop> {

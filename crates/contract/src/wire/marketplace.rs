@@ -248,6 +248,9 @@ pub struct QuoteSandboxRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_guest_scope: Option<String>,
     pub request: SandboxRunRequest,
+    /// The price of this provider, whoever else is there; a dispatch at that quote asks it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_worker_id: Option<String>,
 }
 
 impl operation::Body for QuoteSandboxRun {}

@@ -216,6 +216,10 @@ pub struct SettleSandboxRun {
     /// 1 by default: the same job done once more in the same run is another attempt, and is paid for once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Has the job run once more by somebody else before it is paid, whatever the sample says. No is what it is by
+    /// default: a payer can only ask for more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reexecute: Option<bool>,
 }
 
 impl operation::Body for SettleSandboxRun {}

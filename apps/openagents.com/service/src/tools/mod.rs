@@ -65,6 +65,7 @@ impl Tools {
         let config = config.clone();
         let guarded = Policy {
             allow_private_networks: config.l402.allow_private_networks,
+            allow_loopback: false,
             timeout: Duration::from_secs(20),
             max_bytes: 1024 * 1024,
             concurrency: 128,
@@ -102,6 +103,6 @@ impl Tools {
 /// A client for addresses that the operator configured.
 fn trusted(timeout: Duration, trust: oa_fetch::Trust) -> Result<Fetcher, FetchError> {
     let policy =
-        Policy { allow_private_networks: true, timeout, max_bytes: 4 * 1024 * 1024, concurrency: 256 };
+        Policy { allow_private_networks: true, allow_loopback: false, timeout, max_bytes: 4 * 1024 * 1024, concurrency: 256 };
     Fetcher::trusting(policy, trust)
 }

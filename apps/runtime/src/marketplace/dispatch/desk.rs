@@ -11,7 +11,7 @@ use oa_fetch::{FetchError, Fetcher, Policy};
 use oa_store::Store;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use crate::{Runtime, hub::Hub, marketplace::market::Market};
+use crate::{Runtime, config::Config, hub::Hub, marketplace::market::Market};
 
 /// Calls of one provider at one time.
 const AT_ONE_PROVIDER: usize = 16;
@@ -30,14 +30,16 @@ pub struct Calls {
 }
 
 impl Calls {
-    pub fn new(allow_private_networks: bool) -> Result<Self, FetchError> {
+    pub fn new(config: &Config) -> Result<Self, FetchError> {
         let policy = Policy {
-            allow_private_networks,
+            allow_private_networks: config.allow_private_networks,
+            allow_loopback: config.allow_loopback_providers,
             timeout: Duration::from_secs(310),
             max_bytes: LONGEST_ANSWER_BYTES,
             concurrency: AT_ALL,
         };
-        Ok(Calls { fetcher: Fetcher::new(policy)?, places: Mutex::default(), waiting: Mutex::default() })
+        let fetcher = Fetcher::new(policy)?.denying(config.denied_places.iter().map(String::as_str));
+        Ok(Calls { fetcher, places: Mutex::default(), waiting: Mutex::default() })
     }
 
     /// A place at a provider; it is given back when it is dropped.

@@ -10,6 +10,7 @@ mod provider;
 
 pub use desk::{Calls, Desk};
 pub use open::{Look, Looked, look};
+pub use provider::provider_key;
 
 use std::sync::Arc;
 
@@ -173,18 +174,10 @@ impl Desk {
         };
         let mut ranked = self.market.rank(need, LOOKED_AT);
         if let Some(quote) = &job.quote {
-            self.with_promised(&mut ranked, need, &quote.worker_id);
+            // Whom a price was promised at is looked at, however many are better by now.
+            self.market.with_named(&mut ranked, need, &quote.worker_id);
         }
         Ok(ranked)
-    }
-
-    /// Whom a price was promised at is looked at, however many are better by now.
-    fn with_promised(&self, ranked: &mut Ranked, need: Need<'_>, worker_id: &str) {
-        let there = |one: &Candidate| one.offer.standing.worker_id == worker_id;
-        if !ranked.candidates.iter().any(there) {
-            let all = self.market.rank(need, usize::MAX);
-            ranked.candidates.extend(all.candidates.into_iter().filter(there));
-        }
     }
 
     fn moment(&self) -> Moment {

@@ -80,17 +80,21 @@ pub async fn ask(desk: &Desk, job: &Job, call: &Call) -> Outcome {
     Outcome { latency_ms, result }
 }
 
+/// What providers know a job by. They answer a key with what they answered before: another attempt has another key.
+pub fn provider_key(job_hash: &str, attempt: u32) -> String {
+    match attempt {
+        1 => job_hash.to_owned(),
+        attempt => format!("{job_hash}.{attempt}"),
+    }
+}
+
 fn request(job: &Job, call: &Call, timeout: Duration) -> Result<Request, Box<Failure>> {
     let base = call.candidate.offer.base().unwrap_or_default();
     let body = serde_json::to_vec(&job.request).map_err(|error| {
         let refusal = Refusal::invalid(format!("the job cannot be written: {error}"));
         Box::new(Failure { word: "refused", refusal, strikes: false })
     })?;
-    // A provider answers a key with what it answered before: another attempt has another key.
-    let key = match job.key.attempt {
-        1 => job.key.job_hash.clone(),
-        attempt => format!("{}.{attempt}", job.key.job_hash),
-    };
+    let key = provider_key(&job.key.job_hash, job.key.attempt);
     Ok(Request {
         method: "POST".into(),
         url: format!("{base}/v1/sandbox_run"),

@@ -38,6 +38,8 @@ pub struct Asked {
     pub dispatch_id: Option<String>,
     pub job_hash: String,
     pub attempt: u32,
+    /// The payer wants it run once more.
+    pub reexecute: bool,
     pub settlement_id: String,
     /// Of everything that is no part of the name.
     pub fingerprint: [u8; 32],
@@ -87,6 +89,7 @@ pub fn admit(body: SettleSandboxRun, caller: Caller) -> Result<Asked, Stop> {
         dispatch_id: body.dispatch_id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
         job_hash,
         attempt,
+        reexecute: body.reexecute.unwrap_or(false),
     })
 }
 

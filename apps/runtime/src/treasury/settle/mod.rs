@@ -16,7 +16,7 @@ pub mod reexecution;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
     Answer, Ask, Fault, Handle, Stop, Timestamp,
@@ -47,13 +47,28 @@ use super::receipts_will_be_believed;
 use crate::{
     Runtime,
     config::TrustMode,
-    marketplace::reserve::{self, Wanted},
+    marketplace::{
+        dispatch::provider_key,
+        reserve::{self, Wanted},
+    },
     runs::log::{self, Entry},
     workers::{
         reputation::{self, Signal},
         snapshot::Moment,
     },
 };
+
+/// The edge gives a request a minute; a job may take five.
+const PATIENCE: Duration = Duration::from_secs(50);
+
+fn still_running() -> Refusal {
+    let mut refusal = Refusal::unavailable(
+        "the job is still being run once more; send the same request again, the reservation stands",
+    );
+    refusal.reason_code = Some("reexecution_running");
+    refusal.retry_after_ms = Some(1_000);
+    refusal
+}
 
 /// One turn of a settlement: everything that its transaction needs.
 struct Turn {
@@ -80,7 +95,9 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
         let settlement = match self.settle(&asked, None).await? {
             Turned::Settled(settlement) => settlement,
             Turned::Reserved => {
-                let seen = self.run_again(&asked).await;
+                // Whoever runs it goes on, and has the answer when it is asked again.
+                let seen = tokio::time::timeout(PATIENCE, self.run_again(&asked)).await;
+                let seen = seen.map_err(|_| still_running())?;
                 match self.settle(&asked, Some(seen)).await? {
                     Turned::Settled(settlement) => settlement,
                     Turned::Reserved => {
@@ -117,7 +134,7 @@ impl Runtime {
             &asked.settlement_id,
             &asked.owner,
             &asked.request,
-            &asked.job_hash,
+            &provider_key(&asked.job_hash, asked.attempt),
             &asked.response,
             &asked.worker_id,
         )

@@ -61,7 +61,7 @@ fn request(base: &str, rerun: &Rerun<'_>) -> Result<Request, Fault> {
         url: format!("{base}/v1/sandbox_run"),
         headers: vec![
             ("content-type".into(), "application/json".into()),
-            ("x-idempotency-key".into(), rerun.job_hash.to_owned()),
+            ("x-idempotency-key".into(), rerun.job_key.to_owned()),
         ],
         body,
         timeout: Some(Duration::from_secs(seconds)),

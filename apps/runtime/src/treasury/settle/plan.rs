@@ -203,9 +203,8 @@ pub fn decide(
     let mut plan =
         Plan { price, integrity, verdict, dispatch, rerun: false, rerun_or_nothing: false, disputed: false };
     let untrusted = offer.tier == Tier::Provisional;
-    if plan.released()
-        && (untrusted || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps))
-    {
+    let sampled = || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps);
+    if plan.released() && (untrusted || asked.reexecute || sampled()) {
         plan.rerun = seen.is_none();
         plan.rerun_or_nothing = untrusted && foreign && !rules.lenient;
         if let Some(seen) = seen {

@@ -29,7 +29,8 @@ pub struct Rerun<'a> {
     pub key: String,
     pub owner: &'a Owner,
     pub request: &'a SandboxRunRequest,
-    pub job_hash: &'a str,
+    /// What a dispatch of the job calls it.
+    pub job_key: &'a str,
     /// Workers that have run it already.
     pub exclude: &'a [String],
 }
@@ -71,7 +72,7 @@ pub async fn observe(
     key: &str,
     owner: &Owner,
     request: &SandboxRunRequest,
-    job_hash: &str,
+    job_key: &str,
     claim: &SandboxRunResponse,
     claimant: &str,
 ) -> Seen {
@@ -79,7 +80,7 @@ pub async fn observe(
     let mut observations: Vec<Observation> = Vec::new();
     // Somebody who cannot run it is no observer: a few more are asked before it is given up.
     for turn in 0..2 * MOST_OBSERVERS {
-        let rerun = Rerun { key: format!("{key}:rerun:{turn}"), owner, request, job_hash, exclude: &exclude };
+        let rerun = Rerun { key: format!("{key}:rerun:{turn}"), owner, request, job_key, exclude: &exclude };
         let Some(observation) = asked(runtime, rerun).await else { break };
         exclude.push(observation.worker_id.clone());
         if !observation.response.status.was_run() {

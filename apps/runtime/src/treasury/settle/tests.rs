@@ -108,6 +108,7 @@ fn example(run_id: Uuid) -> SettleSandboxRun {
         response: response(),
         dispatch_id: None,
         attempt: None,
+        reexecute: None,
     }
 }
 

@@ -22,6 +22,8 @@ Examples:
   oa runs export ID proof.jsonl         one file that proves what was done
   oa runs verify proof.jsonl            check it, without any server
   oa skills push ./pdf-tools --publish  a directory with a SKILL.md as a signed release
+  oa demo                               see a job paid, and a cheat caught, in under a minute
+  oa job run --repo . -- cargo test     run it in a sandbox, have it checked, pay for it
   oa provider --repositories ~/src      run jobs of others in sandboxes
   oa doctor                             what is wrong with this set-up
   oa conformance                        whether both services are what the route table says";
@@ -64,6 +66,10 @@ pub enum Command {
     #[command(subcommand)]
     Skills(Skills),
     Provider(Provider),
+    /// Has jobs done by providers, checked and paid
+    #[command(subcommand)]
+    Job(Job),
+    Demo(Demo),
     /// Serves both services with an embedded store, and prints how to get in
     Up(Up),
     /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
@@ -86,6 +92,100 @@ pub enum Command {
     Doctor,
     Conformance(Conformance),
 }
+
+const JOB_RUN_HELP: &str = "\
+Examples:
+  oa job run -- make test                                 the commit that is checked out here
+  oa job run --repo ~/src/api --git-ref v1.2 -- ./ci.sh
+  oa job run --visible ~/.cargo,~/.rustup --env PATH=$HOME/.cargo/bin:/usr/bin:/bin --timeout 300 \\
+     --memory-mb 2048 -- cargo test --offline
+  oa job run --provider any --providers -- make test      the best that is enrolled, and why it is the best
+
+The job is a commit, not your working copy: what is not committed is not there. It runs in a sandbox without network,
+sees /usr and what --visible names, and what it writes is gone when it ends; --artifact keeps files by their digest.
+
+What happens: a run is opened at the runtime (`oa up`); the price is quoted and held in your budget; the provider runs
+the job and its output is shown as it comes; a second sandbox runs it once more and both must come to the same exit
+code and artifacts; only then is the provider paid. Each step is an event of the run, and its receipt proves them.
+
+The built-in provider lives in this command, on a free port of this machine, and belongs to the owner of the job
+(OA_PROVIDER_OWNER_USER_ID, the first user by default); its price is OA_PROVIDER_MIN_PRICE_MSATS.
+
+The exit code is the command's. 125: the job was not done, or not settled, and the message says what to do.
+stdout is the command's; everything that `oa` says goes to stderr. With -o json it is the other way round.";
+
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    Run(JobRun),
+}
+
+/// Who does a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Doer {
+    /// A provider that this command brings, in a sandbox on this machine
+    Builtin,
+    /// The best that is enrolled at the runtime
+    Any,
+}
+
+/// Runs a command on a git repository at a provider, has it checked, and pays for it
+#[derive(Args, Debug)]
+#[command(after_help = JOB_RUN_HELP)]
+pub struct JobRun {
+    /// The git repository: a directory of this machine, or with --provider any an address that providers know
+    #[arg(long, value_name = "PATH", default_value = ".")]
+    pub repo: String,
+    /// Which commit of it: a branch, a tag, an id
+    #[arg(long, value_name = "REF", default_value = "HEAD")]
+    pub git_ref: String,
+    /// Show who was considered, and why one was chosen and the others not
+    #[arg(long)]
+    pub providers: bool,
+    /// Who does it
+    #[arg(long, value_enum, default_value = "builtin", value_name = "WHO")]
+    pub provider: Doer,
+    /// How long the job may take, at most 300
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=300))]
+    pub timeout: u32,
+    /// How much memory it may use, at most 8192
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(16..=8192))]
+    pub memory_mb: u32,
+    /// How many processors it may use, at most 8
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = cpus)]
+    pub cpus: f32,
+    /// How much it may write; it lies in memory [default: 512]
+    #[arg(long, value_name = "N")]
+    pub disk_mb: Option<u32>,
+    /// Paths that it sees read-only beside /usr, such as toolchains, separated by commas (built-in provider)
+    #[arg(long, value_name = "PATHS", value_delimiter = ',')]
+    pub visible: Vec<String>,
+    /// A variable of its environment; may be given more than once, and is shown to the provider
+    #[arg(long, value_name = "NAME=VALUE", value_parser = crate::job::spec::variable)]
+    pub env: Vec<(String, String)>,
+    /// A file or directory of the work tree that is kept by its digest; may be given more than once
+    #[arg(long, value_name = "PATH")]
+    pub artifact: Vec<String>,
+    /// Leave it to the runtime's sample whether somebody else runs it once more before it is paid
+    #[arg(long)]
+    pub sampled: bool,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn cpus(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(cpus) if (0.01..=8.0).contains(&cpus) => Ok(cpus),
+        _ => Err("it is a number from 0.01 to 8".to_owned()),
+    }
+}
+
+/// Tells in under a minute what this is for: two honest providers and a cheat, one job, who is paid and who is not
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Everything runs on this machine, on free loopback ports, in a directory that is removed afterwards; with --data DIR in
+that directory, which is kept. The two honest providers run real sandboxes; the cheat is simulated and runs nothing.")]
+pub struct Demo {}
 
 const PROVIDER_HELP: &str = "\
 Examples:

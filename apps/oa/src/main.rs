@@ -7,9 +7,11 @@ mod config;
 mod conformance;
 mod connect;
 mod data_dir;
+mod demo;
 mod doctor;
 mod exec;
 mod failure;
+mod job;
 mod lines;
 mod output;
 mod provider;
@@ -103,6 +105,11 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let place = connect::find(&wish, &settings, &data)?;
             provider::run(&settings, &place, &data, common.output).await
         }
+        Command::Job(cli::Job::Run(wanted)) => have_done(wanted, &common).await,
+        Command::Demo(_) => {
+            let named = matches!(&common.data, path if path.as_os_str() != "./oa-data");
+            demo::tell(named.then(|| common.data.clone()), common.output).await
+        }
         Command::Runs(runs) => about_runs(runs, &common).await,
         Command::Skills(skills) => about_skills(skills, &common).await,
         Command::Up(args) => {
@@ -187,6 +194,30 @@ async fn record(exec: Exec, common: &Common) -> Result<u8, Failure> {
         patience: exec.patience,
     };
     exec::run(order, around).await
+}
+
+async fn have_done(wanted: cli::JobRun, common: &Common) -> Result<u8, Failure> {
+    let not_started = |failure: Failure| match failure.code {
+        USAGE => failure,
+        _ => Failure::new(NOT_STARTED, failure.sentence),
+    };
+    let (data, settings, place) = around(common).map_err(not_started)?;
+    let order = job::Order {
+        repo: wanted.repo,
+        git_ref: wanted.git_ref,
+        builtin: wanted.provider == cli::Doer::Builtin,
+        check: !wanted.sampled,
+        explain: wanted.providers,
+        timeout_secs: wanted.timeout,
+        memory_mb: wanted.memory_mb,
+        cpus: wanted.cpus,
+        disk_mb: wanted.disk_mb,
+        visible: wanted.visible,
+        env: wanted.env,
+        artifacts: wanted.artifact,
+        command: wanted.command,
+    };
+    job::run(order, job::Around { place: &place, data: &data, settings: &settings, format: common.output }).await
 }
 
 async fn about_skills(command: Skills, common: &Common) -> Result<u8, Failure> {

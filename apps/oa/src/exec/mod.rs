@@ -33,11 +33,15 @@ use sha2::{Digest as _, Sha256};
 use tokio::{io::AsyncWrite, sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
-pub use self::process::Signals;
+pub use self::{
+    process::Signals,
+    recorder::output_event,
+    sender::{append, start_run},
+};
 use self::{
     process::locked,
     recorder::{End, Recorder, Seen},
-    sender::{Progress, Sender, Verdict, start_run},
+    sender::{Progress, Sender, Verdict},
     spool::{Header, Spool},
 };
 use crate::{
@@ -367,7 +371,8 @@ fn keep(spool: &Spool) -> Option<PathBuf> {
     Some(spool.path().to_owned())
 }
 
-async fn receipt_digest(client: &Client, run_id: Uuid) -> Result<String, String> {
+/// The digest of a run's receipt.
+pub async fn receipt_digest(client: &Client, run_id: Uuid) -> Result<String, String> {
     let call = Call::<RunsReceipt> { path: RunPath { run_id }, query: Nothing {}, body: Nothing {} };
     let manner = Manner { timeout: Some(Duration::from_secs(30)), ..Manner::default() };
     let raw =

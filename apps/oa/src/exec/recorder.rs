@@ -222,6 +222,12 @@ fn output(stream: Stream, offset: u64, piece: &[u8], at_ms: u64) -> Map<String, 
     payload
 }
 
+/// An event about output that somebody else's process wrote.
+pub fn output_event(stdout: bool, offset: u64, piece: &[u8], at_ms: u64) -> Value {
+    let stream = if stdout { Stream::Stdout } else { Stream::Stderr };
+    Value::Object(output(stream, offset, piece, at_ms))
+}
+
 /// The members that every `tool` event has (runtime-core §10.1).
 fn tool(name: &str, params: Value, output_hash: &str, latency_ms: u64) -> Map<String, Value> {
     let mut payload = Map::new();

@@ -171,7 +171,8 @@ pub async fn start_run(client: &Client, start: &StartRun) -> Result<Uuid, CallEr
     Ok(reply.run.id)
 }
 
-async fn append(client: &Client, run_id: Uuid, event: &AppendEvent) -> Result<(), CallError> {
+/// Adds an event to a run.
+pub async fn append(client: &Client, run_id: Uuid, event: &AppendEvent) -> Result<(), CallError> {
     let call = Call::<RunsAppend> { path: RunPath { run_id }, query: Nothing {}, body: event.clone() };
     let manner =
         Manner { headers: &[("prefer", "return=minimal")], timeout: Some(ANSWER), ..Manner::default() };

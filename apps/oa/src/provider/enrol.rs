@@ -42,7 +42,7 @@ impl Enrolment {
         Manner { timeout: Some(ANSWER), ..Manner::default() }
     }
 
-    async fn register(&self) -> Result<(), CallError> {
+    pub async fn register(&self) -> Result<(), CallError> {
         let metadata =
             to_raw_value(&self.metadata).map_err(|error| CallError::Unreadable(error.to_string()))?;
         let body = RegisterWorker {
@@ -57,7 +57,7 @@ impl Enrolment {
         self.client.send(call, Self::manner()).await?.accepted().map(drop)
     }
 
-    async fn heartbeat(&self, jobs: &Jobs) -> Result<(), CallError> {
+    pub async fn heartbeat(&self, jobs: &Jobs) -> Result<(), CallError> {
         let patch =
             to_raw_value(&json!({"running_jobs": jobs.running_count(), "enabled": jobs.is_enabled()}));
         let body = HeartbeatWorker {

@@ -28,6 +28,10 @@ pub struct Jobs {
     running: Mutex<HashMap<String, Running>>,
     enabled: AtomicBool,
     ending: AtomicBool,
+    /// Whoever asked took everything back.
+    withdrawn: AtomicBool,
+    /// Says nothing of its jobs.
+    quiet: bool,
     executions: AtomicU64,
     cache_hits: AtomicU64,
 }
@@ -56,9 +60,29 @@ impl Jobs {
             running: Mutex::default(),
             enabled: AtomicBool::new(true),
             ending: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
+            quiet: false,
             executions: AtomicU64::new(0),
             cache_hits: AtomicU64::new(0),
         }
+    }
+
+    /// The same, saying nothing of its jobs: somebody else shows them.
+    pub fn quietly(self) -> Self {
+        Jobs { quiet: true, ..self }
+    }
+
+    fn note(&self, sentence: &str) {
+        if !self.quiet {
+            self.format.note(sentence);
+        }
+    }
+
+    /// What runs is ended because nobody wants it any more, which is no failure of the provider.
+    pub fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+        self.end();
+        self.cancel_all();
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<String, Running>> {
@@ -179,8 +203,15 @@ impl Jobs {
         let begun = Instant::now();
         let name = order.request.get(..12).unwrap_or(&order.request);
         let title = shortened(&crate::output::plain(&order.title), 60);
-        self.format.note(&format!("job {name} begins: {title}"));
-        let done = run(&self.workshop, cancel).and_then(|done| {
+        self.note(&format!("job {name} begins: {title}"));
+        let done = match run(&self.workshop, cancel) {
+            Ok(done) if done.keep => Ok(done),
+            _ if self.withdrawn.load(Ordering::Acquire) => {
+                Err(Refusal::new(409, "whoever asked for the job took it back"))
+            }
+            done => done,
+        };
+        let done = done.and_then(|done| {
             if done.keep {
                 let answer = Answer { request: order.request.clone(), body: done.body.clone() };
                 self.workshop
@@ -197,9 +228,9 @@ impl Jobs {
                 format!("job {name} is refused after {took}: {}", crate::output::plain(&refusal.why))
             }
         };
-        self.format.note(&line);
+        self.note(&line);
         if let Err(error) = self.workshop.keep.purge() {
-            self.format.note(&format!("what is old cannot be forgotten: {error}"));
+            self.note(&format!("what is old cannot be forgotten: {error}"));
         }
         done.map(|done| done.body)
     }

@@ -4,6 +4,7 @@ mod enrol;
 mod http;
 mod jobs;
 mod keep;
+pub mod local;
 pub mod repo;
 mod work;
 
@@ -151,6 +152,7 @@ async fn workshop(settings: &Settings, data: &DataDir) -> Result<Workshop, Failu
             processes: number(settings, "OA_PROVIDER_MAX_PROCESSES"),
         },
         keep: Arc::new(keep.map_err(|error| Failure::file(&data.path().join("provider"), &error))?),
+        tap: None,
     })
 }
 
@@ -171,7 +173,8 @@ fn number(settings: &Settings, name: &str) -> u64 {
     settings.get(name).and_then(|value| value.parse().ok()).unwrap_or(1)
 }
 
-fn owner(settings: &Settings) -> Result<NameOwner, Failure> {
+/// Whose a provider is, and whose jobs are, when nobody says more.
+pub fn owner(settings: &Settings) -> Result<NameOwner, Failure> {
     let user = settings.get("OA_PROVIDER_OWNER_USER_ID").and_then(|value| value.parse().ok());
     let guest = settings.get("OA_PROVIDER_OWNER_GUEST_SCOPE").map(str::to_owned);
     match (user, guest) {

@@ -92,6 +92,21 @@ fn git_dirs(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((own, common)).filter(|(own, common)| own.join("HEAD").is_file() && common.join("objects").is_dir())
 }
 
+/// The repository at or above `path`, and which commit of it `name` is.
+pub fn resolve(path: &Path, name: &str) -> Result<(PathBuf, String), String> {
+    let real = fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let place = real.ancestors().find(|place| git_dirs(place).is_some());
+    let place = place.ok_or_else(|| format!("{} is no git repository", real.display()))?;
+    let options = gix::open::Options::isolated();
+    let repository = gix::open_opts(place, options)
+        .map_err(|error| format!("the repository {} cannot be read: {error}", place.display()))?;
+    let unknown = |error: &dyn std::fmt::Display| format!("{} has no commit {name:?}: {error}", place.display());
+    let object = repository.rev_parse_single(name).map_err(|error| unknown(&error))?;
+    let object = object.object().map_err(|error| unknown(&error))?;
+    let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown(&error))?;
+    Ok((place.to_owned(), commit.id.to_string()))
+}
+
 /// A line of what `index` prints.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entry {

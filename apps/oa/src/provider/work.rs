@@ -45,7 +45,12 @@ pub struct Workshop {
     pub path: String,
     pub caps: Caps,
     pub keep: Arc<Keep>,
+    /// Sees what commands say while they say it.
+    pub tap: Option<Tap>,
 }
+
+/// Is shown pieces of output as they come.
+pub type Tap = Arc<dyn Fn(Stream, &[u8]) + Send + Sync>;
 
 /// The most of everything that a job may ask for.
 #[derive(Clone, Debug)]
@@ -199,7 +204,7 @@ impl Workshop {
         let begun = Instant::now();
         // The checkout is no command of the job's.
         let before = usize::from(!request.repo.source.is_empty());
-        let mut kept = Kept::new(&self.keep);
+        let mut kept = Kept { tap: self.tap.as_ref(), before, ..Kept::new(&self.keep) };
         let outcome = self.sandbox.run(spec, &mut kept, cancel)?;
         if let Some(why) = kept.failed.take() {
             return Err(Refusal::new(503, format!("the output cannot be kept: {why}")));
@@ -411,11 +416,14 @@ struct Kept<'a> {
     streams: [Option<Coming>; 2],
     artifact: Option<Coming>,
     failed: Option<std::io::Error>,
+    tap: Option<&'a Tap>,
+    /// Commands that are not the job's own.
+    before: usize,
 }
 
 impl<'a> Kept<'a> {
     fn new(keep: &'a Keep) -> Self {
-        Kept { keep, streams: [None, None], artifact: None, failed: None }
+        Kept { keep, streams: [None, None], artifact: None, failed: None, tap: None, before: 0 }
     }
 
     fn write(keep: &Keep, place: &mut Option<Coming>, bytes: &[u8]) -> std::io::Result<()> {
@@ -444,7 +452,10 @@ impl<'a> Kept<'a> {
 }
 
 impl Output for Kept<'_> {
-    fn chunk(&mut self, _: usize, stream: Stream, bytes: &[u8]) {
+    fn chunk(&mut self, at: usize, stream: Stream, bytes: &[u8]) {
+        if let Some(tap) = self.tap.filter(|_| at >= self.before) {
+            tap(stream, bytes);
+        }
         let done = Self::write(self.keep, &mut self.streams[usize::from(stream == Stream::Stderr)], bytes);
         self.note(done);
     }

@@ -94,6 +94,7 @@ impl Kit<'_> {
             data: &data,
             id: format!("{}-{what}-{}", berth.name, berth.number),
             owner: self.owner.clone(),
+            reserve_pool: false,
             tap,
             format: self.format,
         })

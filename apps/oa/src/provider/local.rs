@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 use oa_client::CallError;
 use oa_contract::wire::workers::{NameOwner, WorkerStatus};
 use oa_edge::Drain;
+use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::{
-    GOODBYE, LAST_ANSWERS, enrol::Enrolment, http, http::Provider, isolation, jobs::Jobs, metadata, number, workshop,
+    GOODBYE, LAST_ANSWERS, enrol::Enrolment, http, http::Provider, jobs::Jobs, metadata, number, workshop,
 };
 pub use super::work::Tap;
 use crate::{
@@ -36,6 +37,8 @@ pub struct Wish<'a> {
     pub data: &'a DataDir,
     pub id: String,
     pub owner: NameOwner,
+    /// Anybody may buy from it, as far as whoever enrols it may say that.
+    pub reserve_pool: bool,
     pub tap: Option<Tap>,
     pub format: Format,
 }
@@ -65,7 +68,9 @@ impl Local {
         let layers = workshop.isolation.layers.to_string();
         let price = number(wish.settings, "OA_PROVIDER_MIN_PRICE_MSATS");
         let mut metadata = metadata(&wish.id, &base, price, &workshop);
-        metadata["isolation"] = isolation(&workshop.isolation);
+        if wish.reserve_pool {
+            metadata["reserve_pool"] = json!(true);
+        }
         let at_once = usize::try_from(number(wish.settings, "OA_PROVIDER_JOBS")).unwrap_or(1);
         let jobs = Arc::new(Jobs::new(workshop, at_once, wish.format).quietly());
         let provider =

@@ -151,6 +151,11 @@ pub(super) async fn entry(tx: &mut Tx, account: &AccountId, seq: u64) -> Result<
     Ok(found.map(|row| row.entry))
 }
 
+/// The accounts behind this one, in the order of their names.
+pub async fn accounts(tx: &mut Tx, after: &str, limit: u32) -> Result<Vec<Account>, Stop> {
+    tx.all(&ACCOUNTS_AFTER, params![after, limit]).await
+}
+
 pub(super) async fn account_after(tx: &mut Tx, after: &str) -> Result<Option<Account>, Stop> {
     tx.one(&ACCOUNTS_AFTER, params![after, 1_u32]).await
 }

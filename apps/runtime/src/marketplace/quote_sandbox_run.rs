@@ -38,7 +38,7 @@ impl Handle<MarketplaceQuoteSandboxRun> for Runtime {
         let quoted = ranked.candidates.first().and_then(|best| promised(best, &job_hash, moment.now));
         let quote = quoted.ok_or_else(|| Refusal::new(Code::Internal, "unable to compute all-in quote"))?;
         let row = row(&owner, &quote, moment.now)?;
-        let key = key(&owner, &quote.quote_id);
+        let key = key(&owner);
         self.store.write("market.quote", key, row, keep).await?;
         let capability = SANDBOX_RUN.to_owned();
         Ok(QuoteReply { schema: SCHEMA.into(), job_hash, capability, selection, quote }.into())
@@ -49,9 +49,9 @@ async fn keep(tx: &mut Tx, row: &QuoteRow) -> Result<(), Stop> {
     market_quotes::keep(tx, row).await.map(|_| ())
 }
 
-/// What binds quotes, one after the other.
-pub(super) fn key(owner: &Owner, quote_id: &str) -> Key {
-    Key::text("market_quote", format!("{owner}/{quote_id}"))
+/// What promises and binds an owner's quotes, one after the other.
+pub(super) fn key(owner: &Owner) -> Key {
+    Key::text("market_quotes", owner.to_string())
 }
 
 pub(super) fn hash(request: &oa_contract::wire::jobs::SandboxRunRequest) -> Result<String, Fault> {

@@ -188,7 +188,7 @@ fn decide(
             detail: outcome.detail(),
             response_sha256: answered.map(|answered| answered.document.sha256.clone()),
             latency_ms: Some(outcome.latency_ms),
-            began_at: moment.now.plus_millis(-i64::try_from(outcome.latency_ms).unwrap_or_default()),
+            began_at: call.began_at,
             ended_at: Some(moment.now),
         },
         state,

@@ -17,7 +17,7 @@ use oa_contract::{
     Caller, Refusal, Stop, Timestamp,
     wire::{
         jobs::{SANDBOX_RUN, SandboxRunRequest},
-        marketplace::{DispatchReply, ProviderCall, Quote, SelectionTier},
+        marketplace::{DispatchHold, DispatchReply, ProviderCall, Quote, SelectionTier},
     },
 };
 use oa_market::{Candidate, Need, index::Ranked};
@@ -72,7 +72,8 @@ struct Call {
     call_no: u64,
     candidate: Candidate,
     quote: Option<Quote>,
-    hold: Option<oa_contract::wire::marketplace::DispatchHold>,
+    hold: Option<DispatchHold>,
+    began_at: Timestamp,
 }
 
 /// Has a job done: to its end, whoever still waits for it.

@@ -111,7 +111,6 @@ pub(super) struct Opening {
     continuing: Option<(String, u64)>,
     fresh_id: String,
     request: Result<Document, String>,
-    quote: Option<(Quote, QuoteRow)>,
     stale_after_ms: i64,
     busy_until: Timestamp,
     hold_until: Timestamp,
@@ -127,8 +126,7 @@ impl Opening {
         continuing: Option<(String, u64)>,
     ) -> Self {
         let now = desk.now();
-        let quote = quoted(job, candidate, now);
-        Opening { candidate: Some(candidate.clone()), continuing, quote, ..Opening::bare(desk, job, now) }
+        Opening { candidate: Some(candidate.clone()), continuing, ..Opening::bare(desk, job, now) }
     }
 
     fn bare(desk: &Desk, job: &Arc<Job>, now: Timestamp) -> Self {
@@ -138,7 +136,6 @@ impl Opening {
             continuing: None,
             fresh_id: format!("dsp_{}", desk.ids.uuid32()),
             request: Document::of(&job.request).map_err(|error| error.to_string()),
-            quote: None,
             stale_after_ms: desk.stale_after_ms,
             // Longer than the call can take: whoever finds it over may take it over.
             busy_until: now.plus_seconds(job.call_seconds() + 2 * GRACE_SECONDS),
@@ -150,24 +147,40 @@ impl Opening {
 
     fn keys(&self) -> Vec<Key> {
         let key = &self.job.key;
-        let mut keys = vec![job_key(key)];
-        keys.extend(self.quote.iter().map(|(quote, _)| quotes::key(&key.owner, &quote.quote_id)));
-        if self.candidate.is_none() {
-            keys.push(telemetry::key(&key.owner));
+        match self.candidate.is_some() {
+            true => vec![job_key(key), quotes::key(&key.owner)],
+            false => vec![job_key(key), telemetry::key(&key.owner)],
         }
-        keys
     }
 }
 
-/// The price at which this one is called: the promised one where it was promised, otherwise that of now.
-fn quoted(job: &Job, candidate: &Candidate, now: Timestamp) -> Option<(Quote, QuoteRow)> {
-    if let Some(row) = job.quote.as_ref().filter(|row| row.worker_id == candidate.offer.standing.worker_id) {
-        let quote = serde_json::from_str(row.quote.get()).ok()?;
-        return Some((quote, QuoteRow::clone(row)));
+/// The price at which this one is called, bound to this dispatch: the promised one where it was promised, otherwise
+/// that of now. Prices of equal jobs that begin in one second would share a name, so the first second that is free
+/// is taken; an owner begins fewer jobs in a minute than there are seconds in it.
+async fn quoted(
+    tx: &mut Tx,
+    opening: &Opening,
+    candidate: &Candidate,
+    dispatch_id: &str,
+) -> Result<Option<(Quote, QuoteRow)>, Stop> {
+    const SECONDS: i64 = 120;
+    let job = &opening.job;
+    let worker_id = &candidate.offer.standing.worker_id;
+    if let Some(row) = job.quote.as_ref().filter(|row| row.worker_id == *worker_id) {
+        let kept = market_quotes::keep(tx, row).await?;
+        let bound = market_quotes::bind(tx, kept, dispatch_id).await?;
+        let quote = serde_json::from_str(bound.quote.get());
+        return Ok(Some((quote.map_err(|error| Fault::new("reading a kept quote", error))?, bound)));
     }
-    let quote = quotes::promised(candidate, &job.key.job_hash, now)?;
-    let row = quotes::row(&job.key.owner, &quote, now).ok()?;
-    Some((quote, row))
+    for second in 0..SECONDS {
+        let at = opening.now.plus_seconds(second);
+        let Some(quote) = quotes::promised(candidate, &job.key.job_hash, at) else { return Ok(None) };
+        let kept = market_quotes::keep(tx, &quotes::row(&job.key.owner, &quote, opening.now)?).await?;
+        if kept.dispatch_id.as_ref().is_none_or(|bound| bound == dispatch_id) {
+            return Ok(Some((quote, market_quotes::bind(tx, kept, dispatch_id).await?)));
+        }
+    }
+    Err(Refusal::unavailable("too many equal jobs were begun at one time; try again in a moment").into())
 }
 
 pub(super) async fn run(desk: &Desk, opening: Opening) -> Result<Opened, Stop> {
@@ -217,14 +230,13 @@ async fn write(
     let call_no = known.as_ref().map_or(0, |row| row.calls) + 1;
     let request = opening.request.as_ref().map_err(|error| Fault::msg(error.clone()))?;
     dispatches::keep_document(tx, &request.sha256, &request.text, now).await?;
-    let mut hold = None;
-    if let Some((quote, row)) = &opening.quote {
-        let kept = market_quotes::keep(tx, row).await?;
-        market_quotes::bind(tx, kept, &dispatch_id).await?;
-        hold = Some(held(tx, opening, worker_id, &dispatch_id, call_no, row).await?);
-        debug_assert_eq!(quote.quote_id, row.quote_id);
-    }
-    let quote_id = opening.quote.as_ref().map(|(quote, _)| quote.quote_id.clone());
+    let quoted = quoted(tx, opening, candidate, &dispatch_id).await?;
+    let hold = match &quoted {
+        Some((_, row)) => Some(held(tx, opening, worker_id, &dispatch_id, call_no, row).await?),
+        None => None,
+    };
+    let quote = quoted.map(|(quote, _)| quote);
+    let quote_id = quote.as_ref().map(|quote| quote.quote_id.clone());
     let hold_id = hold.as_ref().map(|hold: &DispatchHold| hold.transfer_id.clone());
     let call = CallRow {
         dispatch_id: dispatch_id.clone(),
@@ -262,8 +274,7 @@ async fn write(
         answered_at: None,
     };
     dispatches::put(tx, &row).await?;
-    let quote = opening.quote.as_ref().map(|(quote, _)| quote.clone());
-    Ok(Call { dispatch_id, call_no, candidate: candidate.clone(), quote, hold })
+    Ok(Call { dispatch_id, call_no, candidate: candidate.clone(), quote, hold, began_at: now })
 }
 
 async fn held(

@@ -1,6 +1,6 @@
 //! `GET …/catalog/providers`, `GET …/catalog/job-types`, `POST …/route/provider` (marketplace §3.6, §4.4, §5).
 
-use oa_testkit::{SimulatedProvider, World, both_engines};
+use oa_testkit::{World, both_engines, simulated::SimulatedProvider};
 use serde_json::{Value, json};
 
 use super::{CATALOG, ROUTE, enrol, entry, get_as, post_as, provider, registration, reserve, said};

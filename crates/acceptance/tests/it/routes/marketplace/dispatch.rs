@@ -7,7 +7,7 @@ use oa_store::{
     Tx,
     tables::market_dispatches::{self, DispatchState},
 };
-use oa_testkit::{ProviderMood, World, both_engines};
+use oa_testkit::{World, both_engines, simulated::ProviderMood};
 use serde_json::{Value, json};
 
 use super::{DISPATCH, JOB, QUOTE, TELEMETRY, order, post_as, provider, reserve, reserved, run_of, said};
@@ -106,7 +106,8 @@ async fn thirty_duplicates_at_one_time_call_the_provider_once() {
         let world = World::on(engine).await;
         let one = provider(&world, "p", 11, 1000).await;
         one.hold();
-        let all = async { join_all((0..30).map(|_| world.http.post(DISPATCH, &order(11, json!({}))))).await };
+        let body = order(11, json!({}));
+        let all = join_all((0..30).map(|_| world.http.post(DISPATCH, &body)));
         let open = async {
             while one.asked().is_empty() {
                 tokio::task::yield_now().await;
@@ -128,7 +129,8 @@ async fn duplicates_that_saw_it_fail_are_told_so_and_nobody_is_asked_again() {
         let one = provider(&world, "p", 11, 1000).await;
         one.set(ProviderMood::Refuses(503, "provider disabled"));
         one.hold();
-        let all = async { join_all((0..16).map(|_| world.http.post(DISPATCH, &order(11, json!({}))))).await };
+        let body = order(11, json!({}));
+        let all = join_all((0..16).map(|_| world.http.post(DISPATCH, &body)));
         let open = async {
             while one.asked().is_empty() {
                 tokio::task::yield_now().await;

@@ -5,7 +5,10 @@ use oa_store::{
     Tx,
     tables::market_dispatches::{self, CallRow},
 };
-use oa_testkit::{ProviderMood, SimulatedProvider, World, both_engines};
+use oa_testkit::{
+    World, both_engines,
+    simulated::{ProviderMood, SimulatedProvider},
+};
 use serde_json::{Value, json};
 
 use super::{DISPATCH, ROUTE, TELEMETRY, enrol, entry, order, provider, reserve, reserved, said};
@@ -212,20 +215,17 @@ async fn a_dispatch_whose_process_ended_is_taken_over_and_the_late_reply_changes
         let world = World::on(engine).await;
         let one = provider(&world, "p", 11, 1000).await;
         one.hold();
-        let (world, ()) = {
-            let asked = {
-                let http = world.http.clone();
-                tokio::spawn(async move { http.post(DISPATCH, &order(11, json!({}))).await })
-            };
-            while one.asked().is_empty() {
-                tokio::task::yield_now().await;
-            }
-            assert_eq!(reserved(&world, 11).await, 1005);
-            asked.abort();
-            (world, ())
+        let first = {
+            let http = world.http.clone();
+            tokio::spawn(async move { http.post(DISPATCH, &order(11, json!({}))).await })
         };
+        while one.asked().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reserved(&world, 11).await, 1005);
+        first.abort();
         // Long enough that whoever is at it cannot be any more.
-        world.clock.advance_millis(41_000);
+        world.clock.advance_millis(46_000);
         world.http.post("/internal/v1/workers/p/heartbeat", &json!({"owner_user_id": 11})).await;
         let other = {
             let http = world.http.clone();

@@ -7,7 +7,7 @@ mod dispatch_failures;
 mod quote;
 
 use oa_contract::Owner;
-use oa_testkit::{Answered, SimulatedProvider, World};
+use oa_testkit::{Answered, World, simulated::SimulatedProvider};
 use serde_json::{Value, json};
 
 pub const ROUTE: &str = "/internal/v1/marketplace/route/provider";

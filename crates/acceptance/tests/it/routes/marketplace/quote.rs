@@ -1,6 +1,6 @@
 //! `POST …/compute/quote/sandbox-run` (marketplace §6.3), and the limit on how often one asks (§1.6).
 
-use oa_testkit::{SimulatedProvider, World, both_engines};
+use oa_testkit::{World, both_engines, simulated::SimulatedProvider};
 use serde_json::json;
 
 use super::{JOB, QUOTE, enrol, order, post_as, provider, registration, reserve, said};
@@ -52,7 +52,7 @@ async fn a_job_that_nobody_can_do_is_not_quoted_and_nobody_is_struck_for_it() {
     enrol(&world, "small", 11, &small.url(), limits).await;
     let refused = world.http.post(QUOTE, &order(11, json!({}))).await;
     assert_eq!(refused.status, 404);
-    assert!(said(&refused).1.contains("timeout_secs 30, and it offers 20"), "{}", refused.text());
+    assert!(refused.text().contains("timeout_secs 30, and it offers 20"), "{}", refused.text());
     let priceless = SimulatedProvider::start().await;
     enrol(&world, "priceless", 12, &priceless.url(), json!({"min_price_msats": null})).await;
     let refused = world.http.post(QUOTE, &order(12, json!({}))).await;

@@ -36,6 +36,10 @@ use crate::{
     verifications::sandbox_run::{judge, unsound_evidence},
 };
 
+/// Violations of one settlement that are kept; two commands of the longest kind fit into each.
+const MOST_VIOLATIONS: usize = 50;
+const LONGEST_VIOLATION: usize = 10_000;
+
 /// What the policy of this instance adds to what is asked.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -198,13 +202,14 @@ pub fn decide(
     if !rules.lenient {
         // A provider of one's own may name its outputs as it likes; no provider may contradict itself.
         verdict.violations.extend(unsound_evidence(&asked.response, !foreign));
-        verdict = settled_verdict(verdict);
     }
+    let verdict = settled_verdict(verdict);
     let mut plan =
         Plan { price, integrity, verdict, dispatch, rerun: false, rerun_or_nothing: false, disputed: false };
     let untrusted = offer.tier == Tier::Provisional;
     let sampled = || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps);
-    if plan.released() && (untrusted || asked.reexecute || sampled()) {
+    // What others were asked counts, whatever made us ask.
+    if plan.released() && (seen.is_some() || untrusted || asked.reexecute || sampled()) {
         plan.rerun = seen.is_none();
         plan.rerun_or_nothing = untrusted && foreign && !rules.lenient;
         if let Some(seen) = seen {
@@ -214,12 +219,20 @@ pub fn decide(
     Ok(plan)
 }
 
-/// Violations that were found later leave nothing passed.
+/// Violations that were found later leave nothing passed; and what is kept for ever of them is bounded, however
+/// much a provider has got wrong.
 fn settled_verdict(verdict: SandboxVerdict) -> SandboxVerdict {
-    match verdict.violations.is_empty() {
-        true => verdict,
-        false => SandboxVerdict { passed: false, exit_code: verdict.exit_code.max(1), ..verdict },
+    if verdict.violations.is_empty() {
+        return verdict;
     }
+    let exit_code = if verdict.exit_code == 0 { 1 } else { verdict.exit_code };
+    let more = verdict.violations.len().saturating_sub(MOST_VIOLATIONS);
+    let kept = verdict.violations.into_iter().take(MOST_VIOLATIONS);
+    let mut violations: Vec<String> = kept.map(|one| one.chars().take(LONGEST_VIOLATION).collect()).collect();
+    if more > 0 {
+        violations.push(format!("and {more} more"));
+    }
+    SandboxVerdict { passed: false, exit_code, violations }
 }
 
 fn told_by_others(plan: &mut Plan, seen: &Seen) -> Result<(), Refusal> {
@@ -413,4 +426,22 @@ pub fn reserved(
 /// The id that the reservation of a job is told by.
 pub fn reservation(asked: &Asked) -> String {
     reservation_id(&asked.job_hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_violations_is_bounded_and_never_passes() {
+        let verdict = |violations: Vec<String>, exit_code| {
+            settled_verdict(SandboxVerdict { passed: exit_code == 0, exit_code, violations })
+        };
+        assert!(verdict(vec![], 0).passed);
+        let few = verdict(vec!["a".into()], -7);
+        assert_eq!((few.passed, few.exit_code, few.violations), (false, -7, vec!["a".to_owned()]));
+        let many = verdict(vec!["x".repeat(2_000_000); 60], 0);
+        assert_eq!((many.exit_code, many.violations.len()), (1, 51));
+        assert_eq!((many.violations[0].len(), many.violations[50].as_str()), (10_000, "and 10 more"));
+    }
 }

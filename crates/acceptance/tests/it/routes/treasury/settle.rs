@@ -154,3 +154,73 @@ async fn a_read_only_instance_settles_and_reconciles_nothing() {
         assert_eq!(refused.json()["message"], "runtime authority writes are disabled in mode read_only");
     }
 }
+
+/// §16 (8, 9, 10): a quote of the market, kept, exceeded, and over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quote_of_the_market_binds_what_is_paid() {
+    for engine in both_engines() {
+        let world = World::on(engine).await;
+        let _provider = enrol(&world).await;
+        let quoted = async |cmd: &str| {
+            let mut body = example("");
+            body["request"]["commands"][0]["cmd"] = cmd.into();
+            let ask = json!({"owner_user_id": 11, "request": body["request"]});
+            let told = world.http.post("/internal/v1/marketplace/compute/quote/sandbox-run", &ask).await;
+            assert_eq!(told.status, 200, "{}", told.text());
+            body["response"]["runs"][0]["cmd"] = cmd.into();
+            body["quote"] = told.json()["quote"].clone();
+            body
+        };
+        let settle = async |body: &Value, id: &str, amount: u64| {
+            let mut body = body.clone();
+            body["run_id"] = id.into();
+            body["amount_msats"] = amount.into();
+            world.http.post(SETTLE, &body).await
+        };
+        let id = begin(&world).await;
+        let kept = settle(&quoted("one").await, &id, 1000).await;
+        assert_eq!(
+            (kept.status, &kept.json()["settlement_status"]),
+            (200, &json!("released")),
+            "{}",
+            kept.text()
+        );
+        let known = reputation(&world).await;
+        assert_eq!(
+            (
+                &known["price_integrity_samples"],
+                &known["price_integrity_violations"],
+                &known["success_count"]
+            ),
+            (&json!(1), &json!(0), &json!(1))
+        );
+        let id = begin(&world).await;
+        let exceeded = settle(&quoted("two").await, &id, 1500).await.json();
+        assert_eq!(
+            (&exceeded["settlement_status"], &exceeded["amount_msats"]),
+            (&json!("withheld"), &json!(1000))
+        );
+        let run = run(&world, &id).await;
+        let events = run["events"].as_array().unwrap();
+        assert!(events.iter().any(|event| event["payload"]["receipt_type"] == "PriceIntegrityFailed"));
+        let payment = payments(&run)[0];
+        assert_eq!(
+            (&payment["payload"]["amount_msats"], &payment["payload"]["payment_proof"]["reason"]),
+            (&json!(0), &json!("price_integrity_failed"))
+        );
+        let known = reputation(&world).await;
+        assert_eq!(
+            (
+                &known["price_integrity_violations"],
+                &known["last_price_variance_bps"],
+                &known["success_count"]
+            ),
+            (&json!(1), &json!(5000), &json!(1))
+        );
+        let late = quoted("three").await;
+        world.clock.advance_millis(120_000);
+        let refused = settle(&late, &begin(&world).await, 1000).await;
+        assert_eq!(refused.status, 400);
+        assert!(refused.json()["message"].as_str().unwrap().contains("expired"));
+    }
+}

@@ -109,7 +109,7 @@ is not. OA_ARTIFACTS in the job's env names what is kept of the work tree: OA_AR
   POST /v1/repo_index              lists the files of a tree with their digests
   GET  /v1/blobs/SHA256            output and artifacts, whole
   GET  /v1/status                  what it does and what isolation it has
-  POST /v1/disable, /v1/enable     for the operator: --token, or from this machine when none is set
+  POST /v1/disable, /v1/enable     for the operator: --operator-token, or from this machine when none is set
 
 On SIGTERM it takes no new jobs, tells the runtime, and gives those that run --drain-seconds. The runtime calls
 the provider at its base URL; one in a private network is believed only with RUNTIME_ALLOW_PRIVATE_NETWORKS=1.";

@@ -96,6 +96,7 @@ fn git_dirs(path: &Path) -> Option<(PathBuf, PathBuf)> {
         Ok(text) => own.join(text.trim()),
         Err(_) => own.clone(),
     };
+    let (own, common) = (fs::canonicalize(own).ok()?, fs::canonicalize(common).ok()?);
     Some((own, common)).filter(|(own, common)| own.join("HEAD").is_file() && common.join("objects").is_dir())
 }
 

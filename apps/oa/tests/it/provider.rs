@@ -170,6 +170,17 @@ async fn a_job_on_a_repository_is_answered_as_specified_and_everything_it_said_i
     request["repo"]["git_ref"] = json!("other");
     let other = provider.run("job-2", &request).await.json();
     assert_eq!(other["runs"][0]["stdout_preview"], "other\nother\n");
+    // Another work tree of the same repository, at what it has checked out.
+    let tree = home.path().join("tree");
+    let added = Command::new("git")
+        .args(["-C", source.to_str().unwrap(), "worktree", "add", tree.to_str().unwrap(), "other"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    assert!(added.unwrap().success());
+    request["repo"] = json!({"source": tree});
+    let other = provider.run("job-4", &request).await;
+    assert_eq!(other.json()["runs"][0]["stdout_preview"], "other\nother\n", "{}", other.text());
     request["repo"]["git_ref"] = json!("no-such-branch");
     let refused = provider.run("job-3", &request).await;
     assert_eq!(refused.status, 422, "{}", refused.text());

@@ -90,7 +90,7 @@ const PROVIDER_HELP: &str = "\
 Examples:
   oa provider                                              jobs without a repository, for the runtime of ./oa-data
   oa provider --repositories ~/src --jobs 4
-  oa provider --repositories ~/src --visible ~/.cargo,~/.rustup --job-path ~/.cargo/bin:/usr/bin:/bin
+  oa provider --repositories ~/src --visible $HOME/.cargo,$HOME/.rustup --job-path $HOME/.cargo/bin:/usr/bin:/bin
   oa provider --bind-addr 10.0.0.7:9400 --base-url http://10.0.0.7:9400 --id build-7
 
 Each job runs in a sandbox of its own: new namespaces, a root that holds only /usr and what --visible names, all

@@ -336,7 +336,7 @@ impl Args for ProviderFlags {
         PROVIDER.iter().fold(command, |command, setting| {
             let flag = setting.flag();
             let flag = flag.strip_prefix("oa-provider-").unwrap_or(&flag).to_owned();
-            command.arg(flag_of(setting, flag))
+            command.arg(flag_of(setting, flag).help_heading("The provider"))
         })
     }
 

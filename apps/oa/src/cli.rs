@@ -191,7 +191,7 @@ const PROVIDER_HELP: &str = "\
 Examples:
   oa provider                                              jobs without a repository, for the runtime of ./oa-data
   oa provider --repositories ~/src --jobs 4
-  oa provider --repositories ~/src --visible ~/.cargo,~/.rustup --job-path ~/.cargo/bin:/usr/bin:/bin
+  oa provider --repositories ~/src --visible $HOME/.cargo,$HOME/.rustup --job-path $HOME/.cargo/bin:/usr/bin:/bin
   oa provider --bind-addr 10.0.0.7:9400 --base-url http://10.0.0.7:9400 --id build-7
 
 Each job runs in a sandbox of its own: new namespaces, a root that holds only /usr and what --visible names, all
@@ -210,7 +210,7 @@ is not. OA_ARTIFACTS in the job's env names what is kept of the work tree: OA_AR
   POST /v1/repo_index              lists the files of a tree with their digests
   GET  /v1/blobs/SHA256            output and artifacts, whole
   GET  /v1/status                  what it does and what isolation it has
-  POST /v1/disable, /v1/enable     for the operator: --token, or from this machine when none is set
+  POST /v1/disable, /v1/enable     for the operator: --operator-token, or from this machine when none is set
 
 On SIGTERM it takes no new jobs, tells the runtime, and gives those that run --drain-seconds. The runtime calls
 the provider at its base URL; one in a private network is believed only with RUNTIME_ALLOW_PRIVATE_NETWORKS=1.";

@@ -261,7 +261,7 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_MAX_PROCESSES", Kind::Count(8), Some("512"), "How many processes and threads a job may have at once.";
     "OA_PROVIDER_KEEP_MB", Kind::Count(1), Some("1024"), "How much output, artifacts and answers are kept.";
     "OA_PROVIDER_KEEP_HOURS", Kind::Count(1), Some("168"), "How long they are kept.";
-    "OA_PROVIDER_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
+    "OA_PROVIDER_OPERATOR_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
 };
 
 /// Every setting, once.
@@ -352,7 +352,7 @@ impl Args for ProviderFlags {
         PROVIDER.iter().fold(command, |command, setting| {
             let flag = setting.flag();
             let flag = flag.strip_prefix("oa-provider-").unwrap_or(&flag).to_owned();
-            command.arg(flag_of(setting, flag))
+            command.arg(flag_of(setting, flag).help_heading("The provider"))
         })
     }
 

@@ -179,8 +179,16 @@ impl Group {
             ("pids", _) => {
                 self.write("pids.max", &limits.processes.saturating_add(OWN_PROCESSES).to_string())
             }
-            ("cpu", true) => self.write("cpu.max", &format!("{quota} {PERIOD_US}")),
+            // Beside the host's own work a job counts as many processes as it has processors, not as one: several
+            // that share a group would otherwise get the time of one.
+            ("cpu", true) => {
+                let _ =
+                    self.write("cpu.weight", &(100.0 * limits.cpus).clamp(1.0, 10_000.0).round().to_string());
+                self.write("cpu.max", &format!("{quota} {PERIOD_US}"))
+            }
             ("cpu", false) => {
+                let _ = self
+                    .write("cpu.shares", &(1024.0 * limits.cpus).clamp(2.0, 262_144.0).round().to_string());
                 self.write("cpu.cfs_period_us", &PERIOD_US.to_string())?;
                 self.write("cpu.cfs_quota_us", &quota.to_string())
             }

@@ -63,7 +63,7 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
     let at_once = usize::try_from(number(settings, "OA_PROVIDER_JOBS")).unwrap_or(1);
     let isolation = isolation(&workshop.isolation);
     let jobs = Arc::new(Jobs::new(workshop, at_once, format));
-    let token = settings.get("OA_PROVIDER_TOKEN").map(SecretString::from);
+    let token = settings.get("OA_PROVIDER_OPERATOR_TOKEN").map(SecretString::from);
     let provider = Provider { id: id.clone(), jobs: jobs.clone(), token, clock: SystemClock::default() };
     let drain = Drain::new();
     let router = http::router(Arc::new(provider));

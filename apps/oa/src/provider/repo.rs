@@ -38,6 +38,10 @@ impl Allowed {
         all.map(Allowed)
     }
 
+    fn allows(&self, real: &Path) -> bool {
+        self.0.iter().any(|allowed| real.starts_with(allowed))
+    }
+
     /// What a job is shown of the repository `source`: its objects and its names, not its configuration, in which
     /// credentials may stand.
     pub fn shown(&self, source: &str) -> Result<Vec<Visible>, String> {
@@ -54,7 +58,7 @@ impl Allowed {
         // What does not exist and what is not allowed is told alike.
         let refused = || format!("{path} is no repository that this provider allows");
         let real = fs::canonicalize(path).map_err(|_| refused())?;
-        if !self.0.iter().any(|allowed| real.starts_with(allowed)) {
+        if !self.allows(&real) {
             return Err(refused());
         }
         let (own, common) = git_dirs(&real).ok_or_else(refused)?;
@@ -66,7 +70,10 @@ impl Allowed {
             shown.push((common.join(name), name));
         }
         shown.retain(|(host, _)| host.exists());
-        if shown.len() < 3 {
+        // A link, or another work tree's directory, must not lead out of what is allowed either.
+        let allowed =
+            shown.iter().all(|(host, _)| fs::canonicalize(host).is_ok_and(|real| self.allows(&real)));
+        if shown.len() < 3 || !allowed {
             return Err(refused());
         }
         let at = |name: &str| Path::new(REPOSITORY).join(name);
@@ -89,6 +96,7 @@ fn git_dirs(path: &Path) -> Option<(PathBuf, PathBuf)> {
         Ok(text) => own.join(text.trim()),
         Err(_) => own.clone(),
     };
+    let (own, common) = (fs::canonicalize(own).ok()?, fs::canonicalize(common).ok()?);
     Some((own, common)).filter(|(own, common)| own.join("HEAD").is_file() && common.join("objects").is_dir())
 }
 

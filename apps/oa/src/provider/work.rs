@@ -179,6 +179,18 @@ impl Workshop {
         Ok(spec)
     }
 
+    /// Cut off before its first command: an end like any other.
+    fn cancelled_early(&self) -> Outcome {
+        Outcome {
+            runs: Vec::new(),
+            ended: Ended::Cancelled,
+            artifacts: Vec::new(),
+            left_out: Vec::new(),
+            used: oa_sandbox::Usage::default(),
+            isolation: self.isolation.clone(),
+        }
+    }
+
     fn environment(&self) -> BTreeMap<String, String> {
         [("PATH", self.path.as_str()), ("HOME", "/home/job"), ("LANG", "C.UTF-8")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -205,7 +217,10 @@ impl Workshop {
         // The checkout is no command of the job's.
         let before = usize::from(!request.repo.source.is_empty());
         let mut kept = Kept { tap: self.tap.as_ref(), before, ..Kept::new(&self.keep) };
-        let outcome = self.sandbox.run(spec, &mut kept, cancel)?;
+        let outcome = match self.sandbox.run(spec, &mut kept, cancel) {
+            Err(Refused::Cancelled) => self.cancelled_early(),
+            other => other?,
+        };
         if let Some(why) = kept.failed.take() {
             return Err(Refusal::new(503, format!("the output cannot be kept: {why}")));
         }

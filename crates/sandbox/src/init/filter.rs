@@ -51,8 +51,7 @@ fn allowed(plan: &Plan) -> Result<Rules, seccompiler::BackendError> {
         | CLONE_NEWNET
         | CLONE_NEWIPC
         | CLONE_NEWUTS
-        | CLONE_NEWCGROUP) as u64
-        | 0x80; // CLONE_NEWTIME
+        | CLONE_NEWCGROUP) as u64;
     rules.insert(SYS_clone, vec![all(&[(0, Len::Qword, Op::MaskedEq(namespaces), 0)])?]);
 
     // Sockets among the job's own, or on its own loopback. The other families reach the kernel, the hardware, or

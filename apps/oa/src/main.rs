@@ -107,7 +107,9 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
         }
         Command::Job(cli::Job::Run(wanted)) => have_done(wanted, &common).await,
         Command::Demo(_) => {
-            let named = matches!(&common.data, path if path.as_os_str() != "./oa-data");
+            // A directory of the environment is that of real work.
+            let usual = [Some("./oa-data".into()), std::env::var_os("OA_DATA_DIR")];
+            let named = !usual.iter().flatten().any(|path| *path == *common.data.as_os_str());
             demo::tell(named.then(|| common.data.clone()), common.output).await
         }
         Command::Runs(runs) => about_runs(runs, &common).await,

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use nix::fcntl::{Flock, FlockArg};
@@ -66,7 +66,7 @@ fn name(data: &Path) -> String {
 /// Everything that built-in providers are made of.
 pub struct Kit<'a> {
     pub order: &'a Order,
-    pub repository: &'a Path,
+    pub repository: &'a [PathBuf],
     pub place: &'a Place,
     /// Whose settings hold.
     pub data: &'a DataDir,
@@ -105,8 +105,8 @@ impl Kit<'_> {
     fn settings(&self) -> Result<Settings, Failure> {
         let order = self.order;
         let mut flags = SettingFlags::default();
-        let source = self.repository.to_str().map(str::to_owned);
-        flags.or_give("OA_PROVIDER_REPOSITORIES", source);
+        let places: Vec<_> = self.repository.iter().filter_map(|path| path.to_str()).collect();
+        flags.or_give("OA_PROVIDER_REPOSITORIES", Some(places.join(",")));
         if !order.visible.is_empty() {
             flags.or_give("OA_PROVIDER_VISIBLE", Some(order.visible.join(",")));
         }

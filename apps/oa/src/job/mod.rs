@@ -2,7 +2,7 @@
 //! running it once more, settled, and ended, whatever happens in between.
 
 mod builtin;
-mod report;
+pub mod report;
 pub mod show;
 pub mod spec;
 pub mod talk;

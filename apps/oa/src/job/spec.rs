@@ -15,8 +15,8 @@ const NO_IMAGE: &str = "";
 /// A job, and what is told of it.
 pub struct Spec {
     pub request: SandboxRunRequest,
-    /// The repository where it is one of this machine.
-    pub repository: Option<PathBuf>,
+    /// Where the repository lies, if it is one of this machine.
+    pub repository: Option<Vec<PathBuf>>,
     pub line: String,
 }
 
@@ -48,16 +48,17 @@ pub fn spec(order: &Order) -> Result<Spec, Failure> {
 }
 
 /// A directory is pinned to the commit that the name means now: the job's hash names what was run.
-fn source(order: &Order) -> Result<(String, Option<PathBuf>, String), Failure> {
+fn source(order: &Order) -> Result<(String, Option<Vec<PathBuf>>, String), Failure> {
     if order.repo.contains("://") && !order.repo.starts_with("file://") {
         return Ok((order.repo.clone(), None, order.git_ref.clone()));
     }
     let path = order.repo.strip_prefix("file://").unwrap_or(&order.repo);
-    let (place, commit) = repo::resolve(Path::new(path), &order.git_ref).map_err(|why| {
+    let resolved = repo::resolve(Path::new(path), &order.git_ref).map_err(|why| {
         Failure::usage(format!("{why}. --repo names a git repository with at least one commit, --git-ref what of it"))
     })?;
+    let place = &resolved.place;
     let source = place.to_str().ok_or_else(|| Failure::usage(format!("{} is no text", place.display())))?;
-    Ok((source.to_owned(), Some(place.clone()), commit))
+    Ok((source.to_owned(), Some(resolved.directories), resolved.commit))
 }
 
 /// The command as a shell reads it.

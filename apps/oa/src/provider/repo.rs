@@ -100,11 +100,19 @@ fn git_dirs(path: &Path) -> Option<(PathBuf, PathBuf)> {
     Some((own, common)).filter(|(own, common)| own.join("HEAD").is_file() && common.join("objects").is_dir())
 }
 
+/// A commit of a repository of this machine.
+pub struct Resolved {
+    pub place: PathBuf,
+    /// Where its objects and names lie; elsewhere for a further work tree.
+    pub directories: Vec<PathBuf>,
+    pub commit: String,
+}
+
 /// The repository at or above `path`, and which commit of it `name` is.
-pub fn resolve(path: &Path, name: &str) -> Result<(PathBuf, String), String> {
+pub fn resolve(path: &Path, name: &str) -> Result<Resolved, String> {
     let real = fs::canonicalize(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let place = real.ancestors().find(|place| git_dirs(place).is_some());
-    let place = place.ok_or_else(|| format!("{} is no git repository", real.display()))?;
+    let place = real.ancestors().find_map(|place| Some((place, git_dirs(place)?)));
+    let (place, (own, common)) = place.ok_or_else(|| format!("{} is no git repository", real.display()))?;
     let options = gix::open::Options::isolated();
     let repository = gix::open_opts(place, options)
         .map_err(|error| format!("the repository {} cannot be read: {error}", place.display()))?;
@@ -112,7 +120,8 @@ pub fn resolve(path: &Path, name: &str) -> Result<(PathBuf, String), String> {
     let object = repository.rev_parse_single(name).map_err(|error| unknown(&error))?;
     let object = object.object().map_err(|error| unknown(&error))?;
     let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown(&error))?;
-    Ok((place.to_owned(), commit.id.to_string()))
+    let commit = commit.id.to_string();
+    Ok(Resolved { place: place.to_owned(), directories: vec![place.to_owned(), own, common], commit })
 }
 
 /// A line of what `index` prints.

@@ -39,6 +39,21 @@ pub async fn export(
     file: Option<&Path>,
     format: Format,
 ) -> Result<(), Failure> {
+    let (proof, verified) = proof_of(client, run_id).await?;
+    match file {
+        Some(file) if file == Path::new("-") => print_bytes(&proof),
+        Some(file) => write(file, &proof, &verified, format),
+        None => write(Path::new(&format!("run-{run_id}.jsonl")), &proof, &verified, format),
+    }
+}
+
+/// Writes the proof and says nothing.
+pub async fn write_proof(client: &Client, run_id: Uuid, file: &Path) -> Result<(), Failure> {
+    let (proof, _) = proof_of(client, run_id).await?;
+    write_atomically(file, &proof)
+}
+
+async fn proof_of(client: &Client, run_id: Uuid) -> Result<(Vec<u8>, Verified), Failure> {
     let (run, receipt) = consistent(client, run_id).await?;
     let mut proof = Vec::new();
     write_export(&run, &receipt, &mut proof)
@@ -48,11 +63,7 @@ pub async fn export(
             "nothing was written, because what the server gave does not fit together: {unfit}"
         ))
     })?;
-    match file {
-        Some(file) if file == Path::new("-") => print_bytes(&proof),
-        Some(file) => write(file, &proof, &verified, format),
-        None => write(Path::new(&format!("run-{run_id}.jsonl")), &proof, &verified, format),
-    }
+    Ok((proof, verified))
 }
 
 fn write(file: &Path, proof: &[u8], verified: &Verified, format: Format) -> Result<(), Failure> {

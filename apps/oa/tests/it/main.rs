@@ -3,7 +3,9 @@
 
 mod codex;
 mod conformance;
+mod demo;
 mod exec;
+mod job;
 mod kill;
 mod payments;
 mod provider;

@@ -2,7 +2,7 @@
 //! the requests are otherwise those that a good credential would see carried out.
 
 use oa_contract::{Class, Row, Service, matrix::rows_of, openapi};
-use oa_testkit::{Answered, Http, World};
+use oa_testkit::{Answered, Http, World, WorldOptions};
 use serde_json::{Value, json};
 
 use super::examples::{example, operation};
@@ -44,7 +44,9 @@ async fn id_of_token(session: &Http, name: &str) -> String {
 }
 
 async fn stage() -> Stage {
-    let world = World::new().await;
+    // An hour passes here: nobody is to be failed for its silence meanwhile, however long the test takes.
+    let patient = |config: &mut oa_runtime::Config| config.heartbeat_lost_after_ms = i64::from(u32::MAX);
+    let world = World::with(WorldOptions { runtime: Box::new(patient), ..WorldOptions::default() }).await;
     let session = world.sign_in("row@example.com").await;
     let bearer = |http: &Http| http.bearer.clone().unwrap();
     let expired_session = bearer(&session);

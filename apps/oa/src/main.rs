@@ -219,7 +219,8 @@ async fn have_done(wanted: cli::JobRun, common: &Common) -> Result<u8, Failure> 
         artifacts: wanted.artifact,
         command: wanted.command,
     };
-    job::run(order, job::Around { place: &place, data: &data, settings: &settings, format: common.output }).await
+    job::run(order, job::Around { place: &place, data: &data, settings: &settings, format: common.output })
+        .await
 }
 
 async fn about_skills(command: Skills, common: &Common) -> Result<u8, Failure> {

@@ -155,15 +155,13 @@ impl Opening {
 }
 
 /// The price at which this one is called, bound to this dispatch: the promised one where it was promised, otherwise
-/// that of now. Prices of equal jobs that begin in one second would share a name, so the first second that is free
-/// is taken; an owner begins fewer jobs in a minute than there are seconds in it.
+/// that of now.
 async fn quoted(
     tx: &mut Tx,
     opening: &Opening,
     candidate: &Candidate,
     dispatch_id: &str,
 ) -> Result<Option<(Quote, QuoteRow)>, Stop> {
-    const SECONDS: i64 = 120;
     let job = &opening.job;
     let worker_id = &candidate.offer.standing.worker_id;
     if let Some(row) = job.quote.as_ref().filter(|row| row.worker_id == *worker_id) {
@@ -172,7 +170,7 @@ async fn quoted(
         let quote = serde_json::from_str(bound.quote.get());
         return Ok(Some((quote.map_err(|error| Fault::new("reading a kept quote", error))?, bound)));
     }
-    for second in 0..SECONDS {
+    for second in 0..quotes::SECONDS {
         let at = opening.now.plus_seconds(second);
         let Some(quote) = quotes::promised(candidate, &job.key.job_hash, at) else { return Ok(None) };
         let kept = market_quotes::keep(tx, &quotes::row(&job.key.owner, &quote, opening.now)?).await?;
@@ -180,7 +178,7 @@ async fn quoted(
             return Ok(Some((quote, market_quotes::bind(tx, kept, dispatch_id).await?)));
         }
     }
-    Err(Refusal::unavailable("too many equal jobs were begun at one time; try again in a moment").into())
+    Err(quotes::too_many().into())
 }
 
 pub(super) async fn run(desk: &Desk, opening: Opening) -> Result<Opened, Stop> {

@@ -18,7 +18,7 @@ const AT_ONE_PROVIDER: usize = 16;
 /// Calls of all providers at one time.
 const AT_ALL: usize = 512;
 /// The longest answer that is read: every preview and artifact of the largest job fits into it.
-const LONGEST_ANSWER_BYTES: usize = 4 * 1024 * 1024;
+const LONGEST_ANSWER_BYTES: usize = 1024 * 1024;
 /// Providers after which places of those that nobody calls are forgotten.
 const MANY_PROVIDERS: usize = 1_024;
 

@@ -9,6 +9,7 @@ mod open;
 mod provider;
 
 pub use desk::{Calls, Desk};
+pub use evidence::Document;
 pub use open::{Look, Looked, look};
 pub use provider::provider_key;
 

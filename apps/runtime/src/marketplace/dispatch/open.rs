@@ -50,8 +50,9 @@ pub enum Looked {
 /// Whether the job was done before, is being done, or may be done now at the price that was promised.
 pub async fn look(tx: &mut Tx, look: &Look) -> Result<Looked, Stop> {
     run_is_theirs(tx, &look.key, &look.caller).await?;
-    if let Some(row) = dispatches::find(tx, &look.key).await? {
-        match stands(&row, look.asked_at, look.now)? {
+    let known = dispatches::find(tx, &look.key).await?;
+    if let Some(row) = &known {
+        match stands(row, look.asked_at, look.now)? {
             Some(Opened::Replay(reply)) => return Ok(Looked::Reply(reply)),
             Some(Opened::Busy { dispatch_id }) => return Ok(Looked::Busy { dispatch_id }),
             _ => {}
@@ -60,23 +61,25 @@ pub async fn look(tx: &mut Tx, look: &Look) -> Result<Looked, Stop> {
     let Some(quote_id) = &look.quote_id else { return Ok(Looked::Free { quote: None }) };
     let quote = market_quotes::get(tx, &look.key.owner, quote_id).await?;
     let quote = quote.ok_or_else(|| Refusal::not_found(format!("no quote {quote_id}")))?;
-    promised(&quote, look)?;
+    promised(&quote, look, known.as_ref().map(|row| row.dispatch_id.as_str()))?;
     Ok(Looked::Free { quote: Some(Box::new(quote)) })
 }
 
-/// Whether the quote is for this job and still binds.
-fn promised(quote: &QuoteRow, look: &Look) -> Result<(), Refusal> {
+/// Whether the quote is for this job and still binds. A dispatch that took it in time keeps it, however often it has
+/// to be tried.
+fn promised(quote: &QuoteRow, look: &Look, ours: Option<&str>) -> Result<(), Refusal> {
     if look.quote_sha256.as_ref().is_some_and(|said| *said != quote.quote_sha256) {
         return Err(Refusal::conflict("quote_sha256 is not the hash of the quote with this id"));
     }
     if quote.job_hash != look.key.job_hash {
         return Err(Refusal::invalid("quote.objective_hash does not match job_hash"));
     }
-    if quote.valid_until_unix < look.now.unix_seconds() {
-        return Err(Refusal::invalid("quote has expired"));
-    }
-    match &quote.dispatch_id {
+    match quote.dispatch_id.as_deref() {
+        Some(taken) if ours == Some(taken) => Ok(()),
         Some(_) => Err(Refusal::conflict(format!("quote {} was taken by another dispatch", quote.quote_id))),
+        None if quote.valid_until_unix < look.now.unix_seconds() => {
+            Err(Refusal::invalid("quote has expired"))
+        }
         None => Ok(()),
     }
 }
@@ -139,7 +142,8 @@ impl Opening {
             stale_after_ms: desk.stale_after_ms,
             // Longer than the call can take: whoever finds it over may take it over.
             busy_until: now.plus_seconds(job.call_seconds() + 2 * GRACE_SECONDS),
-            hold_until: now.plus_seconds(desk.hold_seconds),
+            // No hold ends while the job may still run.
+            hold_until: now.plus_seconds(desk.hold_seconds.max(super::WALL_CALLS * job.call_seconds() + 60)),
             asked_at: job.asked_at,
             now,
         }
@@ -173,8 +177,12 @@ async fn quoted(
     for second in 0..quotes::SECONDS {
         let at = opening.now.plus_seconds(second);
         let Some(quote) = quotes::promised(candidate, &job.key.job_hash, at) else { return Ok(None) };
-        let kept = market_quotes::keep(tx, &quotes::row(&job.key.owner, &quote, opening.now)?).await?;
-        if kept.dispatch_id.as_ref().is_none_or(|bound| bound == dispatch_id) {
+        // A price that somebody was promised is left to them.
+        let known = market_quotes::get(tx, &job.key.owner, &quote.quote_id).await?;
+        let ours = known.as_ref().is_none_or(|known| known.dispatch_id.as_deref() == Some(dispatch_id));
+        if ours {
+            let row = quotes::row(&job.key.owner, &quote, opening.now)?;
+            let kept = market_quotes::keep(tx, &row).await?;
             return Ok(Some((quote, market_quotes::bind(tx, kept, dispatch_id).await?)));
         }
     }

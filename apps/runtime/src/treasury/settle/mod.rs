@@ -19,7 +19,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
-    Answer, Ask, Fault, Handle, Stop, Timestamp,
+    Answer, Ask, Fault, Handle, Owner, Stop, Timestamp,
     matrix::TreasurySettleSandboxRun,
     receipt::VerifierPolicy,
     refusal::Refusal,
@@ -48,7 +48,7 @@ use crate::{
     Runtime,
     config::TrustMode,
     marketplace::{
-        dispatch::provider_key,
+        dispatch::{Document, provider_key},
         reserve::{self, Wanted},
     },
     runs::log::{self, Entry},
@@ -85,8 +85,8 @@ struct Turn {
 enum Turned {
     /// Settled, now or before.
     Settled(Box<Settlement>),
-    /// The money is reserved; the job is to be run once more.
-    Reserved,
+    /// The money is reserved; the job of this owner's provider is to be run once more.
+    Reserved(Owner),
 }
 
 impl Handle<TreasurySettleSandboxRun> for Runtime {
@@ -94,13 +94,17 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
         let asked = Arc::new(asked::admit(ask.body, ask.caller)?);
         let settlement = match self.settle(&asked, None).await? {
             Turned::Settled(settlement) => settlement,
-            Turned::Reserved => {
+            Turned::Reserved(claimant) => {
+                if asked.reexecute {
+                    // It is work that others do because the payer wishes it, as a dispatch is.
+                    self.rate.admit(&asked.owner, self.clock.now())?;
+                }
                 // Whoever runs it goes on, and has the answer when it is asked again.
-                let seen = tokio::time::timeout(PATIENCE, self.run_again(&asked)).await;
+                let seen = tokio::time::timeout(PATIENCE, self.run_again(&asked, &claimant)).await;
                 let seen = seen.map_err(|_| still_running())?;
                 match self.settle(&asked, Some(seen)).await? {
                     Turned::Settled(settlement) => settlement,
-                    Turned::Reserved => {
+                    Turned::Reserved(_) => {
                         return Err(Fault::msg("a job that was run again was only reserved").into());
                     }
                 }
@@ -128,17 +132,17 @@ impl Runtime {
         self.store.write("treasury.settle", asked.keys(), turn, commit).await
     }
 
-    async fn run_again(&self, asked: &Asked) -> Seen {
-        reexecution::observe(
-            self,
-            &asked.settlement_id,
-            &asked.owner,
-            &asked.request,
-            &provider_key(&asked.job_hash, asked.attempt),
-            &asked.response,
-            &asked.worker_id,
-        )
-        .await
+    async fn run_again(&self, asked: &Asked, claimant: &Owner) -> Seen {
+        let claim = reexecution::Claim {
+            settlement_id: &asked.settlement_id,
+            payer: &asked.owner,
+            request: &asked.request,
+            job_key: &provider_key(&asked.job_hash, asked.attempt),
+            response: &asked.response,
+            worker_id: &asked.worker_id,
+            owner: claimant,
+        };
+        reexecution::observe(self, claim).await
     }
 }
 
@@ -156,7 +160,9 @@ async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
     if plan.rerun {
         table::put(tx, &row).await?;
         ledger.close(tx).await?;
-        return Ok(Turned::Reserved);
+        return Ok(Turned::Reserved(
+            facts.offer.map_or_else(|| asked.owner.clone(), |one| one.standing.owner),
+        ));
     }
     settled(tx, turn, &plan, row, ledger).await
 }
@@ -250,6 +256,14 @@ async fn settled(
     }
     incidents::raise(tx, asked, plan, turn.seen.as_ref(), &mut run, now).await?;
     run.close(tx).await?;
+    for document in turn.seen.iter().flat_map(|seen| seen.responses.values()) {
+        market_dispatches::keep_document(tx, &document.sha256, &document.text, now).await?;
+    }
+    if !plan.released() {
+        // What is held against somebody can be looked at later, whoever handed it in.
+        let claimed = Document::of(&asked.response)?;
+        market_dispatches::keep_document(tx, &claimed.sha256, &claimed.text, now).await?;
+    }
     if let Some(dispatch) = &plan.dispatch {
         let dispatch = market_dispatches::DispatchRow {
             state: DispatchState::Settled,

@@ -208,28 +208,20 @@ impl Job<'_> {
             self.screen.begins("asking for a price");
             return Ok((None, self.talk.quote(&self.spec.request, None).await.map_err(nobody)?));
         }
-        let mut from = 0;
-        loop {
-            self.screen.begins("starting the built-in provider");
-            let berth = Berth::take(self.around.data, from)?;
-            let local = match self.kit() {
-                Some(kit) => kit.worker(&berth, self.screen.tap()).await?,
-                None => return Err(Failure::wrong("there is no built-in provider for this job")),
-            };
-            let quoted = self.talk.quote(&self.spec.request, Some(local.worker_id())).await;
-            match quoted {
-                Ok(quoted) => {
-                    self.hired.push(local);
-                    return Ok((Some(berth), quoted));
-                }
-                Err(failure) => {
-                    local.stop().await;
-                    // Jobs that ran out of time have cost this one its name; the next has another.
-                    if !failure.sentence.contains("it is quarantined") {
-                        return Err(failure);
-                    }
-                    from = berth.number + 1;
-                }
+        self.screen.begins("starting the built-in provider");
+        let berth = Berth::take(self.around.data)?;
+        let local = match self.kit() {
+            Some(kit) => kit.worker(&berth, self.screen.tap()).await?,
+            None => return Err(Failure::wrong("there is no built-in provider for this job")),
+        };
+        match self.talk.quote(&self.spec.request, Some(local.worker_id())).await {
+            Ok(quoted) => {
+                self.hired.push(local);
+                Ok((Some(berth), quoted))
+            }
+            Err(failure) => {
+                local.stop().await;
+                Err(failure)
             }
         }
     }

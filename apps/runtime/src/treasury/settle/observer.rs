@@ -40,8 +40,8 @@ async fn run(runtime: &Runtime, rerun: Rerun<'_>) -> Result<Option<Observation>,
     for candidate in ranked.candidates {
         let worker_id = candidate.offer.standing.worker_id.clone();
         let Some(base) = candidate.offer.base().filter(|_| other(&worker_id)) else { continue };
-        let _place = runtime.calls.place(&worker_id).await?;
-        let fetched = runtime.calls.fetcher.send(request(base, &rerun)?).await;
+        let Some(_place) = runtime.calls.place(&candidate.offer).await else { continue };
+        let fetched = runtime.calls.send(base, request(base, &rerun)?).await;
         match fetched.map(|fetched| (fetched.status, serde_json::from_slice(&fetched.body))) {
             Ok((200..300, Ok(response))) => {
                 return Ok(Some(Observation { worker_id, trusted: false, response }));

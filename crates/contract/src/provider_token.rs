@@ -65,7 +65,9 @@ mod tests {
     #[test]
     fn a_short_secret_is_refused_and_none_is_shown() {
         assert!(Secret::read(Some("fifteen letters")).is_err());
-        assert!(Secret::read(Some("  ")).expect("blank").is_none() && Secret::read(None).expect("none").is_none());
+        assert!(
+            Secret::read(Some("  ")).expect("blank").is_none() && Secret::read(None).expect("none").is_none()
+        );
         assert_eq!(format!("{:?}", secret("sixteen letters!")), "Secret");
     }
 }

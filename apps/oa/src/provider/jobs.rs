@@ -193,9 +193,7 @@ impl Jobs {
             Ok(Some(_)) => Some(Err(other())),
             Ok(None) => None,
             // Not knowing whether it ran is no reason to run it again.
-            Err(error) => {
-                Some(Err(Refusal::new(503, format!("what was answered cannot be read: {error}"))))
-            }
+            Err(error) => Some(Err(Refusal::new(503, format!("what was answered cannot be read: {error}")))),
         }
     }
 

@@ -69,7 +69,8 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
     let jobs = Arc::new(Jobs::new(workshop, usize::try_from(at_once).unwrap_or(1), format));
     let token = settings.get("OA_PROVIDER_OPERATOR_TOKEN").map(SecretString::from);
     let caller = secret.map(|secret| SecretString::from(secret.token(&base)));
-    let provider = Provider { id: id.clone(), jobs: jobs.clone(), token, caller, clock: SystemClock::default() };
+    let provider =
+        Provider { id: id.clone(), jobs: jobs.clone(), token, caller, clock: SystemClock::default() };
     let drain = Drain::new();
     let router = http::router(Arc::new(provider));
     let server = tokio::spawn(oa_edge::serve(listener, router, drain.clone(), LAST_ANSWERS));

@@ -192,3 +192,44 @@ pub fn still_stands(seen: &Offer, now: &Offer, owner: &Owner) -> bool {
     let allowed = now.standing.owner == *owner || now.standing.reserve_pool;
     reachable && allowed && now.standing.status == seen.standing.status
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+    use oa_contract::wire::workers::RegisterWorker;
+
+    use super::*;
+    use crate::{
+        testing::{HealthRoute, World, on_each_engine, operator},
+        workers::tests_support::{raw, register, user},
+    };
+
+    #[tokio::test]
+    async fn what_changed_is_looked_up_also_when_the_first_who_looks_goes_away() {
+        on_each_engine(async |world: World| {
+            let runtime = &world.runtime;
+            let market = Market::default();
+            market.refresh(&runtime.store, &runtime.hub).await.expect("loaded");
+            let route = HealthRoute::answering(200).await;
+            let metadata = format!(
+                r#"{{"roles":["provider"],"provider_base_url":"{}","capabilities":["oa.sandbox_run.v1"]}}"#,
+                route.base()
+            );
+            let body =
+                RegisterWorker { worker_id: Some("p".into()), metadata: Some(raw(&metadata)), ..user(1) };
+            register(&world, &operator(), body).await.expect("registered");
+            {
+                // It has taken the names and waits for the store when its request ends.
+                let mut leaves = pin!(market.refresh(&runtime.store, &runtime.hub));
+                assert!(leaves.as_mut().now_or_never().is_none(), "it waits");
+            }
+            assert!(market.with(|index| index.get("p").is_none()));
+            market.refresh(&runtime.store, &runtime.hub).await.expect("refreshed");
+            assert!(market.with(|index| index.get("p").is_some()));
+            assert!(runtime.hub.take_changed_workers().is_empty());
+        })
+        .await;
+    }
+}

@@ -57,7 +57,8 @@ pub struct SimulatedProvider {
 
 impl SimulatedProvider {
     pub async fn start() -> Self {
-        let state: Shared = Arc::new(Mutex::new(State { health: 200, most_at_once: usize::MAX, ..State::default() }));
+        let state: Shared =
+            Arc::new(Mutex::new(State { health: 200, most_at_once: usize::MAX, ..State::default() }));
         let answering = state.clone();
         let server = Server::start(move |asked| answer(answering.clone(), asked)).await;
         SimulatedProvider { server, state }

@@ -87,7 +87,8 @@ pub async fn ask(desk: &Desk, job: &Job, call: &Call) -> Outcome {
 /// Whether the job was cut off at the bound of its own request. A provider that says so at once has not waited for it,
 /// and one that says nothing has had some seconds more. Two clocks may differ by a hundredth.
 fn took_all(seconds: i64, latency_ms: u64, result: &Result<SandboxRunResponse, Box<Failure>>) -> bool {
-    let cut_off = matches!(result, Ok(response) if matches!(response.status, RunOutcome::Timeout | RunOutcome::Error));
+    let cut_off =
+        matches!(result, Ok(response) if matches!(response.status, RunOutcome::Timeout | RunOutcome::Error));
     cut_off && latency_ms >= u64::try_from(seconds.max(1) * 990).unwrap_or(u64::MAX)
 }
 

@@ -2,9 +2,13 @@
 //! what whoever asks may bring upon a provider, and how many jobs one provider is sent at one time.
 
 use futures_util::future::join_all;
+use oa_contract::wire::workers::WorkerStatus;
 use oa_store::{
-    Tx,
-    tables::market_dispatches::{self, CallRow},
+    Key, Tx,
+    tables::{
+        market_dispatches::{self, CallRow},
+        workers,
+    },
 };
 use oa_testkit::{
     Answered, World,
@@ -88,7 +92,8 @@ async fn nobody_else_is_asked_once_twice_the_time_of_a_call_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_is_cut_off_at_its_own_bound_strikes_nobody_and_goes_to_nobody_else() {
-    for (status, seconds, struck) in [("error", 30, 0), ("timeout", 30, 0), ("error", 29, 1), ("cancelled", 30, 1)]
+    for (status, seconds, struck) in
+        [("error", 30, 0), ("timeout", 30, 0), ("error", 29, 1), ("cancelled", 30, 1)]
     {
         let world = World::new().await;
         let first = provider(&world, "first", 11, 900).await;
@@ -181,7 +186,8 @@ async fn whoever_finds_no_place_in_time_goes_elsewhere_or_is_told_to_come_again(
     until_asked(alone, 1).await;
     let mut other = job();
     other["commands"][0]["cmd"] = json!("echo other");
-    let (elsewhere, refused) = tokio::join!(send(&world, numbered(1)), send(&world, order(12, json!({"request": other}))));
+    let (elsewhere, refused) =
+        tokio::join!(send(&world, numbered(1)), send(&world, order(12, json!({"request": other}))));
     let (elsewhere, refused) = (elsewhere.unwrap(), refused.unwrap());
     assert_eq!(elsewhere.json()["selection"]["provider"]["worker_id"], "next", "{}", elsewhere.text());
     assert_eq!((own.asked().len(), next.asked().len()), (1, 1));
@@ -212,4 +218,29 @@ async fn one_record_is_kept_of_each_call_however_many_fail() {
     let outcomes: Vec<&str> = calls.iter().map(|call| call.outcome.as_str()).collect();
     assert_eq!(outcomes, ["bad_status", "unreachable", "cancelled", "success"]);
     assert_eq!(reserved(&world, 11).await, 2010, "only what the last one costs");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_all_have_changed_since_they_were_chosen_nobody_was_found() {
+    let world = World::new().await;
+    let one = provider(&world, "p", 11, 1000).await;
+    assert_eq!(
+        world
+            .http
+            .post(super::ROUTE, &json!({"owner_user_id": 11, "capability": "oa.sandbox_run.v1"}))
+            .await
+            .status,
+        200
+    );
+    // As another process does it: nobody here hears of it.
+    let stop = async |tx: &mut Tx, worker_id: &String| {
+        let mut row = workers::get(tx, worker_id).await?.expect("the worker");
+        row.status = WorkerStatus::Stopped;
+        workers::put(tx, &row).await
+    };
+    world.runtime.store.write("test.stop", Key::text("test", "p"), "p".to_owned(), stop).await.unwrap();
+    let refused = world.http.post(DISPATCH, &order(11, json!({}))).await;
+    assert_eq!((refused.status, one.asked().len()), (404, 0), "{}", refused.text());
+    let told = telemetry(&world).await;
+    assert_eq!((&told["dispatch_total"], &told["dispatch_not_found"]), (&json!(1), &json!(1)));
 }

@@ -220,6 +220,7 @@ impl Job<'_> {
                 Ok((Some(berth), quoted))
             }
             Err(failure) => {
+                let failure = released(failure, local.worker_id());
                 local.stop().await;
                 Err(failure)
             }
@@ -326,6 +327,20 @@ fn nobody(failure: Failure) -> Failure {
         failure.sentence.trim_end_matches('.')
     );
     Failure::new(failure.code, sentence)
+}
+
+/// One of ours that was killed in mid-job often enough is trusted no more: who can change that.
+fn released(failure: Failure, worker_id: &str) -> Failure {
+    match failure.sentence.contains("it is quarantined") {
+        true => Failure::new(
+            failure.code,
+            format!(
+                "{}. An operator ends that: POST /admin/v1/workers/{worker_id}/release",
+                failure.sentence.trim_end_matches('.')
+            ),
+        ),
+        false => failure,
+    }
 }
 
 fn undone(failure: Failure, order: &Order) -> Failure {

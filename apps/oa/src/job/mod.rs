@@ -208,28 +208,21 @@ impl Job<'_> {
             self.screen.begins("asking for a price");
             return Ok((None, self.talk.quote(&self.spec.request, None).await.map_err(nobody)?));
         }
-        let mut from = 0;
-        loop {
-            self.screen.begins("starting the built-in provider");
-            let berth = Berth::take(self.around.data, from)?;
-            let local = match self.kit() {
-                Some(kit) => kit.worker(&berth, self.screen.tap()).await?,
-                None => return Err(Failure::wrong("there is no built-in provider for this job")),
-            };
-            let quoted = self.talk.quote(&self.spec.request, Some(local.worker_id())).await;
-            match quoted {
-                Ok(quoted) => {
-                    self.hired.push(local);
-                    return Ok((Some(berth), quoted));
-                }
-                Err(failure) => {
-                    local.stop().await;
-                    // Jobs that ran out of time have cost this one its name; the next has another.
-                    if !failure.sentence.contains("it is quarantined") {
-                        return Err(failure);
-                    }
-                    from = berth.number + 1;
-                }
+        self.screen.begins("starting the built-in provider");
+        let berth = Berth::take(self.around.data)?;
+        let local = match self.kit() {
+            Some(kit) => kit.worker(&berth, self.screen.tap()).await?,
+            None => return Err(Failure::wrong("there is no built-in provider for this job")),
+        };
+        match self.talk.quote(&self.spec.request, Some(local.worker_id())).await {
+            Ok(quoted) => {
+                self.hired.push(local);
+                Ok((Some(berth), quoted))
+            }
+            Err(failure) => {
+                let failure = released(failure, local.worker_id());
+                local.stop().await;
+                Err(failure)
             }
         }
     }
@@ -334,6 +327,20 @@ fn nobody(failure: Failure) -> Failure {
         failure.sentence.trim_end_matches('.')
     );
     Failure::new(failure.code, sentence)
+}
+
+/// One of ours that was killed in mid-job often enough is trusted no more: who can change that.
+fn released(failure: Failure, worker_id: &str) -> Failure {
+    match failure.sentence.contains("it is quarantined") {
+        true => Failure::new(
+            failure.code,
+            format!(
+                "{}. An operator ends that: POST /admin/v1/workers/{worker_id}/release",
+                failure.sentence.trim_end_matches('.')
+            ),
+        ),
+        false => failure,
+    }
 }
 
 fn undone(failure: Failure, order: &Order) -> Failure {

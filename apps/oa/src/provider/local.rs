@@ -65,14 +65,20 @@ impl Local {
         let base = format!("http://{}", listener.local_addr().map_err(wrong)?);
         let layers = workshop.isolation.layers.to_string();
         let price = number(wish.settings, "OA_PROVIDER_MIN_PRICE_MSATS");
-        let mut metadata = metadata(&wish.id, &base, price, &workshop);
+        let at_once = number(wish.settings, "OA_PROVIDER_JOBS");
+        let mut metadata = metadata(&wish.id, &base, price, at_once, &workshop);
         if wish.reserve_pool {
             metadata["reserve_pool"] = json!(true);
         }
-        let at_once = usize::try_from(number(wish.settings, "OA_PROVIDER_JOBS")).unwrap_or(1);
+        let at_once = usize::try_from(at_once).unwrap_or(1);
         let jobs = Arc::new(Jobs::new(workshop, at_once, wish.format).quietly());
-        let provider =
-            Provider { id: wish.id.clone(), jobs: jobs.clone(), token: None, clock: SystemClock::default() };
+        let provider = Provider {
+            id: wish.id.clone(),
+            jobs: jobs.clone(),
+            token: None,
+            caller: None,
+            clock: SystemClock::default(),
+        };
         let drain = Drain::new();
         let server = tokio::spawn(oa_edge::serve(
             listener,

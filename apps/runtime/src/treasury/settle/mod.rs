@@ -314,7 +314,10 @@ fn answer(asked: &Asked, plan: &Plan, seen: Option<&Seen>, receipt_sha256: &str)
 fn signals(plan: &Plan, seen: Option<&Seen>) -> Vec<Signal> {
     let mut signals = Vec::new();
     signals.extend(plan.integrity.as_ref().map(|integrity| Signal::PriceIntegrity(integrity.facts())));
-    if !plan.verdict.violations.is_empty() {
+    let unserved = |dispatch: &market_dispatches::DispatchRow| dispatch.state == DispatchState::Unserved;
+    if plan.dispatch.as_ref().is_some_and(unserved) {
+        // What was not brought to an end was counted, if at all, when it was dispatched.
+    } else if !plan.verdict.violations.is_empty() {
         let refuted = seen.is_some_and(|seen| {
             seen.report.outcome == oa_contract::wire::treasury::ReexecutionOutcome::Refuted
         });

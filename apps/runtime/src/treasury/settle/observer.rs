@@ -32,8 +32,8 @@ async fn run(runtime: &Runtime, rerun: Rerun<'_>) -> Result<Option<Observation>,
         let (worker_id, owner) =
             (candidate.offer.standing.worker_id.clone(), candidate.offer.standing.owner.clone());
         let Some(base) = candidate.offer.base() else { continue };
-        let _place = runtime.calls.place(&worker_id).await?;
-        let fetched = runtime.calls.fetcher.send(request(base, &rerun)?).await;
+        let Some(_place) = runtime.calls.place(&candidate.offer).await else { continue };
+        let fetched = runtime.calls.send(base, request(base, &rerun)?).await;
         match fetched.map(|fetched| (fetched.status, serde_json::from_slice(&fetched.body))) {
             Ok((200..300, Ok(response))) => {
                 return Ok(Some(Observation { worker_id, owner, trusted: false, impartial, response }));

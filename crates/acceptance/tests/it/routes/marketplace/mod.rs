@@ -4,6 +4,8 @@ mod catalog;
 mod decisions;
 mod dispatch;
 mod dispatch_failures;
+mod dispatch_limits;
+mod enrolment;
 mod quote;
 
 use oa_contract::Owner;

@@ -109,6 +109,9 @@ fn example(run_id: Uuid) -> SettleSandboxRun {
         dispatch_id: None,
         attempt: None,
         reexecute: None,
+        organisation: None,
+        repo: None,
+        issue: None,
     }
 }
 

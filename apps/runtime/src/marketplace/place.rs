@@ -36,7 +36,7 @@ pub async fn around(tx: &mut Tx, run_id: Option<Uuid>, said: &Place) -> Result<P
 pub fn agreed(known: &Place, said: &Place, whose: &str) -> Result<Place, Refusal> {
     let names = |place: &Place| [place.organisation.clone(), place.repo.clone(), place.issue.clone()];
     if names(known) == [None, None, None] {
-        return Ok(said.clone());
+        return Ok(Place { run: known.run.or(said.run), ..said.clone() });
     }
     let levels = ["organisation", "repo", "issue"].into_iter().zip(names(known)).zip(names(said));
     for ((level, known), said) in levels {
@@ -90,6 +90,8 @@ mod tests {
             let refusal = agreed(&known, &said, "the run").expect_err("refused");
             assert!(refusal.message.ends_with("is not that of the run"), "{}", refusal.message);
         }
-        assert_eq!(agreed(&Place::default(), &known, "the run"), Ok(known));
+        let run = Some(Uuid::from_u128(7));
+        let nameless = Place { run, ..Place::default() };
+        assert_eq!(agreed(&nameless, &known, "the dispatch"), Ok(Place { run, ..known }));
     }
 }

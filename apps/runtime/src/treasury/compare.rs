@@ -28,9 +28,10 @@ use crate::Runtime;
 pub(crate) const WATCH: &str = "compute";
 /// Keys of a run in one read.
 const KEYS: u32 = 500;
-/// Reads of one portion that find nothing to compare, beyond its limit.
+/// What cursors begin with that stand behind the settlements.
 const LEDGER: &str = "ledger:";
 const RUNS: &str = "runs:";
+/// What the keys of payments begin with.
 const PAYMENT: &str = "payment:";
 
 pub(crate) fn watch_key() -> oa_store::Key {

@@ -5,4 +5,4 @@ ON CONFLICT (dispatch_id) DO UPDATE SET state = excluded.state, calls = excluded
   provider_id = excluded.provider_id, quote_id = excluded.quote_id, hold_id = excluded.hold_id,
   response_sha256 = excluded.response_sha256, signed_by = excluded.signed_by, signature = excluded.signature,
   reply = excluded.reply, busy_until = excluded.busy_until, changed_at = excluded.changed_at,
-  answered_at = excluded.answered_at, seal = excluded.seal
+  answered_at = excluded.answered_at, organisation = excluded.organisation, repo = excluded.repo, issue = excluded.issue, seal = excluded.seal

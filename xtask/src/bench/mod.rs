@@ -5,6 +5,7 @@
 
 mod baselines;
 mod load;
+mod market;
 mod process;
 mod proxy;
 mod svg;
@@ -41,6 +42,8 @@ pub enum Bench {
     /// What a request pays for going through control, against the runtime itself and against nginx (installed when
     /// absent).
     Proxy(proxy::Proxy),
+    /// What a dispatch costs beyond its command, payments a second against PostgreSQL, choosing among 10,000.
+    Market(market::Market),
 }
 
 #[derive(Args)]
@@ -121,6 +124,7 @@ pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Append(append) => run_append(&append),
         Bench::Proxy(proxy) => proxy::run(&proxy),
+        Bench::Market(market) => market::run(&market),
     }
 }
 

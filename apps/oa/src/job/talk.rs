@@ -112,6 +112,9 @@ impl Talk {
             quote_id: Some(quote.quote_id.clone()),
             quote_sha256: Some(quote.quote_sha256.clone()),
             attempt: Some(attempt),
+            organisation: None,
+            repo: None,
+            issue: None,
         };
         let call = Call::<MarketplaceDispatchSandboxRun> { path: Nothing {}, query: Nothing {}, body };
         self.asked(&call).await
@@ -143,6 +146,9 @@ impl Talk {
             dispatch_id: Some(reply.dispatch_id.clone()),
             attempt: Some(reply.attempt),
             reexecute: Some(reexecute),
+            organisation: None,
+            repo: None,
+            issue: None,
         };
         let call = Call::<TreasurySettleSandboxRun> { path: Nothing {}, query: Nothing {}, body };
         self.asked(&call).await

@@ -6,6 +6,7 @@ mod jobs;
 mod keep;
 pub mod local;
 pub mod repo;
+pub mod statement;
 mod work;
 
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};

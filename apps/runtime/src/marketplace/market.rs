@@ -109,16 +109,30 @@ impl Market {
     }
 
     pub fn rank(&self, need: Need<'_>, limit: usize) -> Ranked {
-        self.with(|index| index.rank(need, limit))
+        self.at(need, |index| index.rank(need, limit))
+    }
+
+    /// How many could be had now.
+    pub fn count(&self, need: Need<'_>) -> (usize, (u64, u64)) {
+        self.at(need, |index| (index.len(), index.count(need)))
     }
 
     /// Adds this one to those that were found, if it can do the job at all.
     pub fn with_named(&self, ranked: &mut Ranked, need: Need<'_>, worker_id: &str) {
         let there = |one: &Candidate| one.offer.standing.worker_id == worker_id;
         if !ranked.candidates.iter().any(there) {
-            let all = self.rank(need, usize::MAX);
-            ranked.candidates.extend(all.candidates.into_iter().filter(there));
+            ranked.candidates.extend(self.with(|index| index.candidate(need, worker_id)));
         }
+    }
+
+    /// Looks into the index as it is at this moment: whoever is silent by now is put apart before.
+    fn at<T>(&self, need: Need<'_>, look: impl FnOnce(&Index) -> T) -> T {
+        let settled = self.with(|index| index.is_settled(need.now, need.stale_after_ms));
+        if !settled {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.settle(need.now, need.stale_after_ms);
+        }
+        self.with(look)
     }
 
     /// Looks into the index.

@@ -22,6 +22,7 @@ use oa_contract::{
         marketplace::{DispatchHold, DispatchReply, ProviderCall, Quote, SelectionTier},
     },
 };
+use oa_ledger::budget::Place;
 use oa_market::{Candidate, Need, index::Ranked};
 use oa_store::tables::{market_dispatches::JobKey, market_quotes::QuoteRow};
 
@@ -44,6 +45,8 @@ const WALL_CALLS: i64 = 2;
 pub struct Job {
     pub key: JobKey,
     pub caller: Caller,
+    /// Where the request says that it lies, beyond its run.
+    pub place: Place,
     pub request: SandboxRunRequest,
     /// The price that its owner was promised and wants kept.
     pub quote: Option<Box<QuoteRow>>,

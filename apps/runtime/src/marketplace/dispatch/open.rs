@@ -7,7 +7,7 @@ use oa_contract::{
     Caller, Code, Fault, Refusal, Stop, Timestamp,
     wire::marketplace::{DispatchHold, DispatchReply, Quote},
 };
-use oa_ledger::{State, TransferId};
+use oa_ledger::{State, TransferId, budget::Place};
 use oa_market::{AllIn, Candidate, price::all_in};
 use oa_store::{
     Key, Tx,
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Desk, GRACE_SECONDS, Job, evidence::Document, tier_name};
 use crate::{
     marketplace::{
-        job_key, market, quote_sandbox_run as quotes, reserve,
+        job_key, market, place, quote_sandbox_run as quotes, reserve,
         telemetry::{self, Note},
     },
     runs::visible_head,
@@ -235,10 +235,15 @@ async fn write(
     let dispatch_id = known.as_ref().map_or_else(|| opening.fresh_id.clone(), |row| row.dispatch_id.clone());
     let call_no = known.as_ref().map_or(0, |row| row.calls) + 1;
     let request = opening.request.as_ref().map_err(|error| Fault::msg(error.clone()))?;
+    let place = match &known {
+        // Where it was begun is where it lies, whoever goes on with it.
+        Some(row) => place::agreed(&row.place, &job.place, "the dispatch")?,
+        None => place::around(tx, job.key.run_id, &job.place).await?,
+    };
     dispatches::keep_document(tx, &request.sha256, &request.text, now).await?;
     let quoted = quoted(tx, opening, candidate, &dispatch_id).await?;
     let hold = match &quoted {
-        Some((_, row)) => Some(held(tx, opening, worker_id, &dispatch_id, call_no, row).await?),
+        Some((_, row)) => Some(held(tx, opening, worker_id, (&dispatch_id, call_no), &place, row).await?),
         None => None,
     };
     let quote = quoted.map(|(quote, _)| quote);
@@ -278,6 +283,7 @@ async fn write(
         opened_at: known.map_or(now, |row| row.opened_at),
         changed_at: now,
         answered_at: None,
+        place,
     };
     dispatches::put(tx, &row).await?;
     Ok(Call { dispatch_id, call_no, candidate: candidate.clone(), quote, hold, began_at: now })
@@ -287,8 +293,8 @@ async fn held(
     tx: &mut Tx,
     opening: &Opening,
     worker_id: &str,
-    dispatch_id: &str,
-    call_no: u64,
+    (dispatch_id, call_no): (&str, u64),
+    place: &Place,
     row: &QuoteRow,
 ) -> Result<DispatchHold, Stop> {
     let price = AllIn {
@@ -299,7 +305,7 @@ async fn held(
     let wanted = reserve::Wanted {
         id: reserve::hold_id(dispatch_id, call_no)?,
         owner: opening.job.key.owner.clone(),
-        run_id: opening.job.key.run_id,
+        place: place.clone(),
         worker_id: worker_id.to_owned(),
         price,
         expires_at: opening.hold_until,

@@ -26,7 +26,7 @@ use oa_contract::{
     signer::Signer,
     wire::treasury::{JobStatus, Settlement, SettlementRoute},
 };
-use oa_ledger::{Capture, State, TransferId};
+use oa_ledger::{Capture, State, TransferId, budget::Place};
 use oa_store::{
     Tx,
     tables::{
@@ -49,6 +49,7 @@ use crate::{
     config::TrustMode,
     marketplace::{
         dispatch::{Document, provider_key},
+        place,
         reserve::{self, Wanted},
     },
     runs::log::{self, Entry},
@@ -210,10 +211,15 @@ async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<St
     let (asked, now) = (&*turn.asked, turn.moment.now);
     let again = facts.known.as_ref().map_or(0, |known| known.reservations) + 1;
     let id = TransferId::new(format!("treasury:{}:{again}", asked.settlement_id))?;
+    // Where it was dispatched, if that was said; in the run that pays in any case.
+    let place = match plan.dispatch.as_ref().filter(|dispatch| dispatch.place.organisation.is_some()) {
+        Some(dispatch) => place::agreed(&dispatch.place, &asked.place, "the dispatch")?,
+        None => place::around(tx, Some(asked.run_id), &asked.place).await?,
+    };
     let wanted = Wanted {
         id: id.clone(),
         owner: asked.owner.clone(),
-        run_id: Some(asked.run_id),
+        place: Place { run: Some(asked.run_id), ..place },
         worker_id: asked.worker_id.clone(),
         price: plan.price,
         expires_at: now.plus_seconds(turn.reservation_ttl_seconds),

@@ -1,5 +1,6 @@
 //! `/internal/v1/marketplace/*` and the scoring of routes, with SIMULATED providers on real sockets.
 
+mod budgets;
 mod catalog;
 mod decisions;
 mod dispatch;

@@ -88,7 +88,7 @@ fn legs(row: &SettlementRow, transfer: &Transfer, found: &mut Differs) -> Result
 #[cfg(test)]
 mod tests {
     use oa_contract::{Amount, Asset, Msats, Owner, Timestamp};
-    use oa_ledger::{AccountId, BookedLeg, Kind, Leg, Places};
+    use oa_ledger::{AccountId, BookedLeg, Leg, Places, TransferId};
     use uuid::Uuid;
 
     use super::*;

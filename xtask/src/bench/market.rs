@@ -61,6 +61,13 @@ pub struct Market {
     json: Option<PathBuf>,
 }
 
+impl Market {
+    /// Nothing is to be built for speed.
+    pub fn only_works(&self) -> bool {
+        self.quick && self.oa_binary.is_some()
+    }
+}
+
 pub fn run(arguments: &Market) -> Result<()> {
     let (rounds, seconds, dispatches) = match arguments.quick {
         true => (2, 0.5, 10),

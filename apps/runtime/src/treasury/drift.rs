@@ -60,7 +60,7 @@ fn legs(row: &SettlementRow, transfer: &Transfer, found: &mut Differs) -> Result
             found.push((kind, format!("{owed} were owed to {payee}, and nothing is held for it")));
             continue;
         };
-        if booked.leg.credit != *payee {
+        if booked.leg.credit != payee.row_for(transfer.id.as_str()) {
             found.push(("ledger_payee", format!("{payee} was to be paid, and {} is", booked.leg.credit)));
         }
         if booked.leg.debit != payer {
@@ -88,7 +88,7 @@ fn legs(row: &SettlementRow, transfer: &Transfer, found: &mut Differs) -> Result
 #[cfg(test)]
 mod tests {
     use oa_contract::{Amount, Asset, Msats, Owner, Timestamp};
-    use oa_ledger::{AccountId, BookedLeg, Kind, Leg, Places};
+    use oa_ledger::{AccountId, BookedLeg, Leg, Places, TransferId};
     use uuid::Uuid;
 
     use super::*;
@@ -208,7 +208,7 @@ mod tests {
             for (asset, debit, from, credit, to, units) in more {
                 let leg = Leg {
                     debit: account(debit, asset, from),
-                    credit: account(credit, asset, to),
+                    credit: account(credit, asset, to).row_for("hold"),
                     amount: amount(units),
                 };
                 let captured = Some(amount(units));

@@ -133,11 +133,11 @@ fn read(worker_id: String, body: ReleaseWorker, caller: &Caller, moment: Moment)
 
 #[cfg(test)]
 mod tests {
+    use oa_contract::wire::marketplace::Tier;
     use oa_contract::{
         Code, Nothing,
         wire::{paths::WorkerPath, workers::RegisterWorker},
     };
-    use oa_market::offer::Tier;
 
     use super::*;
     use crate::{

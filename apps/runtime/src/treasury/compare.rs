@@ -134,7 +134,10 @@ impl Runtime {
         };
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
-            let judged = self.store.read("treasury.compare", id.clone(), settlement).await;
+            let judged = self
+                .store
+                .read("treasury.compare", id.clone(), async |tx, id: &String| settlement(tx, id).await)
+                .await;
             found.push(self.subject(id, judged).await?);
         }
         let used = u32::try_from(found.len()).unwrap_or(u32::MAX);
@@ -232,7 +235,7 @@ async fn keep(
     Ok(())
 }
 
-async fn settlement(tx: &mut Tx, id: &String) -> Result<Differs, Stop> {
+async fn settlement(tx: &mut Tx, id: &str) -> Result<Differs, Stop> {
     let Some(row) = table::get(tx, id).await? else { return Ok(Vec::new()) };
     let transfer = ledger::get(tx, &TransferId::new(row.hold_id.as_str())?).await?;
     let key = format!("{PAYMENT}{}:{}", job_name(&row.job_hash, row.attempt), row.status.name());

@@ -217,7 +217,8 @@ mod tests {
             transfer
         };
         assert_eq!(kinds(&row, Some(good()), Some(1000)), [""; 0]);
-        let wrong: [(&str, fn(&mut Transfer)); 6] = [
+        type Bend = fn(&mut Transfer);
+        let wrong: [(&str, Bend); 6] = [
             ("ledger_payee", |transfer| {
                 transfer.legs[0].leg.credit =
                     AccountId::new(Kind::Provider, Asset::msats(), "other").expect("an account");

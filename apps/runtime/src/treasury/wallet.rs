@@ -34,7 +34,7 @@ impl WalletReceipts for NoWallet {
 pub fn moved_out(transfer: &Transfer) -> Option<Amount> {
     let out = transfer.legs.iter().filter(|booked| booked.leg.credit.kind() == Kind::Wallet);
     let moved: Vec<Amount> = out.map(|booked| booked.captured.unwrap_or(Amount::ZERO)).collect();
-    (!moved.is_empty()).then(|| Amount::sum(moved.into_iter())).flatten()
+    (!moved.is_empty()).then(|| Amount::sum(moved)).flatten()
 }
 
 /// Where the ledger and the wallet differ.

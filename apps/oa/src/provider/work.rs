@@ -147,6 +147,8 @@ impl Workshop {
         let commands = request.commands.iter().map(|one| {
             let workdir =
                 one.workdir.as_deref().map(|dir| inside(dir, &request.repo.mount_path)).transpose()?;
+            // Where it starts anyway need not be said.
+            let workdir = workdir.filter(|dir| dir != Path::new("."));
             Ok(Command { workdir, continue_on_fail: one.continue_on_fail, ..Command::shell(&one.cmd) })
         });
         let mut spec = Spec::new(commands.collect::<Result<_, Refusal>>()?);

@@ -175,7 +175,7 @@ fn commands_start_where_they_say_and_not_where_a_link_leads() {
     let host = Host::new();
     let mut spec =
         shell(&host, &["mkdir -p in/side && ln -s /usr out && touch file", "pwd", "pwd", "pwd", "pwd"]);
-    for (command, dir) in spec.commands.iter_mut().zip([".", "in/side", "out", "no-such", "file"]) {
+    for (command, dir) in spec.commands[1..].iter_mut().zip(["in/side", "out", "no-such", "file"]) {
         command.workdir = Some(PathBuf::from(dir));
         command.continue_on_fail = true;
     }

@@ -92,7 +92,7 @@ async fn money_and_payments_without_a_settlement_are_found_and_what_cannot_be_re
             settled.push(answered.json()["settlement_id"].as_str().unwrap().to_owned());
         }
         let run = begin(&world).await;
-        let ask = (run.parse().unwrap(), world.now());
+        let ask = (run.parse::<Uuid>().unwrap(), world.now());
         world.runtime.store.write("test.wrong", (), ask, go_wrong).await.unwrap();
         settled.sort();
         let tamper = async |tx: &mut Tx, id: &String| tx.execute(&TAMPER, params![id]).await;

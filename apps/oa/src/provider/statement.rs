@@ -52,11 +52,11 @@ fn text(statement: &ProviderStatement) -> String {
         "{} of {}\npayable {} msats: earned {}, paid {}, being paid {}\nheld for jobs that are not settled {} msats",
         plain(&statement.worker_id),
         plain(&statement.owner_key),
-        statement.payable_msats,
-        statement.earned_msats_total,
-        statement.paid_msats_total,
-        statement.paying_out_msats,
-        statement.held_for_jobs_msats,
+        statement.payable_msats.get(),
+        statement.earned_msats_total.get(),
+        statement.paid_msats_total.get(),
+        statement.paying_out_msats.get(),
+        statement.held_for_jobs_msats.get(),
     );
     if statement.entries.is_empty() {
         return sums;

@@ -51,7 +51,10 @@ impl Dice {
 #[derive(Clone, Debug, PartialEq)]
 enum Truth {
     /// Ends then, one way or the other.
-    Running { until: Timestamp, pays: bool },
+    Running {
+        until: Timestamp,
+        pays: bool,
+    },
     Paid,
     Refused,
 }

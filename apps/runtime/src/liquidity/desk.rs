@@ -122,7 +122,9 @@ impl Desk {
         match self.within(self.wallet.payment(&payment)).await {
             Ok(PaymentState::Succeeded(paid)) => payments::proved(row, paid, self.strict),
             Ok(PaymentState::Failed(trouble)) => Ending::Failed(trouble),
-            Ok(PaymentState::InFlight) => Ending::Open(Trouble::new("in_flight", "the wallet is still at it")),
+            Ok(PaymentState::InFlight) => {
+                Ending::Open(Trouble::new("in_flight", "the wallet is still at it"))
+            }
             // The same request again, as long as it may begin: a copy that is on its way is the same payment.
             Ok(PaymentState::NeverHeardOf) if now <= row.not_after => {
                 let said = self.pay(row).await;
@@ -144,10 +146,7 @@ impl Desk {
         self.within(self.wallet.pay(&order)).await
     }
 
-    async fn within<T>(
-        &self,
-        asked: impl Future<Output = Result<T, WalletError>>,
-    ) -> Result<T, WalletError> {
+    async fn within<T>(&self, asked: impl Future<Output = Result<T, WalletError>>) -> Result<T, WalletError> {
         match tokio::time::timeout(self.timeout + MARGIN, asked).await {
             Ok(said) => said,
             Err(_) => Err(WalletError::unknown("wallet_silent", "the wallet did not answer in time")),

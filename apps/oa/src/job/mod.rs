@@ -100,9 +100,7 @@ pub async fn run(order: Order, around: Around<'_>) -> Result<u8, Failure> {
     finished.map_err(ours)?;
     match done {
         Ended::Interrupted(signal) => {
-            job.screen.tells(&format!(
-                "{signal}: the job was taken back, run {run_id} is canceled, nothing is paid"
-            ));
+            job.screen.tells(&format!("{signal}: the job was taken back, run {run_id} is canceled, nothing is paid"));
             Ok(u8::try_from(128 + signal as i32).unwrap_or(1))
         }
         Ended::Done(report) => {
@@ -193,13 +191,7 @@ impl Job<'_> {
             Failure::new(failure.code, sentence)
         })?;
         let quote = reply.quote.clone().unwrap_or(quoted.quote);
-        Ok(Ended::Done(Box::new(Report {
-            run_id: self.run_id,
-            quote,
-            considered: quoted.selection.considered,
-            reply,
-            settlement,
-        })))
+        Ok(Ended::Done(Box::new(Report { run_id: self.run_id, quote, considered: quoted.selection.considered, reply, settlement })))
     }
 
     /// Somebody who does it, and at what price.
@@ -315,10 +307,9 @@ impl Job<'_> {
     /// What a provider elsewhere shows of the output.
     fn pass_on(&self, reply: &DispatchReply) {
         for run in &reply.response.runs {
-            for (stream, text) in [
-                (oa_sandbox::Stream::Stdout, &run.stdout_preview),
-                (oa_sandbox::Stream::Stderr, &run.stderr_preview),
-            ] {
+            for (stream, text) in
+                [(oa_sandbox::Stream::Stdout, &run.stdout_preview), (oa_sandbox::Stream::Stderr, &run.stderr_preview)]
+            {
                 if let Some(text) = text {
                     self.screen.output(stream, text.as_bytes());
                 }
@@ -342,10 +333,7 @@ fn undone(failure: Failure, order: &Order) -> Failure {
         false if order.builtin => "`oa doctor` looks what this machine lacks",
         false => "--providers shows who was asked; leave --provider out to have it done here",
     };
-    Failure::new(
-        failure.code,
-        format!("the job was not done: {}. {hint}", failure.sentence.trim_end_matches('.')),
-    )
+    Failure::new(failure.code, format!("the job was not done: {}. {hint}", failure.sentence.trim_end_matches('.')))
 }
 
 /// Somebody had it and did not bring it to an end.

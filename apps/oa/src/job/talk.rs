@@ -165,15 +165,11 @@ impl Talk {
                     });
                 }
                 // It is at it: the same question again has the same answer.
-                Err(CallError::Refused { status: 503, message, .. })
-                    if message.contains("send the same request") =>
-                {
+                Err(CallError::Refused { status: 503, message, .. }) if message.contains("send the same request") => {
                     (silent_since, backoff) = (Instant::now(), Backoff::new());
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
-                Err(error) if is_away(&error) && silent_since.elapsed() < PATIENCE => {
-                    backoff.wait(&error).await
-                }
+                Err(error) if is_away(&error) && silent_since.elapsed() < PATIENCE => backoff.wait(&error).await,
                 Err(error) => return Err(self.failed(error)),
             }
         }

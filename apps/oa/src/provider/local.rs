@@ -9,10 +9,10 @@ use oa_edge::Drain;
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-pub use super::work::Tap;
 use super::{
     GOODBYE, LAST_ANSWERS, enrol::Enrolment, http, http::Provider, jobs::Jobs, metadata, number, workshop,
 };
+pub use super::work::Tap;
 use crate::{
     backoff::{Backoff, may_pass},
     config::Settings,
@@ -76,12 +76,8 @@ impl Local {
         let provider =
             Provider { id: wish.id.clone(), jobs: jobs.clone(), token: None, clock: SystemClock::default() };
         let drain = Drain::new();
-        let server = tokio::spawn(oa_edge::serve(
-            listener,
-            http::router(Arc::new(provider)),
-            drain.clone(),
-            LAST_ANSWERS,
-        ));
+        let server =
+            tokio::spawn(oa_edge::serve(listener, http::router(Arc::new(provider)), drain.clone(), LAST_ANSWERS));
         let enrolment = Arc::new(Enrolment {
             client: wish.place.client()?,
             worker_id: format!("provider:{}", wish.id),
@@ -136,13 +132,11 @@ async fn enrol(enrolment: &Enrolment) -> Result<(), Failure> {
 /// The likeliest reason has a remedy.
 fn not_taken(base: &str, error: CallError) -> Failure {
     match &error {
-        CallError::Refused { message, .. } if message.contains("not a public address") => {
-            Failure::wrong(format!(
-                "the runtime at {base} does not call providers on this machine. `oa up` does while it listens on loopback \
+        CallError::Refused { message, .. } if message.contains("not a public address") => Failure::wrong(format!(
+            "the runtime at {base} does not call providers on this machine. `oa up` does while it listens on loopback \
 addresses; for a runtime that was started in another way, set RUNTIME_ALLOW_LOOPBACK_PROVIDERS=1 there. Or let a \
 provider that is enrolled do it: --provider any"
-            ))
-        }
+        )),
         _ => Failure::call(base, error),
     }
 }

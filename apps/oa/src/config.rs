@@ -130,6 +130,7 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_TREASURY_RESERVATION_TTL_SECONDS", Kind::Count(1), Some("3600"), "How long money stays reserved for a job that nobody settles.";
     "RUNTIME_REEXECUTION_SAMPLE_BPS", Kind::Count(0), Some("500"), "Of 10000 settlements that would be paid, how many are run once more by somebody else first.";
     "RUNTIME_REEXECUTION_SEED", Kind::Secret, None, "What chooses them; follows from the secret of service credentials when not set.";
+    "RUNTIME_PROVIDER_TOKEN", Kind::Secret, None, "The secret shared with providers that let only this runtime in, at least 16 characters: OA_PROVIDER_CALLER_TOKEN there.";
     "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_BASE_URL", Kind::Text, None, "Where the wallet executor is that pays over Lightning (`oa wallet`); nothing can be paid without one.";
     "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_AUTH_TOKEN", Kind::Secret, None, "The bearer token for it.";
     "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_TIMEOUT_MS", Kind::Text, Some("12000"), "How long one call of it may take; 250 to 120000.";
@@ -274,6 +275,7 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_KEEP_MB", Kind::Count(1), Some("1024"), "How much output, artifacts and answers are kept.";
     "OA_PROVIDER_KEEP_HOURS", Kind::Count(1), Some("168"), "How long they are kept.";
     "OA_PROVIDER_OPERATOR_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
+    "OA_PROVIDER_CALLER_TOKEN", Kind::Secret, None, "The secret shared with the runtime that sends jobs, at least 16 characters: RUNTIME_PROVIDER_TOKEN there. A provider that listens beyond this machine has one.";
 };
 
 /// Settings of `oa wallet`.

@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-use oa_contract::signer::Signer;
+use oa_contract::{provider_token, signer::Signer};
 
 use crate::liquidity::settings::Settings as Liquidity;
 
@@ -106,6 +106,8 @@ pub struct Config {
     pub reexecution_sample_bps: u32,
     /// Which ones those are follows from this. None: from the secret of the service credentials.
     pub reexecution_seed: Option<String>,
+    /// What providers that let only this runtime in know it by.
+    pub provider_token: Option<provider_token::Secret>,
     /// Payments over Lightning.
     pub liquidity: Liquidity,
 }
@@ -136,6 +138,7 @@ impl Default for Config {
             reservation_ttl_seconds: 3_600,
             reexecution_sample_bps: 500,
             reexecution_seed: None,
+            provider_token: None,
             liquidity: Liquidity::default(),
         }
     }
@@ -207,6 +210,7 @@ impl Config {
             )?
             .min(10_000),
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
+            provider_token: shared_with_providers(lookup)?,
             liquidity: Liquidity::read(lookup)?,
         };
         config.off_only_on_loopback()
@@ -297,6 +301,12 @@ fn at_least_one(lookup: Lookup<'_>, variable: &'static str, default: u64) -> Res
         0 => Err(ConfigError { variable, problem: "must be at least 1".into() }),
         number => Ok(number),
     }
+}
+
+fn shared_with_providers(lookup: Lookup<'_>) -> Result<Option<provider_token::Secret>, ConfigError> {
+    let variable = "RUNTIME_PROVIDER_TOKEN";
+    let secret = provider_token::Secret::read(lookup(variable).as_deref());
+    secret.map_err(|problem| ConfigError { variable, problem })
 }
 
 pub(crate) fn boolean(

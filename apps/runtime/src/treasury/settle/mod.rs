@@ -19,14 +19,14 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
-    Answer, Ask, Fault, Handle, Stop, Timestamp,
+    Answer, Ask, Fault, Handle, Owner, Stop, Timestamp,
     matrix::TreasurySettleSandboxRun,
     receipt::VerifierPolicy,
     refusal::Refusal,
     signer::Signer,
     wire::treasury::{JobStatus, Settlement, SettlementRoute},
 };
-use oa_ledger::{Capture, State, TransferId};
+use oa_ledger::{Capture, State, TransferId, budget::Place};
 use oa_store::{
     Tx,
     tables::{
@@ -48,7 +48,8 @@ use crate::{
     Runtime,
     config::TrustMode,
     marketplace::{
-        dispatch::provider_key,
+        dispatch::{Document, provider_key},
+        place,
         reserve::{self, Wanted},
     },
     runs::log::{self, Entry},
@@ -85,8 +86,8 @@ struct Turn {
 enum Turned {
     /// Settled, now or before.
     Settled(Box<Settlement>),
-    /// The money is reserved; the job is to be run once more.
-    Reserved,
+    /// The money is reserved; the job of this owner's provider is to be run once more.
+    Reserved(Owner),
 }
 
 impl Handle<TreasurySettleSandboxRun> for Runtime {
@@ -94,13 +95,17 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
         let asked = Arc::new(asked::admit(ask.body, ask.caller)?);
         let settlement = match self.settle(&asked, None).await? {
             Turned::Settled(settlement) => settlement,
-            Turned::Reserved => {
+            Turned::Reserved(claimant) => {
+                if asked.reexecute {
+                    // It is work that others do because the payer wishes it, as a dispatch is.
+                    self.rate.admit(&asked.owner, self.clock.now())?;
+                }
                 // Whoever runs it goes on, and has the answer when it is asked again.
-                let seen = tokio::time::timeout(PATIENCE, self.run_again(&asked)).await;
+                let seen = tokio::time::timeout(PATIENCE, self.run_again(&asked, &claimant)).await;
                 let seen = seen.map_err(|_| still_running())?;
                 match self.settle(&asked, Some(seen)).await? {
                     Turned::Settled(settlement) => settlement,
-                    Turned::Reserved => {
+                    Turned::Reserved(_) => {
                         return Err(Fault::msg("a job that was run again was only reserved").into());
                     }
                 }
@@ -128,17 +133,17 @@ impl Runtime {
         self.store.write("treasury.settle", asked.keys(), turn, commit).await
     }
 
-    async fn run_again(&self, asked: &Asked) -> Seen {
-        reexecution::observe(
-            self,
-            &asked.settlement_id,
-            &asked.owner,
-            &asked.request,
-            &provider_key(&asked.job_hash, asked.attempt),
-            &asked.response,
-            &asked.worker_id,
-        )
-        .await
+    async fn run_again(&self, asked: &Asked, claimant: &Owner) -> Seen {
+        let claim = reexecution::Claim {
+            settlement_id: &asked.settlement_id,
+            payer: &asked.owner,
+            request: &asked.request,
+            job_key: &provider_key(&asked.job_hash, asked.attempt),
+            response: &asked.response,
+            worker_id: &asked.worker_id,
+            owner: claimant,
+        };
+        reexecution::observe(self, claim).await
     }
 }
 
@@ -156,7 +161,9 @@ async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
     if plan.rerun {
         table::put(tx, &row).await?;
         ledger.close(tx).await?;
-        return Ok(Turned::Reserved);
+        return Ok(Turned::Reserved(
+            facts.offer.map_or_else(|| asked.owner.clone(), |one| one.standing.owner),
+        ));
     }
     settled(tx, turn, &plan, row, ledger).await
 }
@@ -204,10 +211,15 @@ async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<St
     let (asked, now) = (&*turn.asked, turn.moment.now);
     let again = facts.known.as_ref().map_or(0, |known| known.reservations) + 1;
     let id = TransferId::new(format!("treasury:{}:{again}", asked.settlement_id))?;
+    // Where it was dispatched, if that was said; in the run that pays in any case.
+    let place = match plan.dispatch.as_ref().filter(|dispatch| dispatch.place.organisation.is_some()) {
+        Some(dispatch) => place::agreed(&dispatch.place, &asked.place, "the dispatch")?,
+        None => place::around(tx, Some(asked.run_id), &asked.place).await?,
+    };
     let wanted = Wanted {
         id: id.clone(),
         owner: asked.owner.clone(),
-        run_id: Some(asked.run_id),
+        place: Place { run: Some(asked.run_id), ..place },
         worker_id: asked.worker_id.clone(),
         price: plan.price,
         expires_at: now.plus_seconds(turn.reservation_ttl_seconds),
@@ -250,6 +262,14 @@ async fn settled(
     }
     incidents::raise(tx, asked, plan, turn.seen.as_ref(), &mut run, now).await?;
     run.close(tx).await?;
+    for document in turn.seen.iter().flat_map(|seen| seen.responses.values()) {
+        market_dispatches::keep_document(tx, &document.sha256, &document.text, now).await?;
+    }
+    if !plan.released() {
+        // What is held against somebody can be looked at later, whoever handed it in.
+        let claimed = Document::of(&asked.response)?;
+        market_dispatches::keep_document(tx, &claimed.sha256, &claimed.text, now).await?;
+    }
     if let Some(dispatch) = &plan.dispatch {
         let dispatch = market_dispatches::DispatchRow {
             state: DispatchState::Settled,
@@ -300,7 +320,10 @@ fn answer(asked: &Asked, plan: &Plan, seen: Option<&Seen>, receipt_sha256: &str)
 fn signals(plan: &Plan, seen: Option<&Seen>) -> Vec<Signal> {
     let mut signals = Vec::new();
     signals.extend(plan.integrity.as_ref().map(|integrity| Signal::PriceIntegrity(integrity.facts())));
-    if !plan.verdict.violations.is_empty() {
+    let unserved = |dispatch: &market_dispatches::DispatchRow| dispatch.state == DispatchState::Unserved;
+    if plan.dispatch.as_ref().is_some_and(unserved) {
+        // What was not brought to an end was counted, if at all, when it was dispatched.
+    } else if !plan.verdict.violations.is_empty() {
         let refuted = seen.is_some_and(|seen| {
             seen.report.outcome == oa_contract::wire::treasury::ReexecutionOutcome::Refuted
         });

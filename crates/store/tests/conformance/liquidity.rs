@@ -109,13 +109,8 @@ pub async fn counters_add_up_and_breakers_come_back(place: Place) {
     }
     let counted = read(&store, async |tx, ()| hydra::counted(tx).await).await;
     assert_eq!(counted, [("a".to_owned(), 6)]);
-    let breaker = Breaker {
-        name: "b".into(),
-        is_open: true,
-        transitions: 3,
-        recoveries: 1,
-        changed_at: Some(NOW),
-    };
+    let breaker =
+        Breaker { name: "b".into(), is_open: true, transitions: 3, recoveries: 1, changed_at: Some(NOW) };
     let put = async |tx: &mut Tx, breaker: &Breaker| hydra::put_breaker(tx, breaker).await;
     store.write("put", (), breaker.clone(), put).await.expect("written");
     assert_eq!(read(&store, async |tx, ()| hydra::breaker(tx, "b").await).await, breaker);

@@ -5,6 +5,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use oa_contract::{provider_token, signer::Signer};
 
+use crate::liquidity::settings::Settings as Liquidity;
+
 /// A variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -106,6 +108,8 @@ pub struct Config {
     pub reexecution_seed: Option<String>,
     /// What providers that let only this runtime in know it by.
     pub provider_token: Option<provider_token::Secret>,
+    /// Payments over Lightning.
+    pub liquidity: Liquidity,
 }
 
 impl Default for Config {
@@ -135,6 +139,7 @@ impl Default for Config {
             reexecution_sample_bps: 500,
             reexecution_seed: None,
             provider_token: None,
+            liquidity: Liquidity::default(),
         }
     }
 }
@@ -206,6 +211,7 @@ impl Config {
             .min(10_000),
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
             provider_token: shared_with_providers(lookup)?,
+            liquidity: Liquidity::read(lookup)?,
         };
         config.off_only_on_loopback()
     }
@@ -303,7 +309,11 @@ fn shared_with_providers(lookup: Lookup<'_>) -> Result<Option<provider_token::Se
     secret.map_err(|problem| ConfigError { variable, problem })
 }
 
-fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+pub(crate) fn boolean(
+    lookup: Lookup<'_>,
+    variable: &'static str,
+    default: bool,
+) -> Result<bool, ConfigError> {
     let Some(text) = lookup(variable) else { return Ok(default) };
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),

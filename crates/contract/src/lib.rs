@@ -23,6 +23,7 @@ mod golden;
 pub mod projection;
 pub mod replay;
 pub mod signer;
+pub mod sum_tree;
 pub mod transition;
 
 pub use amount::{Amount, Asset, Msats};

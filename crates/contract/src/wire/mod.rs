@@ -17,6 +17,8 @@ pub mod l402;
 pub mod marketplace;
 pub mod openapi;
 pub mod paths;
+pub mod pool_signing;
+pub mod pools;
 pub mod projectors;
 pub mod routing;
 pub mod runs;

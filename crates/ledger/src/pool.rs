@@ -43,11 +43,6 @@ impl Accounts {
     pub fn shares_of(&self, lp_id: &str) -> Result<AccountId, Denied> {
         AccountId::new(Kind::Shares, self.asset.clone(), lp_id)
     }
-
-    /// What the names of all providers' accounts begin with.
-    pub fn shares_prefix(&self) -> String {
-        format!("{}/{}/", Kind::Shares.name(), self.asset)
-    }
 }
 
 /// What a partition holds and owes, as the book has it.
@@ -169,21 +164,20 @@ pub fn deposit(
 pub fn lock(
     accounts: &Accounts,
     withdrawal_id: &str,
-    round: u32,
     lp_id: &str,
     shares: u64,
 ) -> Result<Order, Denied> {
     let debit = accounts.shares_of(lp_id)?;
     Ok(Order {
-        id: lock_id(withdrawal_id, round)?,
+        id: lock_id(withdrawal_id)?,
         legs: vec![Leg { debit, credit: accounts.issuance.clone(), amount: amount(shares, "a burn")? }],
         hold: Some(Hold { expires_at: None }),
         reference: withdrawal_id.to_owned(),
     })
 }
 
-pub fn lock_id(withdrawal_id: &str, round: u32) -> Result<TransferId, Denied> {
-    TransferId::new(format!("pool:shares:{withdrawal_id}:{round}"))
+pub fn lock_id(withdrawal_id: &str) -> Result<TransferId, Denied> {
+    TransferId::new(format!("pool:shares:{withdrawal_id}"))
 }
 
 /// Money set aside for a payout that is about to be made: what is promised, and what its way may cost.
@@ -292,7 +286,5 @@ mod tests {
             .map(|kind| Accounts::of("pool", kind).expect("accounts"));
         assert_eq!(llp.money.to_string(), "pool/msats/pool/llp");
         assert_ne!(llp.issuance.asset(), cep.issuance.asset());
-        let mine = llp.shares_of("lp:a").expect("an account").to_string();
-        assert_eq!(mine, format!("{}lp:a", llp.shares_prefix()));
     }
 }

@@ -169,7 +169,7 @@ impl World {
         let free = self.free_of(who);
         let promised = before.promised_sats(shares, shares * self.price);
         let name = self.name();
-        let lock = pool::lock(&self.accounts, &name, 0, &Self::lp(who), shares).expect("an order");
+        let lock = pool::lock(&self.accounts, &name, &Self::lp(who), shares).expect("an order");
         match self.order(&lock) {
             Err(_) => assert!(shares > free, "shares that somebody has were refused"),
             Ok(()) => {
@@ -196,7 +196,7 @@ impl World {
         let which = which % self.waiting.len();
         let Waiting { id, round, sats } = &self.waiting[which];
         let (id, round, msats) = (id.clone(), *round, sats * 1_000);
-        let lock = pool::lock_id(&id, 0).expect("an id");
+        let lock = pool::lock_id(&id).expect("an id");
         if msats > 0 {
             let order = pool::payout(&self.accounts, &self.wallet, &id, round, msats, fee_msats);
             let order = order.expect("an order");
@@ -230,7 +230,7 @@ impl World {
             }
         }
         if for_good {
-            self.end(&pool::lock_id(&id, 0).expect("an id"), None);
+            self.end(&pool::lock_id(&id).expect("an id"), None);
             self.owed_msats -= msats;
             self.waiting.remove(which);
         }

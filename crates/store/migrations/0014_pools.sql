@@ -27,6 +27,17 @@ CREATE TABLE liquidity_pool_partitions (
 ) --@postgres
 ;
 
+-- Who has, or had, shares of a partition. How many stands in the ledger.
+CREATE TABLE liquidity_lp_accounts (
+  pool_id TEXT NOT NULL,
+  partition_kind TEXT NOT NULL,
+  lp_id TEXT NOT NULL,
+  seal BIGINT NOT NULL,
+  PRIMARY KEY (pool_id, partition_kind, lp_id)
+) WITHOUT ROWID --@sqlite
+) --@postgres
+;
+
 CREATE TABLE liquidity_deposits (
   deposit_id TEXT NOT NULL PRIMARY KEY,
   pool_id TEXT NOT NULL,

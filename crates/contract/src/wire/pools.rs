@@ -373,6 +373,17 @@ pub struct SharesTree {
     pub signature: Option<ReceiptSignature>,
 }
 
+impl SharesTree {
+    /// What its digest covers.
+    pub fn preimage(&self) -> Value {
+        serde_json::json!({
+            "schema": self.schema, "pool_id": self.pool_id, "partition_kind": self.partition_kind,
+            "snapshot_id": self.snapshot_id, "snapshot_sha256": self.snapshot_sha256, "root": self.root,
+            "total_shares": self.total_shares, "providers": self.providers,
+        })
+    }
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SnapshotReply {
     /// `openagents.liquidity.pool.snapshot.v1`.

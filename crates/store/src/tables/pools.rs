@@ -28,6 +28,8 @@ static DEPOSIT_BY_EVIDENCE: Statement = sealed_statement!("pools/deposit_by_evid
 static DEPOSIT_BY_ADDRESS: Statement = sealed_statement!("pools/deposit_by_address", "liquidity_deposits");
 static DEPOSITS_OPEN: Statement = sealed_statement!("pools/deposits_open", "liquidity_deposits");
 static PUT_DEPOSIT: Statement = sealed_statement!("pools/put_deposit", "liquidity_deposits");
+static PUT_PROVIDER: Statement = sealed_statement!("pools/put_provider", "liquidity_lp_accounts");
+static PROVIDERS: Statement = sealed_statement!("pools/providers", "liquidity_lp_accounts");
 static RECEIPT: Statement = sealed_statement!("pools/receipt", "liquidity_pool_receipts");
 static INSERT_RECEIPT: Statement = sealed_statement!("pools/insert_receipt", "liquidity_pool_receipts");
 
@@ -129,6 +131,30 @@ pub async fn put_partition(tx: &mut Tx, row: &PartitionRow) -> Result<(), Stop> 
     ];
     tx.execute(&PUT_PARTITION, params).await?;
     Ok(())
+}
+
+/// Notes that somebody has shares of a partition.
+pub async fn put_provider(
+    tx: &mut Tx,
+    pool_id: &str,
+    kind: PartitionKind,
+    lp_id: &str,
+) -> Result<(), Stop> {
+    tx.execute(&PUT_PROVIDER, params![pool_id, kind.name(), lp_id]).await?;
+    Ok(())
+}
+
+/// Whoever has, or had, shares of a partition, behind `after`.
+pub async fn providers(
+    tx: &mut Tx,
+    pool_id: &str,
+    kind: PartitionKind,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<String>, Stop> {
+    let found =
+        tx.all::<(String, String, String)>(&PROVIDERS, params![pool_id, kind.name(), after, limit]).await?;
+    Ok(found.into_iter().map(|(_, _, lp_id)| lp_id).collect())
 }
 
 /// A deposit, quoted or made.

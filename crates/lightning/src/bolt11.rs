@@ -122,6 +122,11 @@ pub fn payment_hash(text: &str) -> Option<String> {
     Some(parse(text).ok()?.payment_hash().to_string())
 }
 
+/// The amount of an invoice that can be read whole, whatever its network and age.
+pub fn whole_amount_msats(text: &str) -> Option<u64> {
+    parse(text).ok()?.amount_milli_satoshis()
+}
+
 fn parse(text: &str) -> Result<Bolt11Invoice, BadInvoice> {
     let text = text.trim();
     if text.len() > LONGEST {

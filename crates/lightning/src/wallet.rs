@@ -50,6 +50,12 @@ pub trait Wallet: Send + Sync + 'static {
         unsupported("send on-chain")
     }
 
+    /// What the network would ask for a sending now, in sats.
+    fn onchain_fee<'a>(&'a self, order: &'a OnchainOrder) -> Later<'a, Result<u64, WalletError>> {
+        let _ = order;
+        unsupported("send on-chain")
+    }
+
     /// What became of a sending.
     fn onchain_payment<'a>(&'a self, request_id: &'a str) -> Later<'a, Result<OnchainState, WalletError>> {
         let _ = request_id;

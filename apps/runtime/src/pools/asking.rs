@@ -20,11 +20,11 @@ impl Runtime {
     pub(super) async fn pay_out(&self, row: &WithdrawalRow) -> Outcome {
         match row.rail {
             PayoutRail::Lightning => match lightning(row) {
-                Some(order) => self.judged(row, self.wallet.pay(&order).await),
+                Some(order) => self.judged(row, self.wallet().pay(&order).await),
                 None => Outcome::Failed("there is no invoice to pay".into()),
             },
             PayoutRail::Onchain => match onchain(row) {
-                Some(order) => sent(self.wallet.send_onchain(&order).await),
+                Some(order) => sent(self.wallet().send_onchain(&order).await),
                 None => Outcome::Failed("there is no address to pay to".into()),
             },
         }
@@ -39,7 +39,7 @@ impl Runtime {
         match row.rail {
             PayoutRail::Lightning => {
                 let payment = PaymentRef { request_id, payment_hash: row.payment_hash.clone() };
-                match self.wallet.payment(&payment).await {
+                match self.wallet().payment(&payment).await {
                     Ok(PaymentState::Succeeded(paid)) => self.proved(row, paid),
                     Ok(PaymentState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
                     Ok(PaymentState::InFlight) => Outcome::Unknown("the wallet is still paying".into()),
@@ -47,7 +47,7 @@ impl Runtime {
                     Err(error) => Outcome::Unknown(error.to_string()),
                 }
             }
-            PayoutRail::Onchain => match self.wallet.onchain_payment(&request_id).await {
+            PayoutRail::Onchain => match self.wallet().onchain_payment(&request_id).await {
                 Ok(OnchainState::Sent(done)) => sent(Ok(done)),
                 Ok(OnchainState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
                 Ok(OnchainState::InFlight) => Outcome::Unknown("the wallet is still sending".into()),

@@ -99,7 +99,7 @@ impl Runtime {
                     memo: asked.description.clone(),
                     expiry_seconds: asked.expiry_secs,
                 };
-                let invoice = self.wallet.create_invoice(&order).await;
+                let invoice = self.wallet().create_invoice(&order).await;
                 let invoice = invoice.map_err(|error| not_given("create-invoice", &error))?;
                 if invoice.bolt11.trim().is_empty() || invoice.invoice_hash.trim().is_empty() {
                     return Err(behind_us("wallet executor create-invoice returned empty invoice").into());
@@ -114,7 +114,7 @@ impl Runtime {
                 })
             }
             DepositRail::OnchainAddress => {
-                let address = self.wallet.receive_address(&asked.request_id).await;
+                let address = self.wallet().receive_address(&asked.request_id).await;
                 let address = address.map_err(|error| not_given("receive-address", &error))?.address;
                 match address.trim().is_empty() {
                     true => {
@@ -132,6 +132,8 @@ fn not_given(what: &str, error: &WalletError) -> Refusal {
     let trouble = error.trouble();
     match trouble.code.as_str() {
         "idempotency_conflict" => reused(),
+        "empty_invoice" => behind_us("wallet executor create-invoice returned empty invoice"),
+        "empty_address" => behind_us("wallet executor receive-address returned empty address"),
         "wallet_executor_not_configured" => {
             behind_us(format!("dependency unavailable: {}", trouble.message))
         }

@@ -48,7 +48,7 @@ impl Runtime {
                     address: address.clone(),
                     network: None,
                 };
-                let received = self.wallet.received(&address).await?;
+                let received = self.wallet().received(&address).await?;
                 let sats = (received.confirmed_sats, received.unconfirmed_sats);
                 Ok(match (sats.0 >= row.amount_sats, sats.0.saturating_add(sats.1)) {
                     (true, _) => Seen::Settled {
@@ -65,7 +65,7 @@ impl Runtime {
                     payment_hash: row.payment_hash.clone(),
                 };
                 let hash = row.payment_hash.as_ref().or(row.invoice_hash.as_ref());
-                Ok(match self.wallet.invoice(&invoice).await? {
+                Ok(match self.wallet().invoice(&invoice).await? {
                     InvoiceState::Settled { received, .. }
                         if received.get() >= row.amount_sats.saturating_mul(MSATS_PER_SAT) =>
                     {

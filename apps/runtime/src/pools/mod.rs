@@ -24,11 +24,14 @@ pub mod withdraw_request;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use oa_contract::{Caller, Code, Fault, Refusal, canonical, wire::pools::PartitionKind};
-use oa_ledger::{AccountId, Denied, Kind};
+use oa_ledger::{AccountId, Denied};
+use oa_lightning::Wallet;
 use oa_store::Key;
 
-use crate::{Runtime, config::TrustMode};
+use crate::{Runtime, config::TrustMode, liquidity::payments};
 
 /// What a name of a provider, an operator or a key may hold.
 const LONGEST_NAME: usize = 255;
@@ -47,13 +50,17 @@ pub(crate) fn key(pool_id: &str) -> Key {
 pub(crate) const WATCH: &str = "pools";
 
 impl Runtime {
+    fn wallet(&self) -> &Arc<dyn Wallet> {
+        self.payments.wallet()
+    }
+
     pub(crate) fn believes_callers(&self) -> bool {
         self.config.trust_mode == TrustMode::Lenient
     }
 
     /// The world, as the wallet sees it.
     pub(crate) fn wallet_account(&self) -> Result<AccountId, Denied> {
-        AccountId::new(Kind::Wallet, oa_contract::Asset::msats(), self.wallet.about().wallet_id)
+        payments::wallet_account(&self.wallet().about().wallet_id)
     }
 }
 

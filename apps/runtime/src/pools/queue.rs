@@ -116,6 +116,24 @@ impl Runtime {
         Ok(())
     }
 
+    /// The throttle of a pool, for those who weigh risks: none when pools are not throttled, and none within when
+    /// there is no such pool.
+    pub(crate) async fn pool_throttle(
+        &self,
+        pool_id: &str,
+    ) -> Result<Option<Option<WithdrawThrottle>>, Stop> {
+        if !self.config.pools.lp_mode_enabled {
+            return Ok(None);
+        }
+        let exists = async |tx: &mut Tx, pool_id: &String| {
+            Ok(oa_store::tables::pools::pool(tx, pool_id).await?.is_some())
+        };
+        match self.store.read("pools.find", pool_id.to_owned(), exists).await? {
+            true => self.throttle_of(pool_id).await.map(Some),
+            false => Ok(Some(None)),
+        }
+    }
+
     async fn throttle_of(&self, pool_id: &str) -> Result<Option<WithdrawThrottle>, Stop> {
         if !self.config.pools.lp_mode_enabled {
             return Ok(None);

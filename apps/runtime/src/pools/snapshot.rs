@@ -76,7 +76,7 @@ impl Runtime {
     }
 
     async fn outside(&self, kind: PartitionKind, need: Need) -> Result<Outside, Stop> {
-        let wallet = match (self.wallet.status().await, need) {
+        let wallet = match (self.wallet().status().await, need) {
             (Ok(status), _) => Ok(status["balanceSats"]
                 .as_u64()
                 .or_else(|| status["status"]["balanceSats"].as_u64())
@@ -95,19 +95,19 @@ impl Runtime {
 
     /// What the node holds. Its trouble is written down, and ends nothing.
     async fn lightning(&self) -> Value {
-        let (balances, health) = (self.wallet.node_balances().await, self.wallet.channel_health().await);
-        let backend = node_of(self.wallet.about().face);
+        let (balances, health) = (self.node.node_balances().await, self.node.channel_health().await);
+        let backend = match self.node.about().face {
+            // Configured wrongly: every call says why.
+            "none" => "unknown",
+            face => face,
+        };
         let told = |call: &str, error: &oa_lightning::WalletError| {
             let trouble = error.trouble();
             format!("{call} failed ({}): {}", trouble.code, trouble.message)
         };
-        // A wallet without a node has no channels, and that is no trouble.
-        let is_trouble = |error: &&oa_lightning::WalletError| error.trouble().code != "unsupported";
-        let trouble = balances.as_ref().err().filter(is_trouble).map(|error| told("get_balances", error));
-        let trouble = trouble.or_else(|| {
-            let error = health.as_ref().err().filter(is_trouble)?;
-            Some(told("channel_health_snapshot", error))
-        });
+        let trouble = balances.as_ref().err().map(|error| told("get_balances", error));
+        let trouble =
+            trouble.or_else(|| Some(told("channel_health_snapshot", health.as_ref().err()?)));
         let (balances, health) = (balances.unwrap_or_default(), health.unwrap_or_default());
         json!({
             "schema": LIGHTNING, "backend": backend, "onchainSats": balances.onchain_sats,
@@ -124,14 +124,6 @@ impl Runtime {
             table::prune(tx, pool_id, *kind, *keep, FORGOTTEN_AT_ONCE).await
         };
         self.store.write("pools.prune_snapshots", key(pool_id), ask, prune).await
-    }
-}
-
-/// The node behind the wallet, by the names of the specification (§10).
-fn node_of(face: &'static str) -> &'static str {
-    match face {
-        "wallet_executor" | "simulated" | "none" => "noop",
-        other => other,
     }
 }
 

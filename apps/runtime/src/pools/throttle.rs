@@ -1,8 +1,6 @@
 //! Decides how hard it is made to leave a pool at the moment (§7): from what it owes, what it holds, and how its
 //! channels stood at the last snapshot.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use oa_contract::{
     Refusal, Stop, Timestamp,
     wire::pools::{PartitionKind, ThrottleMode, WithdrawThrottle},
@@ -17,40 +15,6 @@ use super::{
 
 const SCHEMA: &str = "openagents.liquidity.pool_withdraw_throttle_status.v1";
 const BPS: u128 = 10_000;
-
-/// How often the throttle has touched somebody, for `hydra.observability` (§11.2).
-#[derive(Debug, Default)]
-pub struct Counters {
-    affected: AtomicU64,
-    rejected: AtomicU64,
-    stressed: AtomicU64,
-}
-
-impl Counters {
-    pub fn affected(&self) -> u64 {
-        self.affected.load(Ordering::Relaxed)
-    }
-
-    pub fn rejected(&self) -> u64 {
-        self.rejected.load(Ordering::Relaxed)
-    }
-
-    pub fn stressed(&self) -> u64 {
-        self.stressed.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn accepted(&self, mode: ThrottleMode) {
-        if mode == ThrottleMode::Stressed {
-            self.affected.fetch_add(1, Ordering::Relaxed);
-            self.stressed.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) fn refused(&self) {
-        self.affected.fetch_add(1, Ordering::Relaxed);
-        self.rejected.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// What the node's channels were at the last snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

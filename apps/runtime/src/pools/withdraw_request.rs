@@ -26,7 +26,7 @@ use super::{
     behind_us, key, may_act_for, name, no_pool, payout, receipts, said, schema, settings::PoolSettings,
     standing, throttle,
 };
-use crate::Runtime;
+use crate::{Runtime, hydra::tally::Throttled};
 
 const SCHEMA: &str = "openagents.liquidity.pool.withdraw_request.v1";
 const REPLY: &str = "openagents.liquidity.pool.withdraw_response.v1";
@@ -72,7 +72,7 @@ impl Handle<PoolsWithdrawRequest> for Runtime {
             settings: self.config.pools.clone(),
             checks_payouts: !self.believes_callers(),
             requires_shares: self.requires_shares(),
-            network: self.network(),
+            network: self.config.liquidity.network,
             signer: self.signer.clone(),
             now: self.now(),
         };
@@ -81,12 +81,13 @@ impl Handle<PoolsWithdrawRequest> for Runtime {
         let ask = (pool_id.clone(), ask.body, ask.caller, terms, id);
         match self.store.write("pools.request_withdrawal", key(&pool_id), ask, request).await? {
             (Told::Halted(refusal), _) => {
-                self.throttled.refused();
+                self.hydra.withdrawal(Throttled::Rejected);
                 Err(refusal.into())
             }
             (Told::Replied(reply), fresh) => {
-                if let Some(throttle) = reply.withdraw_throttle.as_ref().filter(|_| fresh) {
-                    self.throttled.accepted(throttle.mode);
+                let mode = reply.withdraw_throttle.as_ref().map(|throttle| throttle.mode);
+                if fresh && mode == Some(ThrottleMode::Stressed) {
+                    self.hydra.withdrawal(Throttled::Stressed);
                 }
                 Ok((*reply).into())
             }

@@ -178,7 +178,7 @@ impl Runtime {
             OPEN_CHANNEL => {
                 let Opens { peer_id, amount_sats } = payload(request, "invalid open_channel payload")?;
                 let order = OpenChannel { request_id, peer_id, amount_sats };
-                self.wallet.open_channel(&order).await.map(|opened| {
+                self.node.open_channel(&order).await.map(|opened| {
                     json!({"schema": OPENED, "channel_id": opened.channel_id, "txid": opened.txid,
                         "opened_at": opened.opened_at})
                 })
@@ -186,7 +186,7 @@ impl Runtime {
             _ => {
                 let Closes { channel_id } = payload(request, "invalid close_channel payload")?;
                 let order = CloseChannel { request_id, channel_id };
-                self.wallet.close_channel(&order).await.map(
+                self.node.close_channel(&order).await.map(
                     |closed| json!({"schema": CLOSED, "txids": closed.txids, "closed_at": closed.closed_at}),
                 )
             }

@@ -17,11 +17,8 @@ use crate::{
     refusal::{Code, Refusal, Service, Stop},
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, hydra, identity,
-<<<<<<< HEAD
-        l402, marketplace, openapi, paths, pool_signing, pools, projectors, routing, runs, shell, skills, spacetime, sync,
-=======
-        l402, liquidity, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync,
->>>>>>> light
+        l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing, runs, shell,
+        skills, spacetime, sync,
         threads, tools, treasury, verifications, workers,
     },
 };

@@ -1,98 +1,85 @@
 //! Decides what the wallet's word on a payout comes to. Nothing here is inside a transaction, and nothing that was not
-//! said is taken for a failure.
+//! said is taken for a failure. Invoices are paid by the lane of payments, which pays each once.
 
-use oa_contract::{Msats, wire::pools::PayoutRail};
+use oa_contract::{Msats, Stop, wire::pools::PayoutRail};
 use oa_ledger::pool::MSATS_PER_SAT;
-use oa_lightning::{
-    OnchainOrder, OnchainSent, OnchainState, Paid, PayOrder, PaymentRef, PaymentState, Speed, WalletError,
+use oa_lightning::{OnchainOrder, OnchainSent, OnchainState, Speed, WalletError};
+use oa_store::tables::{
+    liquidity::{PaymentRow, PaymentStatus},
+    pool_withdrawals::WithdrawalRow,
 };
-use oa_store::tables::pool_withdrawals::WithdrawalRow;
+use serde_json::Value;
 
 use super::{
-    HOST,
-    payout::{Outcome, most_fee_msats},
+    payout::{Outcome, Under, most_fee_msats, payment_id},
     receipts::Settled,
 };
 use crate::Runtime;
 
 impl Runtime {
     /// Asks the wallet to make a payout that was begun. Asked twice under one id it pays once.
-    pub(super) async fn pay_out(&self, row: &WithdrawalRow) -> Outcome {
-        match row.rail {
-            PayoutRail::Lightning => match lightning(row) {
-                Some(order) => self.judged(row, self.wallet().pay(&order).await),
-                None => Outcome::Failed("there is no invoice to pay".into()),
-            },
-            PayoutRail::Onchain => match onchain(row) {
-                Some(order) => sent(self.wallet().send_onchain(&order).await),
-                None => Outcome::Failed("there is no address to pay to".into()),
-            },
+    pub(super) async fn pay_out(&self, under: &Under) -> Result<Outcome, Stop> {
+        match (&under.payment, onchain(&under.row)) {
+            (Some(begun), _) => Ok(paid(&self.payments.drive(begun.clone()).await?)),
+            (None, Some(order)) => Ok(sent(self.wallet().send_onchain(&order).await)),
+            (None, None) => Ok(Outcome::Failed("there is no address to pay to".into())),
         }
     }
 
-    /// Asks the wallet what became of a payout. One that it has surely never heard of is asked for again, under the
+    /// Asks what became of a payout. A sending that the wallet has surely never heard of is asked for again, under the
     /// same id.
-    pub(super) async fn ask_about(&self, row: &WithdrawalRow) -> Outcome {
-        let Some(request_id) = row.request_id.clone() else {
-            return Outcome::Unknown("the payout has no name".into());
-        };
+    pub(super) async fn ask_about(&self, row: &WithdrawalRow) -> Result<Outcome, Stop> {
         match row.rail {
-            PayoutRail::Lightning => {
-                let payment = PaymentRef { request_id, payment_hash: row.payment_hash.clone() };
-                match self.wallet().payment(&payment).await {
-                    Ok(PaymentState::Succeeded(paid)) => self.proved(row, paid),
-                    Ok(PaymentState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
-                    Ok(PaymentState::InFlight) => Outcome::Unknown("the wallet is still paying".into()),
-                    Ok(PaymentState::NeverHeardOf) => self.pay_out(row).await,
-                    Err(error) => Outcome::Unknown(error.to_string()),
-                }
-            }
-            PayoutRail::Onchain => match self.wallet().onchain_payment(&request_id).await {
-                Ok(OnchainState::Sent(done)) => sent(Ok(done)),
-                Ok(OnchainState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
-                Ok(OnchainState::InFlight) => Outcome::Unknown("the wallet is still sending".into()),
-                Ok(OnchainState::NeverHeardOf) => self.pay_out(row).await,
+            PayoutRail::Lightning => Ok(match self.payments.outcome(&payment_id(row)).await? {
+                Some(payment) => paid(&payment),
+                None => Outcome::Unknown("the payment is not there".into()),
+            }),
+            PayoutRail::Onchain => self.ask_chain(row).await,
+        }
+    }
+
+    async fn ask_chain(&self, row: &WithdrawalRow) -> Result<Outcome, Stop> {
+        let Some(order) = onchain(row) else {
+            return Ok(Outcome::Unknown("the sending has no name".into()));
+        };
+        Ok(match self.wallet().onchain_payment(&order.request_id).await {
+            Ok(OnchainState::Sent(done)) => sent(Ok(done)),
+            Ok(OnchainState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
+            Ok(OnchainState::InFlight) => Outcome::Unknown("the wallet is still sending".into()),
+            Ok(OnchainState::NeverHeardOf) => match self.wallet().send_onchain(&order).await {
+                // A refusal of this request says nothing about an earlier copy that may still be on its way.
                 Err(error) => Outcome::Unknown(error.to_string()),
+                done => sent(done),
             },
-        }
-    }
-
-    fn judged(&self, row: &WithdrawalRow, said: Result<Paid, WalletError>) -> Outcome {
-        match said {
-            Ok(paid) => self.proved(row, paid),
-            Err(WalletError::NotDone(trouble)) => Outcome::Failed(trouble.to_string()),
-            Err(WalletError::Unknown(trouble)) => Outcome::Unknown(trouble.to_string()),
-        }
-    }
-
-    /// Strictly a payment is proved by the preimage of its hash; leniently the wallet's word is enough.
-    fn proved(&self, row: &WithdrawalRow, paid: Paid) -> Outcome {
-        let opened = paid.preimage.map(|preimage| preimage.payment_hash());
-        if !self.believes_callers() && (opened.is_none() || opened != row.payment_hash) {
-            return Outcome::Unknown("the wallet's preimage does not open the invoice's hash".into());
-        }
-        Outcome::Paid {
-            fee_msats: paid.fee.map_or(0, Msats::get),
-            paid_at_ms: paid.paid_at_ms,
-            settled: Settled {
-                wallet_receipt_sha256: paid.receipt_sha256,
-                payment_id: paid.payment_id,
-                txid: None,
-            },
-        }
+            Err(error) => Outcome::Unknown(error.to_string()),
+        })
     }
 }
 
-fn lightning(row: &WithdrawalRow) -> Option<PayOrder> {
-    Some(PayOrder {
-        request_id: row.request_id.clone()?,
-        invoice: row.payout_invoice.clone()?,
-        payment_hash: row.payment_hash.clone(),
-        amount: Msats::new(row.amount_sats.checked_mul(MSATS_PER_SAT)?)?,
-        max_fee: Msats::new(most_fee_msats(row))?,
-        host: HOST.into(),
-        not_after: None,
-    })
+/// What a payment of the lane came to.
+fn paid(payment: &PaymentRow) -> Outcome {
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    let why = || format!("{}: {}", said(&payment.error_code), said(&payment.error_message));
+    match payment.status {
+        PaymentStatus::Succeeded => Outcome::Paid {
+            fee_msats: payment.fee.map_or(0, Msats::get),
+            paid_at_ms: payment.paid_at_ms,
+            settled: Settled {
+                wallet_receipt_sha256: payment.wallet_receipt_sha256.clone(),
+                payment_id: wallet_payment_id(payment),
+                txid: None,
+            },
+        },
+        PaymentStatus::Failed => Outcome::Failed(why()),
+        PaymentStatus::InFlight | PaymentStatus::Unknown => Outcome::Unknown(why()),
+    }
+}
+
+/// The wallet's own name of a payment (§9.3).
+fn wallet_payment_id(payment: &PaymentRow) -> Option<String> {
+    let said: Value = serde_json::from_str(payment.wallet_response.as_ref()?.get()).ok()?;
+    let at = |pointer: &str| said.pointer(pointer)?.as_str().map(str::to_owned);
+    at("/result/payment/paymentId").or_else(|| at("/result/receipt/paymentId"))
 }
 
 fn onchain(row: &WithdrawalRow) -> Option<OnchainOrder> {

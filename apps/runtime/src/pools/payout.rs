@@ -3,7 +3,7 @@
 
 use bitcoin::{Address, address::NetworkUnchecked};
 use oa_contract::{
-    Asset, Refusal, Stop, Timestamp,
+    Asset, Msats, Refusal, Stop, Timestamp,
     signer::Signer,
     wire::pools::{PartitionKind, PayoutRail, WithdrawThrottle, WithdrawalStatus},
 };
@@ -22,15 +22,20 @@ use oa_store::{
 };
 
 use super::{
+    HOST,
     receipts::{self, Settled, Throttled},
     settings::PoolSettings,
     standing::{books, changed},
     wallet_request_id,
 };
+use crate::liquidity::{
+    lanes::Lane,
+    payments::{self, Begun, Payer, Terms},
+};
 
 /// After so many certain failures a payout is given up and its shares are free again.
 const MOST_ROUNDS: u32 = 12;
-/// How long the wallet may take to begin; nobody else asks it meanwhile.
+/// Nobody asks after a payout that was begun so long ago.
 const PATIENCE_SECONDS: i64 = 60;
 const LONGEST_PAUSE_SECONDS: i64 = 300;
 const LONGEST_ERROR: usize = 500;
@@ -132,16 +137,47 @@ impl Way {
 pub struct Begin {
     pub withdrawal_id: String,
     pub way: Way,
-    pub wallet: AccountId,
     pub settings: PoolSettings,
-    pub now: Timestamp,
+    pub terms: Terms,
+}
+
+/// A payout that was begun: over Lightning, with the payment of its invoice.
+#[derive(Clone, Debug)]
+pub struct Under {
+    pub row: WithdrawalRow,
+    pub payment: Option<Begun>,
+}
+
+/// What is paid for, in the lane that pays invoices once: each try that surely failed is followed by another.
+pub(super) fn payment_id(row: &WithdrawalRow) -> String {
+    format!("pool:{}:{}", row.withdrawal_id, row.round)
+}
+
+/// The payment of a withdrawal's invoice. Its money is held here, with the shares.
+pub(super) fn payment(row: &WithdrawalRow, request_id: &str, fee_msats: u64) -> Option<payments::Order> {
+    Some(payments::Order {
+        payment_id: payment_id(row),
+        lane: Lane::Pool,
+        request_id: request_id.to_owned(),
+        invoice: row.payout_invoice.clone()?,
+        payment_hash: row.payment_hash.clone(),
+        host: HOST.into(),
+        amount: Msats::new(promised_msats(row))?,
+        max_fee: Msats::new(fee_msats)?,
+        payer: Payer::Lane,
+        run_id: None,
+        trajectory_hash: None,
+        // The fee that is allowed may differ from one look to the next; the payment is the same.
+        fingerprint: Some(payment_id(row)),
+    })
 }
 
 /// Sets aside what a payout may cost, in the transaction of whoever holds the pool's key. None: it is not to be paid
 /// now, because it was, or because somebody is at it.
-pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<WithdrawalRow>, Stop> {
+pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<Under>, Stop> {
+    let now = ask.terms.now;
     let Some(row) = table::get(tx, &ask.withdrawal_id).await? else { return Ok(None) };
-    if row.status != WithdrawalStatus::Queued || row.earliest_settlement_at > ask.now {
+    if row.status != WithdrawalStatus::Queued || row.earliest_settlement_at > now {
         return Ok(None);
     }
     if row.amount_sats == 0 {
@@ -149,7 +185,7 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<WithdrawalR
     }
     let row = match row.locked {
         true => row,
-        false => lock_late(tx, row, ask.now).await?,
+        false => lock_late(tx, row, now).await?,
     };
     let books = books(tx, &row.pool_id, row.partition).await?;
     let payout_msats = promised_msats(&row);
@@ -157,17 +193,26 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<WithdrawalR
         return Err(Refusal::conflict("the partition does not hold what the payout takes").into());
     };
     // Whoever leaves last finds no money for the way: then only a way that costs nothing is taken.
-    let fee = ask.settings.payout_fee_sats(row.amount_sats).saturating_mul(MSATS_PER_SAT).min(spare);
-    let order =
-        pool::payout(&books.accounts, &ask.wallet, &row.withdrawal_id, row.round, payout_msats, fee)?;
-    ledger::transfer(tx, &order, ask.now).await?;
+    let fee = ask.settings.payout_fee_sats(row.rail, row.amount_sats).saturating_mul(MSATS_PER_SAT).min(spare);
+    let wallet = payments::wallet_account(&ask.terms.wallet_id)?;
+    let order = pool::payout(&books.accounts, &wallet, &row.withdrawal_id, row.round, payout_msats, fee)?;
+    ledger::transfer(tx, &order, now).await?;
     let paying_msats = changed(payout_msats, fee, 0, "a payout")?;
     let held = changed(books.row.paying_msats, paying_msats, 0, "payouts")?;
     pools::put_partition(tx, &pools::PartitionRow { paying_msats: held, ..books.row }).await?;
-    let not_after = ask.now.plus_seconds(PATIENCE_SECONDS);
+    let not_after = now.plus_seconds(PATIENCE_SECONDS);
+    let request_id = ask.way.request_id(&row);
+    let payment = match row.rail {
+        PayoutRail::Onchain => None,
+        PayoutRail::Lightning => {
+            let order = payment(&row, &request_id, fee);
+            let order = order.ok_or_else(|| Refusal::conflict("the withdrawal has no invoice"))?;
+            Some(payments::begin(tx, &order, &ask.terms).await?)
+        }
+    };
     let row = WithdrawalRow {
         status: WithdrawalStatus::Approved,
-        request_id: Some(ask.way.request_id(&row)),
+        request_id: Some(request_id),
         paying_msats,
         not_after: Some(not_after),
         due_at: Some(not_after),
@@ -175,7 +220,7 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<WithdrawalR
         ..row
     };
     table::put(tx, &row).await?;
-    Ok(Some(row))
+    Ok(Some(Under { row, payment }))
 }
 
 /// Leniently the shares are asked for only now, and what they are worth with them.

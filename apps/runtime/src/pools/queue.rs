@@ -13,13 +13,13 @@ use oa_contract::{
 use oa_ledger::pool::MSATS_PER_SAT;
 use oa_lightning::bolt11;
 use oa_store::{
-    Tx,
+    Key, Tx,
     tables::pool_withdrawals::{self as table, Place, WithdrawalRow},
 };
 
 use super::{
     AUTO_PAYOUT_SATS, key,
-    payout::{self, Begin, Outcome, Record, Way},
+    payout::{self, Begin, Outcome, Record, Under, Way},
     receipts::Throttled,
     settings::PoolSettings,
     signing::requests,
@@ -163,7 +163,7 @@ impl Runtime {
     async fn one(&self, row: WithdrawalRow) -> Result<Ended, Stop> {
         match (row.status, row.rail) {
             (WithdrawalStatus::Approved, _) => {
-                let outcome = self.ask_about(&row).await;
+                let outcome = self.ask_about(&row).await?;
                 let recorded = self.record_payout(&row, outcome).await?;
                 self.finish_found(&recorded).await?;
                 Ok(ended(&recorded))
@@ -171,9 +171,9 @@ impl Runtime {
             (WithdrawalStatus::Queued, PayoutRail::Lightning) if row.amount_sats <= AUTO_PAYOUT_SATS => {
                 pays(&row)?;
                 match self.begin_payout(&row, Way::Queue).await? {
-                    Some(row) => {
-                        let outcome = self.pay_out(&row).await;
-                        self.note(&row, outcome).await
+                    Some(under) => {
+                        let outcome = self.pay_out(&under).await?;
+                        Ok(ended(&self.record_payout(&under.row, outcome).await?))
                     }
                     None => Ok(Ended::Skipped),
                 }
@@ -193,15 +193,14 @@ impl Runtime {
         &self,
         row: &WithdrawalRow,
         way: Way,
-    ) -> Result<Option<WithdrawalRow>, Stop> {
+    ) -> Result<Option<Under>, Stop> {
         let ask = Begin {
             withdrawal_id: row.withdrawal_id.clone(),
             way,
-            wallet: self.wallet_account()?,
             settings: self.config.pools.clone(),
-            now: self.now(),
+            terms: self.payments.terms(),
         };
-        self.store.write("pools.begin_payout", key(&row.pool_id), ask, payout::begin).await
+        self.store.write("pools.begin_payout", begin_keys(row), ask, payout::begin).await
     }
 
     /// Writes down what became of a payout that was begun.
@@ -221,10 +220,13 @@ impl Runtime {
         let row = self.store.write("pools.record_payout", key(&row.pool_id), ask, payout::record).await?;
         Ok(row.ok_or_else(|| Fault::msg("a withdrawal that was begun is not there"))?)
     }
+}
 
-    async fn note(&self, row: &WithdrawalRow, outcome: Outcome) -> Result<Ended, Stop> {
-        Ok(ended(&self.record_payout(row, outcome).await?))
-    }
+/// What the transaction that begins a payout holds: the pool, and the payment of its invoice.
+pub(super) fn begin_keys(row: &WithdrawalRow) -> Vec<Key> {
+    let mut keys = vec![key(&row.pool_id)];
+    keys.extend(payout::payment(row, "", 0).map(|order| order.keys()).unwrap_or_default());
+    keys
 }
 
 fn ended(row: &WithdrawalRow) -> Ended {

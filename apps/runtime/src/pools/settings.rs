@@ -1,5 +1,7 @@
 //! Decides what an operator can set about pools (liquidity §2). Numbers out of their range are moved into it.
 
+use oa_contract::wire::pools::PayoutRail;
+
 use crate::config::{ConfigError, Lookup, boolean, parsed};
 
 /// When leaving is made harder.
@@ -35,7 +37,7 @@ pub struct PoolSettings {
     pub require_shares: Option<bool>,
     /// Whether a deposit is confirmed by the wallet only; follows from the trust mode when not set.
     pub verified_deposits: Option<bool>,
-    /// What the way of a payout may cost, in parts of 10000 of it; at least five sats.
+    /// What the way of a payout may cost, in parts of 10000 of it; at least five sats, on-chain a thousand.
     pub payout_fee_bps: u32,
 }
 
@@ -193,10 +195,15 @@ impl PoolSettings {
         })
     }
 
-    /// What the way of a payout of so many sats may cost.
-    pub fn payout_fee_sats(&self, sats: u64) -> u64 {
+    /// What the way of a payout of so many sats may cost. On-chain the size of a transaction counts, and signers have
+    /// looked at each.
+    pub fn payout_fee_sats(&self, rail: PayoutRail, sats: u64) -> u64 {
         let share = u128::from(sats) * u128::from(self.payout_fee_bps) / 10_000;
-        u64::try_from(share).unwrap_or(u64::MAX).max(5)
+        let least = match rail {
+            PayoutRail::Lightning => 5,
+            PayoutRail::Onchain => 1_000,
+        };
+        u64::try_from(share).unwrap_or(u64::MAX).max(least)
     }
 }
 
@@ -280,6 +287,8 @@ mod tests {
     #[test]
     fn the_way_of_a_payout_may_cost_a_little() {
         let settings = PoolSettings::default();
-        assert_eq!((settings.payout_fee_sats(1), settings.payout_fee_sats(100_000)), (5, 500));
+        let fee = |rail, sats| settings.payout_fee_sats(rail, sats);
+        assert_eq!((fee(PayoutRail::Lightning, 1), fee(PayoutRail::Lightning, 100_000)), (5, 500));
+        assert_eq!(fee(PayoutRail::Onchain, 500), 1_000);
     }
 }

@@ -11,7 +11,7 @@ use oa_contract::{
 };
 use oa_lightning::{CloseChannel, OpenChannel, WalletError};
 use oa_store::{
-    Tx,
+    Key, Tx,
     tables::{
         pool_signing as table,
         pool_withdrawals::{self, WithdrawalRow},
@@ -29,7 +29,8 @@ use crate::{
     Runtime,
     pools::{
         behind_us, key,
-        payout::{self, Begin, Outcome, Way},
+        payout::{self, Begin, Outcome, Under, Way},
+        queue::begin_keys,
         receipts::{self, TREASURY_ACTION, raw},
     },
 };
@@ -45,7 +46,10 @@ pub type Finished = (SigningRequest, TreasuryActionReceipt);
 /// What a claim came to.
 pub enum Claimed {
     /// To be paid now, or to be asked after.
-    Payout { request: SigningRequest, row: Box<WithdrawalRow>, fresh: bool },
+    /// Begun now.
+    Payout { request: SigningRequest, under: Box<Under> },
+    /// Begun before: to be asked after.
+    Resumed { request: SigningRequest, row: Box<WithdrawalRow> },
     Channel { request: SigningRequest },
     Done(Box<Finished>),
 }
@@ -96,19 +100,26 @@ impl Runtime {
         let begin = Begin {
             withdrawal_id: String::new(),
             way: Way::Signed(request_id.to_owned()),
-            wallet: self.wallet_account()?,
             settings: self.config.pools.clone(),
-            now: self.now(),
+            terms: self.payments.terms(),
         };
         let (pool_id, request_id) = (pool_id.to_owned(), request_id.to_owned());
-        let keys = key(&pool_id);
+        // The payment that it would begin is held as well.
+        let wanted = (pool_id.clone(), request_id.clone());
+        let keys = self.store.read("pools.keys_of_signed", wanted, keys).await?;
         let ask = Claim { pool_id, request_id, begin, signer: self.signer.clone() };
         match self.store.write("pools.claim_signed", keys, ask, claim).await? {
             Claimed::Done(finished) => Ok(*finished),
-            Claimed::Payout { request, row, fresh } => {
-                let outcome = match fresh {
-                    true => self.pay_out(&row).await,
-                    false => self.ask_about(&row).await,
+            Claimed::Payout { request, under } => {
+                let outcome = self.pay_out(&under).await?;
+                let recorded = self.record_payout(&under.row, outcome.clone()).await?;
+                self.finish_payout(&request, &recorded, &outcome).await
+            }
+            Claimed::Resumed { request, row } => {
+                let outcome = match row.status {
+                    WithdrawalStatus::Approved => self.ask_about(&row).await?,
+                    // It ended while nobody was looking.
+                    _ => Outcome::Unknown("it was given up".into()),
                 };
                 let recorded = self.record_payout(&row, outcome.clone()).await?;
                 self.finish_payout(&request, &recorded, &outcome).await
@@ -228,6 +239,16 @@ impl Runtime {
     }
 }
 
+async fn keys(tx: &mut Tx, (pool_id, request_id): &(String, String)) -> Result<Vec<Key>, Stop> {
+    let request = find(tx, pool_id, request_id).await?;
+    if let Ok(id) = withdrawal_id(&request)
+        && let Some(row) = pool_withdrawals::get(tx, &id).await?
+    {
+        return Ok(begin_keys(&row));
+    }
+    Ok(vec![key(pool_id)])
+}
+
 /// Takes the act for the one who asks: from `pending` to `executing` once, with everything that it sets aside.
 async fn claim(tx: &mut Tx, ask: &Claim) -> Result<Claimed, Stop> {
     let request = find(tx, &ask.pool_id, &ask.request_id).await?;
@@ -260,7 +281,7 @@ async fn resumed(tx: &mut Tx, request: SigningRequest) -> Result<Claimed, Stop> 
     }
     let id = withdrawal_id(&request)?;
     let row = pool_withdrawals::get(tx, &id).await?.ok_or_else(no_withdrawal)?;
-    Ok(Claimed::Payout { request, row: Box::new(row), fresh: false })
+    Ok(Claimed::Resumed { request, row: Box::new(row) })
 }
 
 fn no_withdrawal() -> Refusal {
@@ -301,18 +322,19 @@ async fn payout(tx: &mut Tx, request: SigningRequest, ask: &Claim) -> Result<Cla
         let result = json!({"schema": RESULT, "status": "already_paid", "withdrawal_id": row.withdrawal_id,
             "rail": row.rail, "amount_sats": row.amount_sats,
             "wallet_receipt_sha256": row.wallet_receipt_sha256, "paid_at": row.paid_at});
-        let done = finished(tx, &request, &result, ask.signer.as_ref(), ask.begin.now).await?;
+        let done = finished(tx, &request, &result, ask.signer.as_ref(), ask.begin.terms.now).await?;
         return Ok(Claimed::Done(Box::new(done)));
     }
-    payable(&request, &row, ask.begin.now)?;
+    payable(&request, &row, ask.begin.terms.now)?;
     let begin = Begin { withdrawal_id: id, ..ask.begin.clone() };
-    let row = payout::begin(tx, &begin).await?;
-    let row = row.ok_or_else(|| Refusal::conflict("withdrawal not in a payable state"))?;
-    let row = WithdrawalRow { signing_request_id: Some(request.request_id.clone()), ..row };
-    pool_withdrawals::put(tx, &row).await?;
+    let under = payout::begin(tx, &begin).await?;
+    let under = under.ok_or_else(|| Refusal::conflict("withdrawal not in a payable state"))?;
+    let signing_request_id = Some(request.request_id.clone());
+    let under = Under { row: WithdrawalRow { signing_request_id, ..under.row }, ..under };
+    pool_withdrawals::put(tx, &under.row).await?;
     let request = SigningRequest { status: SigningStatus::Executing, ..request };
     table::put_signing(tx, &request).await?;
-    Ok(Claimed::Payout { request, row: Box::new(row), fresh: true })
+    Ok(Claimed::Payout { request, under: Box::new(under) })
 }
 
 /// Whether the withdrawal is still the one that was signed, and due.
@@ -361,11 +383,11 @@ async fn change(tx: &mut Tx, request: SigningRequest, ask: &Claim) -> Result<Cla
         policy: signed.policy,
         canonical_json_sha256: signed.signer_set_sha256.clone(),
         created_at: known.created_at,
-        updated_at: ask.begin.now,
+        updated_at: ask.begin.terms.now,
     };
     table::put_signer_set(tx, &set).await?;
     let result = json!({"schema": CHANGED, "signer_set_sha256": signed.signer_set_sha256});
-    let done = finished(tx, &request, &result, ask.signer.as_ref(), ask.begin.now).await?;
+    let done = finished(tx, &request, &result, ask.signer.as_ref(), ask.begin.terms.now).await?;
     Ok(Claimed::Done(Box::new(done)))
 }
 

@@ -20,6 +20,7 @@ pub mod chain;
 pub mod export;
 #[cfg(test)]
 mod golden;
+pub mod pool_proof;
 pub mod projection;
 pub mod replay;
 pub mod signer;

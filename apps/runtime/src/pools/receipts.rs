@@ -4,6 +4,7 @@
 use oa_contract::{
     Fault, Stop, Timestamp,
     canonical::{canonical_digest, hex},
+    pool_proof::SnapshotDigests,
     receipt::ReceiptSignature,
     signer::Signer,
     wire::{
@@ -203,24 +204,11 @@ pub fn throttle(
     document(preimage, "lpwdt_", signer)
 }
 
-/// What a snapshot's digest covers.
+/// A snapshot's digest, and those of its two documents.
 pub fn snapshot_digest(snapshot: &Snapshot) -> Result<(Digest, String, String), Fault> {
-    let (assets, liabilities) = (of_json(&snapshot.assets_json)?, of_json(&snapshot.liabilities_json)?);
-    let digest = Digest::of(&with_partition(
-        json!({
-            "schema": SNAPSHOT, "pool_id": snapshot.pool_id, "as_of": snapshot.as_of,
-            "assets_json_sha256": assets, "liabilities_json_sha256": liabilities,
-            "share_price_sats": snapshot.share_price_sats, "created_at": snapshot.created_at,
-        }),
-        snapshot.partition_kind,
-    ));
-    Ok((digest, assets, liabilities))
-}
-
-fn of_json(document: &RawValue) -> Result<String, Fault> {
-    let value: Value =
-        serde_json::from_str(document.get()).map_err(|error| Fault::new("reading a snapshot", error))?;
-    Ok(Digest::of(&value).hex)
+    let digests = SnapshotDigests::of(snapshot).map_err(|error| Fault::new("reading a snapshot", error))?;
+    let digest = Digest::of(&digests.preimage);
+    Ok((digest, digests.assets_json_sha256, digests.liabilities_json_sha256))
 }
 
 /// The receipt of a snapshot. What was signed stays signed as it was.

@@ -37,7 +37,8 @@ async fn a_key_stands_for_one_deposit_for_ever() {
     strictly(async |place: Place| {
         let body = deposit_of("lp:a", "d1", 2_500);
         let first = place.quote(&operator(), body.clone()).await.expect("quoted");
-        let told_all = join_all((0..16).map(|_| place.quote(&operator(), body.clone()))).await;
+        let caller = operator();
+        let told_all = join_all((0..16).map(|_| place.quote(&caller, body.clone()))).await;
         assert!(told_all.into_iter().all(|told| told.expect("quoted") == first));
         // The wallet is not needed for what was quoted.
         place.wallet.breaks(true);

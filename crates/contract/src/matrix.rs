@@ -18,8 +18,7 @@ use crate::{
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, hydra, identity,
         l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing, runs, shell,
-        skills, spacetime, sync,
-        threads, tools, treasury, verifications, workers,
+        skills, spacetime, sync, threads, tools, treasury, verifications, workers,
     },
 };
 

@@ -69,10 +69,14 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     let (follower, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
     let (watcher, stopped) = (runtime.clone(), stop.clone());
-    tasks.spawn(async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() });
+    tasks.spawn(
+        async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() },
+    );
     if runtime.config.liquidity.recovery_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() });
+        tasks.spawn(
+            async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() },
+        );
     }
     if runtime.config.pools.snapshots_enabled && !runtime.config.pools.snapshot_pools.is_empty() {
         let (runtime, stop) = (runtime.clone(), stop.clone());

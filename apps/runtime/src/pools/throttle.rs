@@ -182,7 +182,7 @@ mod tests {
             (with(0, channels(4, 0)), "channel_connectivity_halt_threshold"),
             (with(100, channels(10, 100)), "outbound_coverage_stress_threshold"),
             (with(100, channels(10, 50)), "outbound_coverage_halt_threshold"),
-            (with(1, None), "llp_lightning_snapshot_missing"),
+            (Inputs { reserved_sats: 1, ..with(0, None) }, "llp_lightning_snapshot_missing"),
         ];
         for (inputs, reason) in cases {
             let (mode, reasons, delay, cap) = judged(&settings(), &inputs);

@@ -13,7 +13,7 @@ use proptest::{
 use super::{wallet::Mood, *};
 use crate::pools::credit::{self, Commitment};
 
-const SEQUENCES: usize = 24;
+const SEQUENCES: usize = 12;
 
 #[derive(Clone, Debug)]
 enum Act {

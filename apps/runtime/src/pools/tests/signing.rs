@@ -74,8 +74,8 @@ async fn waiting(place: &Place, shares: u64) -> (RequestWithdrawal, SigningReque
     let body = on_chain("lp:a", "w", shares, ADDRESS);
     place.withdraw(body.clone()).await.expect("queued");
     assert_eq!(place.execute_due().await.signing_requests_created, 1);
-    let request = place.requests(Some(SigningStatus::Pending)).await.pop().expect("a request");
-    (body, request)
+    let request = place.requests(Some(SigningStatus::Pending)).await.into_iter().next();
+    (body, request.expect("a request"))
 }
 
 #[tokio::test]

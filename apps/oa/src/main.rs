@@ -286,8 +286,7 @@ async fn about_pools(wanted: Pool, common: &Common) -> Result<u8, Failure> {
         // Needs nothing but the file.
         Pool::Verify { file, signer } => pool::verify::verify(&file, signer.as_deref(), format),
         Pool::Prove { pool_id, lp, partition, snapshot, file } => {
-            let wanted =
-                pool::prove::Wanted { pool_id, lp_id: lp, partition, snapshot_id: snapshot };
+            let wanted = pool::prove::Wanted { pool_id, lp_id: lp, partition, snapshot_id: snapshot };
             let client = around(common)?.2.client()?;
             pool::prove::prove(&client, wanted, file.as_deref(), format).await.map(|()| OK)
         }

@@ -282,7 +282,11 @@ pub fn receipt_signer(lookup: Lookup<'_>) -> Result<Option<Signer>, ConfigError>
     }
 }
 
-pub(crate) fn parsed<T: FromStr>(lookup: Lookup<'_>, variable: &'static str, default: T) -> Result<T, ConfigError>
+pub(crate) fn parsed<T: FromStr>(
+    lookup: Lookup<'_>,
+    variable: &'static str,
+    default: T,
+) -> Result<T, ConfigError>
 where
     T::Err: fmt::Display,
 {

@@ -31,7 +31,8 @@ impl Accounts {
         // A hash, because a pool's name may be longer than an asset's; its own asset, so that shares of two pools
         // can never meet in one leg.
         let digest = canonical::sha256_hex(&subject);
-        let asset = Asset::new(format!("shares.{}", digest.get(..32).unwrap_or_default())).ok_or_else(|| Denied::Malformed("no asset for the shares".into()))?;
+        let asset = Asset::new(format!("shares.{}", digest.get(..32).unwrap_or_default()))
+            .ok_or_else(|| Denied::Malformed("no asset for the shares".into()))?;
         Ok(Accounts {
             money: AccountId::new(Kind::Pool, Asset::msats(), subject.clone())?,
             issuance: AccountId::new(Kind::Issuance, asset.clone(), subject)?,
@@ -161,12 +162,7 @@ pub fn deposit(
 
 /// Shares that nobody can use any more until the withdrawal has ended. It carries no time: only the payout or its
 /// certain failure ends it.
-pub fn lock(
-    accounts: &Accounts,
-    withdrawal_id: &str,
-    lp_id: &str,
-    shares: u64,
-) -> Result<Order, Denied> {
+pub fn lock(accounts: &Accounts, withdrawal_id: &str, lp_id: &str, shares: u64) -> Result<Order, Denied> {
     let debit = accounts.shares_of(lp_id)?;
     Ok(Order {
         id: lock_id(withdrawal_id)?,

@@ -17,15 +17,34 @@ const PROVIDERS: usize = 3;
 #[derive(Clone, Debug)]
 enum Act {
     /// Sats at the price of a snapshot that may be some time old.
-    Deposit { who: usize, sats: u64, extra_msats: u64 },
-    Withdraw { who: usize, shares: u64 },
+    Deposit {
+        who: usize,
+        sats: u64,
+        extra_msats: u64,
+    },
+    Withdraw {
+        who: usize,
+        shares: u64,
+    },
     /// Of the withdrawals that wait, that one is paid, with a fee; or its payout fails.
-    Pay { which: usize, fee_msats: u64 },
-    Fail { which: usize, for_good: bool },
+    Pay {
+        which: usize,
+        fee_msats: u64,
+    },
+    Fail {
+        which: usize,
+        for_good: bool,
+    },
     /// A profit or a loss that is nobody's deposit.
-    Gain { msats: u64 },
-    Loss { msats: u64 },
-    Commit { msats: u64 },
+    Gain {
+        msats: u64,
+    },
+    Loss {
+        msats: u64,
+    },
+    Commit {
+        msats: u64,
+    },
     Snapshot,
 }
 
@@ -106,8 +125,7 @@ impl World {
     }
 
     fn standing(&self) -> Standing {
-        let (money, issuance) =
-            (self.account(&self.accounts.money), self.account(&self.accounts.issuance));
+        let (money, issuance) = (self.account(&self.accounts.money), self.account(&self.accounts.issuance));
         Standing::read(&money, &issuance, self.owed_msats).expect("a standing")
     }
 

@@ -27,7 +27,12 @@ pub struct Wanted {
 }
 
 /// Fetches the proof and writes it, to a file or to the standard output.
-pub async fn prove(client: &Client, wanted: Wanted, file: Option<&Path>, format: Format) -> Result<(), Failure> {
+pub async fn prove(
+    client: &Client,
+    wanted: Wanted,
+    file: Option<&Path>,
+    format: Format,
+) -> Result<(), Failure> {
     let query = ProveShares {
         lp_id: wanted.lp_id,
         partition_kind: Some(wanted.partition),

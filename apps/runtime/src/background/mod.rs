@@ -80,11 +80,15 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     }
     if runtime.config.pools.snapshots_enabled && !runtime.config.pools.snapshot_pools.is_empty() {
         let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(pools::snapshots(&runtime)).await.unwrap_or_default() });
+        tasks.spawn(
+            async move { stop.run_until_cancelled(pools::snapshots(&runtime)).await.unwrap_or_default() },
+        );
     }
     if runtime.config.pools.executor_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(pools::payouts(&runtime)).await.unwrap_or_default() });
+        tasks.spawn(
+            async move { stop.run_until_cancelled(pools::payouts(&runtime)).await.unwrap_or_default() },
+        );
     }
     if runtime.config.reconciliation_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());

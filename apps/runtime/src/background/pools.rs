@@ -29,7 +29,9 @@ pub async fn snapshots(runtime: &Arc<Runtime>) {
         match lead(runtime, &me, "snapshots", every).await {
             Ok(true) => snapshot_all(runtime).await,
             Ok(false) => {}
-            Err(stop) => tracing::warn!(error = %stop, "who snapshots pools could not be settled; tried again"),
+            Err(stop) => {
+                tracing::warn!(error = %stop, "who snapshots pools could not be settled; tried again")
+            }
         }
         tokio::time::sleep(every + jitter(&me, round, settings.snapshot_jitter_seconds)).await;
     }
@@ -82,7 +84,9 @@ pub async fn payouts(runtime: &Arc<Runtime>) {
         rounds.tick().await;
         match pay_round(runtime, &me, every).await {
             Ok(()) => {}
-            Err(stop) => tracing::warn!(error = %stop, "due withdrawals could not be looked through; tried again"),
+            Err(stop) => {
+                tracing::warn!(error = %stop, "due withdrawals could not be looked through; tried again")
+            }
         }
     }
 }
@@ -91,8 +95,9 @@ async fn pay_round(runtime: &Runtime, me: &str, every: Duration) -> Result<(), S
     if !lead(runtime, me, "payouts", every).await? {
         return Ok(());
     }
-    let minted = runtime.watch_deposits().await?;
-    let done = runtime.execute_due(MOST_DUE).await?;
+    // Neither waits for the other: a wallet may be slow about deposits while it pays, and the other way round.
+    let (minted, done) = tokio::join!(runtime.watch_deposits(), runtime.execute_due(MOST_DUE));
+    let (minted, done) = (minted?, done?);
     if done.paid + done.signing_requests_created + minted as u64 > 0 {
         tracing::info!(
             minted,

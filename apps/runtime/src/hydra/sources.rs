@@ -48,7 +48,9 @@ impl Runtime {
     }
 
     pub(crate) async fn throttle_view(&self) -> ThrottleView {
-        let Some(pool_id) = self.config.pools.snapshot_pools.first() else { return ThrottleView::PoolNotFound };
+        let Some(pool_id) = self.config.pools.snapshot_pools.first() else {
+            return ThrottleView::PoolNotFound;
+        };
         match self.pool_throttle(pool_id).await {
             Ok(None) => ThrottleView::Off,
             Ok(Some(None)) => ThrottleView::PoolNotFound,

@@ -44,7 +44,15 @@ impl Handle<PoolsConfirmDeposit> for Runtime {
         let Seen::Settled { received_msats, evidence } = seen else {
             return Err(not_settled(&seen).into());
         };
-        let ask = (pool_id.clone(), deposit_id, received_msats, evidence, self.wallet_account()?, self.now(), strict);
+        let ask = (
+            pool_id.clone(),
+            deposit_id,
+            received_msats,
+            evidence,
+            self.wallet_account()?,
+            self.now(),
+            strict,
+        );
         let (row, fresh) = self.store.write("pools.confirm_deposit", key(&pool_id), ask, confirm).await?;
         Ok(confirmed(row, fresh).into())
     }
@@ -53,7 +61,9 @@ impl Handle<PoolsConfirmDeposit> for Runtime {
 impl Runtime {
     async fn arrived(&self, row: &DepositRow) -> Result<Seen, Stop> {
         let seen = self.look_for(row).await;
-        Ok(seen.map_err(|error| behind_us(format!("the wallet cannot say whether the deposit arrived: {error}")))?)
+        Ok(seen.map_err(|error| {
+            behind_us(format!("the wallet cannot say whether the deposit arrived: {error}"))
+        })?)
     }
 }
 

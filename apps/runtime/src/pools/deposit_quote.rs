@@ -117,9 +117,7 @@ impl Runtime {
                 let address = self.wallet().receive_address(&asked.request_id).await;
                 let address = address.map_err(|error| not_given("receive-address", &error))?.address;
                 match address.trim().is_empty() {
-                    true => {
-                        Err(behind_us("wallet executor receive-address returned empty address").into())
-                    }
+                    true => Err(behind_us("wallet executor receive-address returned empty address").into()),
                     false => Ok(Given { address: Some(address), ..Given::default() }),
                 }
             }
@@ -134,9 +132,7 @@ fn not_given(what: &str, error: &WalletError) -> Refusal {
         "idempotency_conflict" => reused(),
         "empty_invoice" => behind_us("wallet executor create-invoice returned empty invoice"),
         "empty_address" => behind_us("wallet executor receive-address returned empty address"),
-        "wallet_executor_not_configured" => {
-            behind_us(format!("dependency unavailable: {}", trouble.message))
-        }
+        "wallet_executor_not_configured" => behind_us(format!("dependency unavailable: {}", trouble.message)),
         "wallet_executor_transport_error" => {
             behind_us(format!("wallet executor {what} transport error: {}", trouble.message))
         }
@@ -193,8 +189,7 @@ fn worthless() -> Refusal {
 }
 
 async fn known(tx: &mut Tx, asked: &Asked) -> Result<Option<DepositRow>, Stop> {
-    let row =
-        table::deposit_by_key(tx, &asked.pool_id, asked.partition, &asked.lp_id, &asked.key).await?;
+    let row = table::deposit_by_key(tx, &asked.pool_id, asked.partition, &asked.lp_id, &asked.key).await?;
     match row {
         Some(row) if row.fingerprint != asked.fingerprint => Err(reused().into()),
         row => Ok(row),
@@ -355,10 +350,7 @@ mod tests {
     #[test]
     fn the_fingerprint_is_the_golden_one() {
         let asked = read("pool_vignette_llp", &body(), &Caller::Anyone, true).expect("asked");
-        assert_eq!(
-            asked.fingerprint,
-            "0de7658c7c09ae2a88f21a904ffbe2395c5cd3bb77fa6d745d26b113f452d3f0"
-        );
+        assert_eq!(asked.fingerprint, "0de7658c7c09ae2a88f21a904ffbe2395c5cd3bb77fa6d745d26b113f452d3f0");
         assert_eq!(asked.request_id, "liqpool:deposit:e60578254f72d5e12d7f7d99");
     }
 

@@ -30,7 +30,10 @@ const GRACE_SECONDS: i64 = 3_600;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// So much has arrived for good, and what proves it.
-    Settled { received_msats: u64, evidence: String },
+    Settled {
+        received_msats: u64,
+        evidence: String,
+    },
     /// Seen, but not for good.
     Arriving,
     Nothing,
@@ -71,7 +74,7 @@ impl Runtime {
                     {
                         Seen::Settled {
                             received_msats: received.get(),
-                            evidence: format!("lightning:{}", hash.map_or("", String::as_str)),
+                            evidence: format!("lightning:{}", hash.unwrap_or(&row.wallet_request_id)),
                         }
                     }
                     // Less than was asked for buys nothing yet.
@@ -99,7 +102,8 @@ impl Runtime {
             };
             let wallet = self.wallet_account()?;
             let ask = (row.deposit_id, seen, self.now(), wallet);
-            minted += usize::from(self.store.write("pools.note_deposit", key(&row.pool_id), ask, note).await?);
+            minted +=
+                usize::from(self.store.write("pools.note_deposit", key(&row.pool_id), ask, note).await?);
         }
         Ok(minted)
     }
@@ -160,8 +164,7 @@ pub(super) async fn mint(
     // For what arrived, not for what was announced.
     let quoted = pool::quoted_shares(received_msats / MSATS_PER_SAT, row.share_price_sats);
     let shares = books.standing.minted(quoted, received_msats);
-    let order =
-        pool::deposit(&books.accounts, wallet, &row.deposit_id, &row.lp_id, received_msats, shares)?;
+    let order = pool::deposit(&books.accounts, wallet, &row.deposit_id, &row.lp_id, received_msats, shares)?;
     ledger::transfer(tx, &order, now).await?;
     table::put_provider(tx, &row.pool_id, row.partition, &row.lp_id).await?;
     let version = books.row.shares_version + 1;
@@ -178,4 +181,3 @@ pub(super) async fn mint(
     table::put_deposit(tx, &row).await?;
     Ok(Minted::Now(Box::new(row)))
 }
-

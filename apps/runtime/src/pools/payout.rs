@@ -41,7 +41,11 @@ const LONGEST_PAUSE_SECONDS: i64 = 300;
 const LONGEST_ERROR: usize = 500;
 
 /// Locks the shares of a withdrawal and promises it its estimate. Whoever has too few is refused.
-pub(super) async fn lock_shares(tx: &mut Tx, row: WithdrawalRow, now: Timestamp) -> Result<WithdrawalRow, Stop> {
+pub(super) async fn lock_shares(
+    tx: &mut Tx,
+    row: WithdrawalRow,
+    now: Timestamp,
+) -> Result<WithdrawalRow, Stop> {
     let accounts = Accounts::of(&row.pool_id, row.partition)?;
     let order = pool::lock(&accounts, &row.withdrawal_id, &row.lp_id, row.shares_burned)?;
     // Asked here, for the words that clients know.
@@ -193,7 +197,8 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<Under>, Sto
         return Err(Refusal::conflict("the partition does not hold what the payout takes").into());
     };
     // Whoever leaves last finds no money for the way: then only a way that costs nothing is taken.
-    let fee = ask.settings.payout_fee_sats(row.rail, row.amount_sats).saturating_mul(MSATS_PER_SAT).min(spare);
+    let fee =
+        ask.settings.payout_fee_sats(row.rail, row.amount_sats).saturating_mul(MSATS_PER_SAT).min(spare);
     let wallet = payments::wallet_account(&ask.terms.wallet_id)?;
     let order = pool::payout(&books.accounts, &wallet, &row.withdrawal_id, row.round, payout_msats, fee)?;
     ledger::transfer(tx, &order, now).await?;
@@ -238,7 +243,11 @@ async fn lock_late(tx: &mut Tx, row: WithdrawalRow, now: Timestamp) -> Result<Wi
 /// What became of a payout, as far as anybody knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    Paid { settled: Settled, fee_msats: u64, paid_at_ms: Option<i64> },
+    Paid {
+        settled: Settled,
+        fee_msats: u64,
+        paid_at_ms: Option<i64>,
+    },
     /// Surely not paid, and it will not be.
     Failed(String),
     Unknown(String),

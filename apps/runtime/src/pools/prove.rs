@@ -30,14 +30,15 @@ async fn prove(
 ) -> Result<SharesProof, Stop> {
     let kind = wanted.partition_kind.unwrap_or_default();
     let row = match &wanted.snapshot_id {
-        Some(id) => table::get(tx, id).await?.filter(|row| {
-            row.snapshot.pool_id == *pool_id && row.snapshot.partition_kind == kind
-        }),
+        Some(id) => table::get(tx, id)
+            .await?
+            .filter(|row| row.snapshot.pool_id == *pool_id && row.snapshot.partition_kind == kind),
         None => table::latest(tx, pool_id, kind).await?,
     };
     let row = row.ok_or_else(|| Refusal::not_found("there is no such snapshot of this pool"))?;
     let tree = table::tree(tx, &row.tree_id).await?;
-    let tree = tree.ok_or_else(|| Fault::msg(format!("the tree of {} is not there", row.snapshot.snapshot_id)))?;
+    let tree =
+        tree.ok_or_else(|| Fault::msg(format!("the tree of {} is not there", row.snapshot.snapshot_id)))?;
     let at = tree.leaves.iter().position(|leaf| leaf.name == wanted.lp_id);
     let at = at.ok_or_else(|| Refusal::not_found("this provider had no shares at that snapshot"))?;
     let path = SumTree::of(&tree.leaves).and_then(|sums| sums.path(at));

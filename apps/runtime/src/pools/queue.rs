@@ -40,7 +40,9 @@ struct Left {
 /// What became of one row.
 enum Ended {
     Paid,
-    SigningRequested { fresh: bool },
+    SigningRequested {
+        fresh: bool,
+    },
     Failed(String),
     Unknown,
     /// Somebody else is at it, or was.
@@ -182,18 +184,15 @@ impl Runtime {
                 let id = format!("sigreq_{}", self.ids.uuid_v7(self.now()));
                 let keys = key(&row.pool_id);
                 let ask = (row.withdrawal_id, id, self.now());
-                let fresh = self.store.write("pools.ask_signers", keys, ask, requests::for_withdrawal).await?;
+                let fresh =
+                    self.store.write("pools.ask_signers", keys, ask, requests::for_withdrawal).await?;
                 Ok(Ended::SigningRequested { fresh })
             }
             _ => Ok(Ended::Skipped),
         }
     }
 
-    pub(super) async fn begin_payout(
-        &self,
-        row: &WithdrawalRow,
-        way: Way,
-    ) -> Result<Option<Under>, Stop> {
+    pub(super) async fn begin_payout(&self, row: &WithdrawalRow, way: Way) -> Result<Option<Under>, Stop> {
         let ask = Begin {
             withdrawal_id: row.withdrawal_id.clone(),
             way,

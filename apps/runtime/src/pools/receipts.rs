@@ -153,7 +153,12 @@ fn document(preimage: Value, prefix: &str, signer: Option<&Signer>) -> Kept {
     Kept { receipt_id: digest.named(prefix), sha256: digest.hex, document: Value::Object(members) }
 }
 
-pub fn settlement(row: &WithdrawalRow, settled: &Settled, paid_at: Timestamp, signer: Option<&Signer>) -> Kept {
+pub fn settlement(
+    row: &WithdrawalRow,
+    settled: &Settled,
+    paid_at: Timestamp,
+    signer: Option<&Signer>,
+) -> Kept {
     let (invoice_hash, address) = match row.rail {
         PayoutRail::Lightning => (row.payout_invoice_hash.as_ref(), None),
         PayoutRail::Onchain => (None, row.payout_address.as_ref()),
@@ -304,7 +309,8 @@ pub async fn given<T: DeserializeOwned>(
     schema: &str,
 ) -> Result<T, Stop> {
     let row = table::receipt(tx, entity_kind, entity_id, schema).await?;
-    let row = row.ok_or_else(|| Fault::msg(format!("the {entity_kind} receipt of {entity_id} is not there")))?;
+    let row =
+        row.ok_or_else(|| Fault::msg(format!("the {entity_kind} receipt of {entity_id} is not there")))?;
     Ok(serde_json::from_str(row.document.get()).map_err(|error| Fault::new("reading a receipt", error))?)
 }
 
@@ -418,10 +424,7 @@ mod golden {
             txid: None,
         };
         let settlement = settlement(&row, &settled, at("2026-02-25T12:00:04Z"), None);
-        assert_eq!(
-            settlement.sha256,
-            "6cfc751e9f1f128e9f9ba4af1e7db0256bf8848ad1812839e37292fe2549f652"
-        );
+        assert_eq!(settlement.sha256, "6cfc751e9f1f128e9f9ba4af1e7db0256bf8848ad1812839e37292fe2549f652");
         assert!(settlement.receipt_id.starts_with("lpwds_6cfc75"));
         assert_eq!(settlement.document.get("payout_txid"), None);
         let throttled = throttle(

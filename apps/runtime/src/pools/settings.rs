@@ -79,8 +79,7 @@ impl PoolSettings {
         };
         let small = |name, default: u32, least: u64, most: u64| {
             let number = number(name, default.into(), least, most)?;
-            u32::try_from(number)
-                .map_err(|error| ConfigError { variable: name, problem: error.to_string() })
+            u32::try_from(number).map_err(|error| ConfigError { variable: name, problem: error.to_string() })
         };
         let usual_throttle = usual.thresholds;
         let mut thresholds = Thresholds {
@@ -155,7 +154,11 @@ impl PoolSettings {
                 0,
                 168,
             )?,
-            lp_mode_enabled: boolean(lookup, "RUNTIME_LIQUIDITY_POOL_LP_MODE_ENABLED", usual.lp_mode_enabled)?,
+            lp_mode_enabled: boolean(
+                lookup,
+                "RUNTIME_LIQUIDITY_POOL_LP_MODE_ENABLED",
+                usual.lp_mode_enabled,
+            )?,
             thresholds,
             snapshots_enabled: boolean(lookup, "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_WORKER_ENABLED", true)?,
             snapshot_pools: pools.unwrap_or(usual.snapshot_pools),
@@ -186,12 +189,7 @@ impl PoolSettings {
             )?,
             require_shares: switch(lookup, "RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES")?,
             verified_deposits: confirm_mode(lookup)?,
-            payout_fee_bps: small(
-                "RUNTIME_LIQUIDITY_POOL_PAYOUT_FEE_BPS",
-                usual.payout_fee_bps,
-                0,
-                1_000,
-            )?,
+            payout_fee_bps: small("RUNTIME_LIQUIDITY_POOL_PAYOUT_FEE_BPS", usual.payout_fee_bps, 0, 1_000)?,
         })
     }
 
@@ -266,7 +264,11 @@ mod tests {
         ];
         let pairs: Vec<_> = set.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         let Thresholds {
-            halt_liability_bps, halt_connected_bps, halt_outbound_bps, halt_extra_delay_hours, ..
+            halt_liability_bps,
+            halt_connected_bps,
+            halt_outbound_bps,
+            halt_extra_delay_hours,
+            ..
         } = read(&pairs).expect("settings").thresholds;
         assert_eq!((halt_liability_bps, halt_connected_bps), (8_000, 7_500));
         assert_eq!((halt_outbound_bps, halt_extra_delay_hours), (10_000, 24));

@@ -106,8 +106,7 @@ impl Runtime {
             format!("{call} failed ({}): {}", trouble.code, trouble.message)
         };
         let trouble = balances.as_ref().err().map(|error| told("get_balances", error));
-        let trouble =
-            trouble.or_else(|| Some(told("channel_health_snapshot", health.as_ref().err()?)));
+        let trouble = trouble.or_else(|| Some(told("channel_health_snapshot", health.as_ref().err()?)));
         let (balances, health) = (balances.unwrap_or_default(), health.unwrap_or_default());
         json!({
             "schema": LIGHTNING, "backend": backend, "onchainSats": balances.onchain_sats,
@@ -264,10 +263,5 @@ pub(super) fn told(row: SnapshotRow, signer: Option<&Signer>) -> Result<Snapshot
     if named != row.snapshot.snapshot_id {
         return Err(behind_us("snapshot_id does not match canonical_json_sha256").into());
     }
-    Ok(SnapshotReply {
-        schema: REPLY.into(),
-        snapshot: row.snapshot,
-        receipt,
-        shares_tree: row.shares_tree,
-    })
+    Ok(SnapshotReply { schema: REPLY.into(), snapshot: row.snapshot, receipt, shares_tree: row.shares_tree })
 }

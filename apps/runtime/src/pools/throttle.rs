@@ -167,12 +167,8 @@ mod tests {
 
     #[test]
     fn each_threshold_stresses_and_then_halts() {
-        let with = |pending_sats, channels| Inputs {
-            pending_sats,
-            assets_sats: 10_000,
-            reserved_sats: 0,
-            channels,
-        };
+        let with =
+            |pending_sats, channels| Inputs { pending_sats, assets_sats: 10_000, reserved_sats: 0, channels };
         let healthy = judged(&settings(), &with(0, channels(10, 0)));
         assert_eq!(healthy, (ThrottleMode::Normal, vec!["healthy".into()], 0, None));
         let cases = [

@@ -105,10 +105,7 @@ impl Runtime {
 type Request = (String, RequestWithdrawal, Caller, Terms, String);
 
 /// The key first: what stands under it is answered, whatever prices and throttles say by now.
-async fn request(
-    tx: &mut Tx,
-    (pool_id, body, caller, terms, id): &Request,
-) -> Result<(Told, bool), Stop> {
+async fn request(tx: &mut Tx, (pool_id, body, caller, terms, id): &Request) -> Result<(Told, bool), Stop> {
     let pool = pools::pool(tx, pool_id).await?.ok_or_else(no_pool)?;
     let open = match pool.status {
         PoolStatus::Active => Ok(()),
@@ -149,7 +146,8 @@ async fn request(
     }
     let row = queued(pool_id, &asked, id, promised, payment_hash, throttle.as_ref(), terms);
     let row = admit(tx, row, terms).await?;
-    if let Some(throttle) = throttle.as_ref().filter(|one| one.mode != ThrottleMode::Normal || one.extra_delay_hours > 0)
+    if let Some(throttle) =
+        throttle.as_ref().filter(|one| one.mode != ThrottleMode::Normal || one.extra_delay_hours > 0)
     {
         delayed(tx, &row, throttle, terms).await?;
     }
@@ -262,7 +260,8 @@ fn estimate(shares: u64, price: u64) -> Result<u64, Refusal> {
 
 /// Whether what was named can be paid, and the payment hash of an invoice that was read whole.
 fn payable(asked: &Asked, promised: u64, terms: &Terms) -> Result<Option<String>, Refusal> {
-    let required = |field: &str, rail: &str| Refusal::invalid(format!("{field} is required for {rail} withdrawals"));
+    let required =
+        |field: &str, rail: &str| Refusal::invalid(format!("{field} is required for {rail} withdrawals"));
     match asked.rail {
         PayoutRail::Lightning => {
             let invoice = asked.invoice.as_deref();
@@ -407,19 +406,14 @@ mod tests {
     #[test]
     fn the_fingerprint_is_the_golden_one() {
         let asked = read("pool_vignette_llp", &body()).expect("asked");
-        assert_eq!(
-            asked.fingerprint,
-            "704ebeba958c24926fb72466a2df6954e56f19b47bc6fc093969cf9c2b2cc0dd"
-        );
+        assert_eq!(asked.fingerprint, "704ebeba958c24926fb72466a2df6954e56f19b47bc6fc093969cf9c2b2cc0dd");
         assert_eq!(payable(&asked, 1_000, &terms(false)), Ok(None));
     }
 
     #[test]
     fn every_member_is_checked_in_its_order() {
-        let with = |invoice: &str| RequestWithdrawal {
-            payout_invoice_bolt11: Some(invoice.into()),
-            ..body()
-        };
+        let with =
+            |invoice: &str| RequestWithdrawal { payout_invoice_bolt11: Some(invoice.into()), ..body() };
         for (body, message) in [
             (RequestWithdrawal { lp_id: " ".into(), ..body() }, "lp_id is required"),
             (RequestWithdrawal { idempotency_key: "\t".into(), ..body() }, "idempotency_key is required"),

@@ -19,7 +19,8 @@ pub const SIGNER_SET_SCHEMA: &str = "openagents.liquidity.pool_signer_set.v1";
 static SET: Statement = sealed_statement!("pools/signer_set", "liquidity_pool_signer_sets");
 static PUT_SET: Statement = sealed_statement!("pools/put_signer_set", "liquidity_pool_signer_sets");
 static SIGNING: Statement = sealed_statement!("pools/signing", "liquidity_pool_signing_requests");
-static SIGNING_BY_KEY: Statement = sealed_statement!("pools/signing_by_key", "liquidity_pool_signing_requests");
+static SIGNING_BY_KEY: Statement =
+    sealed_statement!("pools/signing_by_key", "liquidity_pool_signing_requests");
 static SIGNINGS: Statement = sealed_statement!("pools/signings", "liquidity_pool_signing_requests");
 static SIGNINGS_OF_STATUS: Statement =
     sealed_statement!("pools/signings_of_status", "liquidity_pool_signing_requests");

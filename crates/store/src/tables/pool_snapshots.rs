@@ -156,8 +156,7 @@ pub async fn tree_of_version(
 pub async fn insert_tree(tx: &mut Tx, row: &TreeRow) -> Result<(), Stop> {
     let leaves = written(&row.leaves)?;
     let version = Value::unsigned(row.shares_version)?;
-    let params =
-        params![&row.tree_id, &row.pool_id, row.kind.name(), version, &leaves, row.created_at];
+    let params = params![&row.tree_id, &row.pool_id, row.kind.name(), version, &leaves, row.created_at];
     tx.execute(&INSERT_TREE, params).await?;
     Ok(())
 }

@@ -133,12 +133,7 @@ impl Place {
 }
 
 /// What is due now and stands behind `after`, the longest due first.
-pub async fn due(
-    tx: &mut Tx,
-    now: Timestamp,
-    after: &Place,
-    limit: u32,
-) -> Result<Vec<WithdrawalRow>, Stop> {
+pub async fn due(tx: &mut Tx, now: Timestamp, after: &Place, limit: u32) -> Result<Vec<WithdrawalRow>, Stop> {
     tx.all(&DUE, params![now, after.due_at, after.created_at, &after.withdrawal_id, limit]).await
 }
 

@@ -134,12 +134,7 @@ pub async fn put_partition(tx: &mut Tx, row: &PartitionRow) -> Result<(), Stop> 
 }
 
 /// Notes that somebody has shares of a partition.
-pub async fn put_provider(
-    tx: &mut Tx,
-    pool_id: &str,
-    kind: PartitionKind,
-    lp_id: &str,
-) -> Result<(), Stop> {
+pub async fn put_provider(tx: &mut Tx, pool_id: &str, kind: PartitionKind, lp_id: &str) -> Result<(), Stop> {
     tx.execute(&PUT_PROVIDER, params![pool_id, kind.name(), lp_id]).await?;
     Ok(())
 }

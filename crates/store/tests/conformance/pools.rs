@@ -107,11 +107,14 @@ pub async fn deposits_come_back_and_one_payment_mints_once(place: Place) {
 
 pub async fn the_queue_is_looked_through_in_its_order(place: Place) {
     let store = place.open().await;
-    for row in [withdrawal("c", Some(5)), withdrawal("b", Some(1)), withdrawal("a", Some(1)), withdrawal("d", None)] {
+    for row in
+        [withdrawal("c", Some(5)), withdrawal("b", Some(1)), withdrawal("a", Some(1)), withdrawal("d", None)]
+    {
         let write = async |tx: &mut Tx, row: &WithdrawalRow| withdrawals::put(tx, row).await;
         store.write("put", (), row, write).await.expect("kept");
     }
-    let look = async |tx: &mut Tx, (now, after): &(Timestamp, Stand)| withdrawals::due(tx, *now, after, 2).await;
+    let look =
+        async |tx: &mut Tx, (now, after): &(Timestamp, Stand)| withdrawals::due(tx, *now, after, 2).await;
     let due = async |seconds: i64, after: Stand| {
         store.read("due", (NOW.plus_seconds(seconds), after), look).await.expect("read")
     };

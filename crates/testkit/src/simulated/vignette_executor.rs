@@ -71,9 +71,9 @@ fn answer(asked: &Asked, state: &mut State) -> Said {
             let invoice = vignette_invoice(msats);
             json!({"requestId": id, "invoiceHash": sha256_hex(&invoice), "invoice": invoice, "amountMsats": msats})
         }),
-        ("GET", "/receive-address") => {
-            done(&json!({"sparkAddress": "spark-vignette", "bitcoinAddress": VIGNETTE_ADDRESS, "network": "mainnet"}))
-        }
+        ("GET", "/receive-address") => done(
+            &json!({"sparkAddress": "spark-vignette", "bitcoinAddress": VIGNETTE_ADDRESS, "network": "mainnet"}),
+        ),
         ("POST", "/pay-bolt11") => {
             let id = body["requestId"].as_str().unwrap_or(&id).to_owned();
             let invoice = body["payment"]["invoice"].as_str().unwrap_or_default().to_owned();

@@ -5,7 +5,9 @@ use oa_contract::{
     Fault, Refusal, Stop, Timestamp,
     signer::Signer,
     wire::{
-        pool_signing::{PoolSigner, SignerPolicy, SignerSet, SigningRequest, SigningStatus, TreasuryActionReceipt},
+        pool_signing::{
+            PoolSigner, SignerPolicy, SignerSet, SigningRequest, SigningStatus, TreasuryActionReceipt,
+        },
         pools::{PayoutRail, WithdrawalStatus},
     },
 };
@@ -23,7 +25,10 @@ use serde_json::{Value, json};
 use super::{
     approve::find,
     counted,
-    policy::{self, CLOSE_CHANNEL, INVOICE_PAY_LARGE, INVOICE_PAY_SMALL, ONCHAIN_WITHDRAWAL, OPEN_CHANNEL, SIGNER_SET_CHANGE},
+    policy::{
+        self, CLOSE_CHANNEL, INVOICE_PAY_LARGE, INVOICE_PAY_SMALL, ONCHAIN_WITHDRAWAL, OPEN_CHANNEL,
+        SIGNER_SET_CHANGE,
+    },
 };
 use crate::{
     Runtime,
@@ -47,10 +52,18 @@ pub type Finished = (SigningRequest, TreasuryActionReceipt);
 pub enum Claimed {
     /// To be paid now, or to be asked after.
     /// Begun now.
-    Payout { request: SigningRequest, under: Box<Under> },
+    Payout {
+        request: SigningRequest,
+        under: Box<Under>,
+    },
     /// Begun before: to be asked after.
-    Resumed { request: SigningRequest, row: Box<WithdrawalRow> },
-    Channel { request: SigningRequest },
+    Resumed {
+        request: SigningRequest,
+        row: Box<WithdrawalRow>,
+    },
+    Channel {
+        request: SigningRequest,
+    },
     Done(Box<Finished>),
 }
 
@@ -206,7 +219,8 @@ impl Runtime {
             Ok(result) => Ok(result),
             Err(WalletError::NotDone(trouble)) => {
                 self.unclaim(request).await?;
-                let message = format!("{} failed ({}): {}", request.action_class, trouble.code, trouble.message);
+                let message =
+                    format!("{} failed ({}): {}", request.action_class, trouble.code, trouble.message);
                 Err(behind_us(message).into())
             }
             Err(WalletError::Unknown(trouble)) => Err(Refusal::conflict(format!(
@@ -222,12 +236,15 @@ impl Runtime {
             let request = table::signing(tx, id).await?;
             match request.filter(|request| request.status == SigningStatus::Executing) {
                 Some(request) => {
-                    table::put_signing(tx, &SigningRequest { status: SigningStatus::Pending, ..request }).await
+                    table::put_signing(tx, &SigningRequest { status: SigningStatus::Pending, ..request })
+                        .await
                 }
                 None => Ok(()),
             }
         };
-        self.store.write("pools.unclaim_signed", key(&request.pool_id), request.request_id.clone(), free).await
+        self.store
+            .write("pools.unclaim_signed", key(&request.pool_id), request.request_id.clone(), free)
+            .await
     }
 
     async fn finish(&self, request: &SigningRequest, result: Value) -> Result<Finished, Stop> {
@@ -292,7 +309,8 @@ fn no_withdrawal() -> Refusal {
 async fn quorum(tx: &mut Tx, request: &SigningRequest) -> Result<(), Stop> {
     let set = table::signer_set(tx, &request.pool_id).await?;
     let set = set.ok_or_else(|| Refusal::conflict("pool signer set not configured"))?;
-    let sats = serde_json::from_str::<Value>(request.payload_json.get()).unwrap_or_default()["amount_sats"].as_u64();
+    let sats =
+        serde_json::from_str::<Value>(request.payload_json.get()).unwrap_or_default()["amount_sats"].as_u64();
     let required = policy::required(&set, &request.action_class, sats)?.max(request.required_signatures);
     let have = counted(Some(&set), table::approvals(tx, &request.request_id).await?).len();
     match have >= required as usize {
@@ -307,9 +325,8 @@ fn payload<T: for<'de> Deserialize<'de>>(request: &SigningRequest, wrong: &str) 
 
 fn withdrawal_id(request: &SigningRequest) -> Result<String, Refusal> {
     match request.action_class.as_str() {
-        ONCHAIN_WITHDRAWAL => {
-            payload(request, "invalid onchain_withdrawal_batch payload").map(|signed: PaysAddress| signed.withdrawal_id)
-        }
+        ONCHAIN_WITHDRAWAL => payload(request, "invalid onchain_withdrawal_batch payload")
+            .map(|signed: PaysAddress| signed.withdrawal_id),
         _ => payload(request, "invalid invoice_pay payload").map(|signed: PaysInvoice| signed.withdrawal_id),
     }
 }
@@ -345,7 +362,8 @@ fn payable(request: &SigningRequest, row: &WithdrawalRow, now: Timestamp) -> Res
     if row.earliest_settlement_at > now {
         return Err(Refusal::conflict("withdrawal is not yet due"));
     }
-    let differs = |what: &str| Err(Refusal::conflict(format!("withdrawal {what} differs from the signed payload")));
+    let differs =
+        |what: &str| Err(Refusal::conflict(format!("withdrawal {what} differs from the signed payload")));
     match row.rail {
         PayoutRail::Lightning => {
             let signed: PaysInvoice = payload(request, "invalid invoice_pay payload")?;
@@ -374,7 +392,8 @@ async fn change(tx: &mut Tx, request: SigningRequest, ask: &Claim) -> Result<Cla
     let signed: Changes = payload(&request, "invalid signer_set_change payload")?;
     let known = table::signer_set(tx, &request.pool_id).await?;
     let known = known.filter(|known| known.canonical_json_sha256 == signed.replaces_sha256);
-    let known = known.ok_or_else(|| Refusal::conflict("the signers have changed since; ask for the change again"))?;
+    let known =
+        known.ok_or_else(|| Refusal::conflict("the signers have changed since; ask for the change again"))?;
     let set = SignerSet {
         pool_id: request.pool_id.clone(),
         schema: table::SIGNER_SET_SCHEMA.into(),

@@ -9,7 +9,10 @@ use oa_contract::{
 };
 use oa_store::{Tx, tables::pool_signing as table};
 
-use crate::{Runtime, pools::{key, schema}};
+use crate::{
+    Runtime,
+    pools::{key, schema},
+};
 
 const SCHEMA: &str = "openagents.liquidity.pool_signing_approval_submit_request.v1";
 

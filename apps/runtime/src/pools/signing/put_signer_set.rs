@@ -17,7 +17,10 @@ use super::{
     policy::{self, SIGNER_SET_CHANGE},
     requests::{self, Wanted},
 };
-use crate::{Runtime, pools::{key, no_pool}};
+use crate::{
+    Runtime,
+    pools::{key, no_pool},
+};
 
 pub const CHANGE: &str = "openagents.liquidity.pool.signer_set_change_action.v1";
 
@@ -65,7 +68,12 @@ fn change(known: &SignerSet, set: &SignerSet, request_id: &str) -> Wanted {
     Wanted {
         pool_id: set.pool_id.clone(),
         class: SIGNER_SET_CHANGE,
-        key: format!("{}:{}:{}", known.canonical_json_sha256, known.updated_at.micros(), set.canonical_json_sha256),
+        key: format!(
+            "{}:{}:{}",
+            known.canonical_json_sha256,
+            known.updated_at.micros(),
+            set.canonical_json_sha256
+        ),
         payload: json!({
             "schema": CHANGE, "pool_id": set.pool_id, "action_class": SIGNER_SET_CHANGE,
             "replaces_sha256": known.canonical_json_sha256, "signer_set_sha256": set.canonical_json_sha256,

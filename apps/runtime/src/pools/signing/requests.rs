@@ -43,9 +43,7 @@ pub async fn create_or_get(tx: &mut Tx, wanted: &Wanted) -> Result<(SigningReque
     if let Some(known) = table::signing_by_key(tx, &wanted.pool_id, wanted.class, &wanted.key).await? {
         return match known.payload_sha256 == payload_sha256 {
             true => Ok((known, false)),
-            false => {
-                Err(Refusal::conflict("idempotency_key reused with different signing payload").into())
-            }
+            false => Err(Refusal::conflict("idempotency_key reused with different signing payload").into()),
         };
     }
     let set = table::signer_set(tx, &wanted.pool_id).await?;

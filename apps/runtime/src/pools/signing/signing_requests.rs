@@ -5,7 +5,10 @@ use oa_contract::{
     matrix::PoolsSigningRequests,
     wire::pool_signing::{SigningRequestList, SigningStatus},
 };
-use oa_store::{Tx, tables::{pool_signing as table, pools}};
+use oa_store::{
+    Tx,
+    tables::{pool_signing as table, pools},
+};
 
 use crate::{Runtime, pools::no_pool};
 

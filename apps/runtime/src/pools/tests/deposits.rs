@@ -117,10 +117,8 @@ async fn every_refusal_has_its_words_and_changes_nothing() {
 #[tokio::test]
 async fn on_chain_each_deposit_has_an_address_and_what_arrived_is_credited() {
     strictly(async |place: Place| {
-        let body = |key: &str| QuoteDeposit {
-            rail: DepositRail::OnchainAddress,
-            ..deposit_of("lp:a", key, 10_000)
-        };
+        let body =
+            |key: &str| QuoteDeposit { rail: DepositRail::OnchainAddress, ..deposit_of("lp:a", key, 10_000) };
         let [one, two] = [
             place.quote(&operator(), body("d1")).await.expect("quoted").deposit,
             place.quote(&operator(), body("d2")).await.expect("quoted").deposit,
@@ -148,7 +146,8 @@ async fn the_background_mints_what_arrives_and_lets_go_of_what_never_does() {
     strictly(async |place: Place| {
         let mut quoted = Vec::new();
         for key in ["d1", "d2"] {
-            quoted.push(place.quote(&operator(), deposit_of("lp:a", key, 500)).await.expect("quoted").deposit);
+            quoted
+                .push(place.quote(&operator(), deposit_of("lp:a", key, 500)).await.expect("quoted").deposit);
         }
         place.wallet.settle(quoted[0].invoice_bolt11.as_deref().expect("an invoice"));
         assert_eq!(place.world.runtime.watch_deposits().await.expect("looked"), 0, "not so soon");

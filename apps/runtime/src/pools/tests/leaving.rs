@@ -60,7 +60,11 @@ async fn a_payout_that_nobody_knows_of_is_asked_for_and_never_made_again() {
         assert_eq!((done.attempted, done.unknown, done.paid), (1, 1, 0));
         assert_eq!(place.again(body.clone()).await.status, WithdrawalStatus::Approved);
         let llp = place.llp().await;
-        assert_eq!((llp.total_shares, llp.assets_sats_estimate), (1_000, 1_000), "nothing is said to be gone");
+        assert_eq!(
+            (llp.total_shares, llp.assets_sats_estimate),
+            (1_000, 1_000),
+            "nothing is said to be gone"
+        );
         assert_eq!(place.execute_due().await.attempted, 0, "it is under way");
         let place = Place { world: place.world.restart().await, wallet: place.wallet };
         place.wallet.set(Mood::Good);
@@ -118,7 +122,8 @@ async fn a_withdrawal_waits_for_its_day() {
     let settings = PoolSettings { withdraw_delay_hours: 24, ..settings() };
     on_each(TrustMode::Strict, settings, async |place: Place| {
         place.deposit("lp:a", "d", 1_000).await;
-        let reply = place.withdraw(leaving("lp:a", "w", 10, &place.invoice("out", 10))).await.expect("queued");
+        let reply =
+            place.withdraw(leaving("lp:a", "w", 10, &place.invoice("out", 10))).await.expect("queued");
         let day = place.now().plus_seconds(86_400);
         assert_eq!(reply.withdrawal.earliest_settlement_at, day);
         place.world.clock.advance_ms(86_399_999);

@@ -9,7 +9,10 @@ async fn whoever_has_no_shares_may_ask_and_is_not_paid() {
     on_each(TrustMode::Lenient, settings(), async |place: Place| {
         let body = leaving("lp:nobody", "w", 10, "lnbc100n1vignette");
         let reply = place.withdraw(body.clone()).await.expect("accepted");
-        assert_eq!((reply.withdrawal.status, reply.withdrawal.amount_sats_estimate), (WithdrawalStatus::Queued, 10));
+        assert_eq!(
+            (reply.withdrawal.status, reply.withdrawal.amount_sats_estimate),
+            (WithdrawalStatus::Queued, 10)
+        );
         let done = place.execute_due().await;
         assert_eq!((done.attempted, done.failed, place.wallet.payments()), (1, 1, 0));
         assert_eq!(place.again(body).await.last_error.as_deref(), Some("insufficient shares"));
@@ -28,7 +31,10 @@ async fn a_callers_word_confirms_and_shares_pay_at_most_what_they_are_worth() {
         assert_eq!(place.again(body).await.status, WithdrawalStatus::Paid);
         // More than all of its shares, in two requests that are each accepted.
         for key in ["w2", "w3"] {
-            place.withdraw(leaving("lp:a", key, 1_000, &format!("lnbc10000n1{key}"))).await.expect("accepted");
+            place
+                .withdraw(leaving("lp:a", key, 1_000, &format!("lnbc10000n1{key}")))
+                .await
+                .expect("accepted");
         }
         let done = place.execute_due().await;
         assert_eq!((done.paid, done.failed), (1, 1));

@@ -4,11 +4,7 @@
 use oa_contract::{Asset, Msats, wire::pools::WithdrawalStatus};
 use oa_ledger::{AccountId, Kind, TransferId};
 use oa_store::Tx;
-use proptest::{
-    prelude::*,
-    strategy::ValueTree as _,
-    test_runner::TestRunner,
-};
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::{wallet::Mood, *};
 use crate::pools::credit::{self, Commitment};
@@ -49,13 +45,21 @@ async fn live(place: &Place, acts: &[Act]) {
             }
             Act::Withdraw { who, shares } => {
                 // What it is worth is told by a refusal, as a client would learn it.
-                let ask = |sats| leaving(&format!("lp:{who}"), &format!("w{at}"), *shares, &place.invoice(&format!("i{at}"), sats));
+                let ask = |sats| {
+                    leaving(
+                        &format!("lp:{who}"),
+                        &format!("w{at}"),
+                        *shares,
+                        &place.invoice(&format!("i{at}"), sats),
+                    )
+                };
                 let mut body = ask(*shares);
                 let mut told_so = place.withdraw(body.clone()).await;
                 if let Err(Stop::Refusal(refusal)) = &told_so
                     && let Some(rest) = refusal.message.strip_prefix("payout invoice amount ")
                 {
-                    let worth = rest.rsplit(' ').nth(1).and_then(|sats| sats.parse().ok()).expect("an estimate");
+                    let worth =
+                        rest.rsplit(' ').nth(1).and_then(|sats| sats.parse().ok()).expect("an estimate");
                     if worth > 0 {
                         body = ask(worth);
                         told_so = place.withdraw(body.clone()).await;
@@ -68,7 +72,9 @@ async fn live(place: &Place, acts: &[Act]) {
                 }
             }
             Act::Pay(mood) => {
-                place.wallet.set([Mood::Good, Mood::Good, Mood::PaysSilently, Mood::Refuses][usize::from(*mood)]);
+                place
+                    .wallet
+                    .set([Mood::Good, Mood::Good, Mood::PaysSilently, Mood::Refuses][usize::from(*mood)]);
                 place.execute_due().await;
             }
             Act::Ask => {
@@ -126,7 +132,8 @@ async fn any_sequence_of_requests_leaves_books_that_add_up() {
 async fn what_credit_is_promised_nobody_withdraws() {
     strictly(async |place: Place| {
         let cep = |body: QuoteDeposit| QuoteDeposit { partition_kind: Some(PartitionKind::Cep), ..body };
-        let quoted = place.quote(&operator(), cep(deposit_of("lp:a", "d", 1_000))).await.expect("quoted").deposit;
+        let quoted =
+            place.quote(&operator(), cep(deposit_of("lp:a", "d", 1_000))).await.expect("quoted").deposit;
         place.wallet.settle(quoted.invoice_bolt11.as_deref().expect("an invoice"));
         place.confirm(&quoted.deposit_id).await.expect("confirmed");
         let reserve = async |name: &str, sats: u64| {

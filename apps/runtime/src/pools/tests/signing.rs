@@ -89,7 +89,10 @@ async fn a_payout_on_chain_needs_its_signatures_and_is_made_once() {
         assert_eq!(place.execute_due().await.signing_requests_created, 1);
         assert_eq!(place.execute_due().await.attempted, 0, "it is the signers' now");
         let (body, request) = waiting(&place, 500).await;
-        assert_eq!((request.action_class.as_str(), request.required_signatures), ("onchain_withdrawal_batch", 2));
+        assert_eq!(
+            (request.action_class.as_str(), request.required_signatures),
+            ("onchain_withdrawal_batch", 2)
+        );
         let payload: serde_json::Value = serde_json::from_str(request.payload_json.get()).expect("JSON");
         let withdrawal = place.again(body.clone()).await;
         assert_eq!(payload["withdrawal_id"], withdrawal.withdrawal_id);
@@ -110,7 +113,8 @@ async fn a_payout_on_chain_needs_its_signatures_and_is_made_once() {
         assert_eq!(told(place.execute(&request).await), (409, "signing request is not pending".into()));
         let executed = place.requests(Some(SigningStatus::Executed)).await;
         let result: serde_json::Value =
-            serde_json::from_str(executed[0].execution_result_json.as_ref().expect("a result").get()).expect("JSON");
+            serde_json::from_str(executed[0].execution_result_json.as_ref().expect("a result").get())
+                .expect("JSON");
         assert_eq!(result["txid"], "9f".repeat(32));
         let llp = place.llp().await;
         // 40 sats went to the network.
@@ -126,14 +130,20 @@ async fn signatures_that_are_not_good_are_refused() {
         place.put_signers(1, &[key(1)]).await.expect("signers");
         let (_, request) = waiting(&place, 1_000).await;
         let stranger = signed(&key(9), &request);
-        assert_eq!(told(place.approve(&request, stranger).await), (400, "signer is not in signer set".into()));
+        assert_eq!(
+            told(place.approve(&request, stranger).await),
+            (400, "signer is not in signer set".into())
+        );
         let other = ReceiptSignature::new(&key(1), &[7; 32]);
         assert_eq!(
             told(place.approve(&request, other).await),
             (400, "signed_sha256 must match signing request payload sha".into())
         );
         let forged = ReceiptSignature { signature_hex: "00".repeat(64), ..signed(&key(1), &request) };
-        assert_eq!(told(place.approve(&request, forged).await), (400, "signature verification failed".into()));
+        assert_eq!(
+            told(place.approve(&request, forged).await),
+            (400, "signature verification failed".into())
+        );
         let nothing = SigningRequest { request_id: "sigreq_nothing".into(), ..request.clone() };
         assert_eq!(told(place.approve(&nothing, signed(&key(1), &request)).await).0, 404);
         assert_eq!(told(place.execute(&nothing).await).0, 404);

@@ -46,7 +46,10 @@ async fn a_snapshot_says_what_the_pool_holds_and_owes() {
         place.deposit("lp:a", "d", 2_500).await;
         let made = place.snapshot(PartitionKind::Llp).await.expect("a snapshot");
         let assets: Value = serde_json::from_str(made.snapshot.assets_json.get()).expect("JSON");
-        assert_eq!((&assets["walletBalanceSats"], &assets["bookAssetsSats"]), (&json!(252_500), &json!(2_500)));
+        assert_eq!(
+            (&assets["walletBalanceSats"], &assets["bookAssetsSats"]),
+            (&json!(252_500), &json!(2_500))
+        );
         assert_eq!(assets["lightning"]["backend"], "noop");
         assert_eq!(assets["lightning"]["lastError"], Value::Null);
         assert_eq!(made.snapshot.snapshot_id, format!("lips_{}", &made.receipt.canonical_json_sha256[..24]));
@@ -121,6 +124,10 @@ async fn every_provider_can_prove_that_its_shares_are_counted() {
             assert!(matches!(pool_proof::check(&forged, None), Err(Unfit::Snapshot(_))));
         }
         assert_eq!(told(prove(&place, "lp:z").await).0, 404);
-        assert!(!serde_json::to_string(&prove(&place, "lp:a").await.expect("one")).expect("JSON").contains("lp:b"));
+        assert!(
+            !serde_json::to_string(&prove(&place, "lp:a").await.expect("one"))
+                .expect("JSON")
+                .contains("lp:b")
+        );
     }
 }

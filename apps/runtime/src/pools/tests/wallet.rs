@@ -159,8 +159,8 @@ impl Wallet for TestWallet {
                 };
             }
             let now = Timestamp::from_unix_seconds(1_772_000_000);
-            let bolt11 =
-                simulated::invoice(Network::Mainnet, &order.request_id, order.amount, now, 3_600).expect("one");
+            let bolt11 = simulated::invoice(Network::Mainnet, &order.request_id, order.amount, now, 3_600)
+                .expect("one");
             let made = Invoice {
                 invoice_hash: bolt11::invoice_hash(&bolt11),
                 payment_hash: bolt11::payment_hash(&bolt11),
@@ -194,7 +194,8 @@ impl Wallet for TestWallet {
     fn receive_address<'a>(&'a self, request_id: &'a str) -> Later<'a, Result<ReceiveAddress, WalletError>> {
         Box::pin(async move {
             let shared = self.state().one_address;
-            let address = if shared { "bc1qshared".to_owned() } else { format!("bc1q{}", sha256_hex(request_id)) };
+            let address =
+                if shared { "bc1qshared".to_owned() } else { format!("bc1q{}", sha256_hex(request_id)) };
             Ok(ReceiveAddress { request_id: request_id.into(), address, network: None })
         })
     }

@@ -35,7 +35,8 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
     let path = path.replace(":token_id", "pat_unknown").replace(":event_id", "1");
     // A pool that there is would ask a wallet.
     let pool = if row.name == "pools.create" { "example" } else { "nowhere" };
-    let path = path.replace(":pool_id", pool).replace(":deposit_id", "liqdep_1").replace(":request_id", "sigreq_1");
+    let path =
+        path.replace(":pool_id", pool).replace(":deposit_id", "liqdep_1").replace(":request_id", "sigreq_1");
     match row.name {
         "pools.prove" => format!("{path}?lp_id=lp:a"),
         "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),

@@ -3,7 +3,12 @@
 
 use std::time::Duration;
 
-use oa_contract::{canonical::{sha256_hex, unhex}, pool_proof, receipt::ReceiptSignature, signer::Signer};
+use oa_contract::{
+    canonical::{sha256_hex, unhex},
+    pool_proof,
+    receipt::ReceiptSignature,
+    signer::Signer,
+};
 use oa_testkit::{
     Engine, World, WorldOptions, both_engines,
     simulated::{VIGNETTE_TOKEN, VignetteExecutor, vignette_invoice},
@@ -86,13 +91,19 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
             "description": "vignette deposit", "expiry_secs": 900});
         let quoted = post(&world, &format!("{pool}/deposit_quote"), &quote).await;
         assert_eq!(quoted["deposit"]["invoice_bolt11"], "lnbc25000n1vignette");
-        assert_eq!(quoted["deposit"]["invoice_hash"], "30a4d653ea17fb817efe489fe90787060e9819650afbe927a5a07f0a0c3f6dfe");
+        assert_eq!(
+            quoted["deposit"]["invoice_hash"],
+            "30a4d653ea17fb817efe489fe90787060e9819650afbe927a5a07f0a0c3f6dfe"
+        );
         assert_eq!(quoted["deposit"]["shares_minted"], 2500);
         assert_eq!(post(&world, &format!("{pool}/deposit_quote"), &quote).await, quoted);
         // 5
         let id = said(&quoted, "/deposit/deposit_id");
         let confirmed = post(&world, &format!("{pool}/deposits/{id}/confirm"), &json!({})).await;
-        assert_eq!((&confirmed["shares_minted"], &confirmed["deposit"]["status"]), (&json!(true), &json!("confirmed")));
+        assert_eq!(
+            (&confirmed["shares_minted"], &confirmed["deposit"]["status"]),
+            (&json!(true), &json!("confirmed"))
+        );
         // 6, 7, 8
         let wanted = |invoice: String| {
             json!({"schema": "openagents.liquidity.quote_pay_request.v1", "idempotency_key": "pay-1", "invoice": invoice,
@@ -101,7 +112,10 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
         let first = wanted(vignette_invoice(1_500_000));
         let priced = post(&world, "/internal/v1/liquidity/quote_pay", &first).await;
         assert_eq!(priced["idempotency_key"], "pay-1");
-        assert_eq!(post(&world, "/internal/v1/liquidity/quote_pay", &first).await["quote_id"], priced["quote_id"]);
+        assert_eq!(
+            post(&world, "/internal/v1/liquidity/quote_pay", &first).await["quote_id"],
+            priced["quote_id"]
+        );
         let other = wanted(vignette_invoice(1_600_000));
         assert_eq!(world.http.post("/internal/v1/liquidity/quote_pay", &other).await.status, 409);
         let pay = json!({"schema": "openagents.liquidity.pay_request.v1", "quote_id": priced["quote_id"]});
@@ -141,7 +155,8 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
             "payout_address": "bc1qvignette000000000000000000000000000000"});
         let asked = post(&world, &format!("{pool}/withdraw_request"), &request).await;
         post(&world, "/admin/v1/pools/withdrawals/execute_due", &json!({"limit": 50})).await;
-        let listed = world.http.get(&format!("{admin}/signing_requests?status=pending&limit=50")).await.json();
+        let listed =
+            world.http.get(&format!("{admin}/signing_requests?status=pending&limit=50")).await.json();
         let waiting = listed["requests"].as_array().unwrap().iter().find(|one| {
             one["action_class"] == "onchain_withdrawal_batch"
                 && one["payload_json"]["withdrawal_id"] == asked["withdrawal"]["withdrawal_id"]
@@ -164,7 +179,10 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
         assert_eq!(executor.paid(), 3);
         // And what it all came to: 2500 came in; 1000, 500 and a fee of 40 went out.
         let status = world.http.get(&format!("{pool}/status")).await.json();
-        assert_eq!((&status["total_shares"], &status["partitions"][0]["assets_sats_estimate"]), (&json!(1000), &json!(960)));
+        assert_eq!(
+            (&status["total_shares"], &status["partitions"][0]["assets_sats_estimate"]),
+            (&json!(1000), &json!(960))
+        );
         let world = world.restart().await;
         let again = post(&world, &format!("{pool}/withdraw_request"), &request).await;
         assert_eq!(again, settled, "answered for ever");

@@ -43,9 +43,17 @@ async fn every_refusal_has_its_status_and_body_and_changes_nothing() {
     let shape = |message: &str| (422, "invalid_request", message.to_owned());
     let missing = || (404, "not_found", String::new());
     let cases = [
-        ("p/admin/create", create("other", "active"), conflict("pool_id reused with different pool metadata")),
+        (
+            "p/admin/create",
+            create("other", "active"),
+            conflict("pool_id reused with different pool metadata"),
+        ),
         ("p/admin/create", create(" ", "active"), invalid("operator_id is required")),
-        ("p/admin/create", with(create("o", "active"), "schema", json!("x")), invalid("schema must be openagents.liquidity.pool.create_request.v1")),
+        (
+            "p/admin/create",
+            with(create("o", "active"), "schema", json!("x")),
+            invalid("schema must be openagents.liquidity.pool.create_request.v1"),
+        ),
         ("p/admin/create", with(create("o", "active"), "pool_kind", json!("cep")), shape("")),
         ("p/admin/create", create("o", "open"), shape("")),
         ("none/deposit_quote", quote(), missing()),
@@ -53,28 +61,76 @@ async fn every_refusal_has_its_status_and_body_and_changes_nothing() {
         ("disabled/deposit_quote", with(quote(), "lp_id", json!("")), conflict("pool is not active")),
         ("p/deposit_quote", with(quote(), "schema", json!("x")), invalid(&format!("schema must be {QUOTE}"))),
         ("p/deposit_quote", with(quote(), "lp_id", json!(" ")), invalid("lp_id is required")),
-        ("p/deposit_quote", with(quote(), "idempotency_key", json!("")), invalid("idempotency_key is required")),
+        (
+            "p/deposit_quote",
+            with(quote(), "idempotency_key", json!("")),
+            invalid("idempotency_key is required"),
+        ),
         ("p/deposit_quote", with(quote(), "amount_sats", json!(0)), invalid("amount_sats must be > 0")),
         ("p/deposit_quote", with(quote(), "amount_sats", json!(u64::MAX)), invalid("amount_sats too large")),
         ("p/deposit_quote", with(quote(), "amount_sats", json!(-1)), shape("")),
         ("p/deposit_quote", with(quote(), "rail", json!("cash")), shape("")),
         ("p/deposit_quote", with(quote(), "partition_kind", json!("abc")), shape("")),
-        ("p/deposit_quote", quote(), (500, "internal", "dependency unavailable: wallet executor base url missing".into())),
+        (
+            "p/deposit_quote",
+            quote(),
+            (500, "internal", "dependency unavailable: wallet executor base url missing".into()),
+        ),
         ("p/deposits/liqdep_x/confirm", json!({}), missing()),
         ("none/withdraw_request", withdraw(), missing()),
         ("paused/withdraw_request", withdraw(), conflict("pool is not active")),
-        ("p/withdraw_request", with(withdraw(), "schema", json!("x")), invalid(&format!("schema must be {WITHDRAW}"))),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "schema", json!("x")),
+            invalid(&format!("schema must be {WITHDRAW}")),
+        ),
         ("p/withdraw_request", with(withdraw(), "lp_id", json!("")), invalid("lp_id is required")),
-        ("p/withdraw_request", with(withdraw(), "idempotency_key", json!(" ")), invalid("idempotency_key is required")),
-        ("p/withdraw_request", with(withdraw(), "shares_burned", json!(0)), invalid("shares_burned must be > 0")),
-        ("p/withdraw_request", with(withdraw(), "shares_burned", json!(u64::MAX)), invalid("withdraw estimate too large")),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "idempotency_key", json!(" ")),
+            invalid("idempotency_key is required"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "shares_burned", json!(0)),
+            invalid("shares_burned must be > 0"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "shares_burned", json!(u64::MAX)),
+            invalid("withdraw estimate too large"),
+        ),
         ("p/withdraw_request", with(withdraw(), "rail_preference", json!("post")), shape("")),
-        ("p/withdraw_request", with(withdraw(), "payout_invoice_bolt11", Value::Null), invalid("payout_invoice_bolt11 is required for lightning withdrawals")),
-        ("p/withdraw_request", with(withdraw(), "payout_invoice_bolt11", json!("lnbc1x")), invalid("payout_invoice_bolt11 must include an amount")),
-        ("p/withdraw_request", with(withdraw(), "payout_invoice_bolt11", json!("lnbc10p1x")), invalid("payout_invoice_bolt11 amount must be a whole number of sats")),
-        ("p/withdraw_request", with(withdraw(), "payout_invoice_bolt11", json!("lnbc0n1x")), invalid("payout_invoice_bolt11 amount must be > 0")),
-        ("p/withdraw_request", with(withdraw(), "payout_invoice_bolt11", json!("lnbc60n1x")), invalid("payout invoice amount 6 sats does not match withdrawal estimate 5 sats")),
-        ("p/withdraw_request", with(withdraw(), "rail_preference", json!("onchain")), invalid("payout_address is required for onchain withdrawals")),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "payout_invoice_bolt11", Value::Null),
+            invalid("payout_invoice_bolt11 is required for lightning withdrawals"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "payout_invoice_bolt11", json!("lnbc1x")),
+            invalid("payout_invoice_bolt11 must include an amount"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "payout_invoice_bolt11", json!("lnbc10p1x")),
+            invalid("payout_invoice_bolt11 amount must be a whole number of sats"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "payout_invoice_bolt11", json!("lnbc0n1x")),
+            invalid("payout_invoice_bolt11 amount must be > 0"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "payout_invoice_bolt11", json!("lnbc60n1x")),
+            invalid("payout invoice amount 6 sats does not match withdrawal estimate 5 sats"),
+        ),
+        (
+            "p/withdraw_request",
+            with(withdraw(), "rail_preference", json!("onchain")),
+            invalid("payout_address is required for onchain withdrawals"),
+        ),
     ];
     for (path, body, (status, code, message)) in cases {
         let answered = world.http.post(&format!("/internal/v1/pools/{path}"), &body).await;

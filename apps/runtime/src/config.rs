@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use oa_contract::{provider_token, signer::Signer};
 
-use crate::liquidity::settings::Settings as Liquidity;
+use crate::{liquidity::settings::Settings as Liquidity, pools::settings::PoolSettings};
 
 /// A variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +110,7 @@ pub struct Config {
     pub provider_token: Option<provider_token::Secret>,
     /// Payments over Lightning.
     pub liquidity: Liquidity,
+    pub pools: PoolSettings,
 }
 
 impl Default for Config {
@@ -140,6 +141,7 @@ impl Default for Config {
             reexecution_seed: None,
             provider_token: None,
             liquidity: Liquidity::default(),
+            pools: PoolSettings::default(),
         }
     }
 }
@@ -212,6 +214,7 @@ impl Config {
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
             provider_token: shared_with_providers(lookup)?,
             liquidity: Liquidity::read(lookup)?,
+            pools: PoolSettings::read(lookup)?,
         };
         config.off_only_on_loopback()
     }
@@ -283,7 +286,11 @@ pub fn receipt_signer(lookup: Lookup<'_>) -> Result<Option<Signer>, ConfigError>
     }
 }
 
-fn parsed<T: FromStr>(lookup: Lookup<'_>, variable: &'static str, default: T) -> Result<T, ConfigError>
+pub(crate) fn parsed<T: FromStr>(
+    lookup: Lookup<'_>,
+    variable: &'static str,
+    default: T,
+) -> Result<T, ConfigError>
 where
     T::Err: fmt::Display,
 {

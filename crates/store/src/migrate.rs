@@ -36,6 +36,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0011_market"),
     migration!("0012_treasury"),
     migration!("0013_liquidity"),
+    migration!("0014_pools"),
 ];
 
 /// What a store says about a step it has taken.

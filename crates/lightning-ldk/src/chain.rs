@@ -3,8 +3,6 @@
 //! Headers carry work as on regtest, so that they look right to whoever checks them. Scripts and balances are not
 //! checked, and the coins that open channels come out of nothing.
 
-use std::path::Path;
-
 use lightning::bitcoin::{
     Block, BlockHash, Network, Transaction, TxMerkleNode, absolute,
     block::{Header, Version},
@@ -13,10 +11,7 @@ use lightning::bitcoin::{
     hashes::Hash as _,
 };
 
-use crate::{
-    regtest::Failure,
-    store::{Batch, Store},
-};
+use crate::{regtest::Failure, store::Store};
 
 /// So many blocks follow whatever was broadcast, so that it counts as settled.
 const CONFIRMATIONS: u32 = 6;
@@ -27,8 +22,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub fn open(path: &Path) -> Result<Self, Failure> {
-        let store = Store::open(path)?;
+    pub fn open(store: Store) -> Result<Self, Failure> {
         let mut blocks = vec![genesis_block(Network::Regtest)];
         for (name, bytes) in store.list("block/")? {
             let block: Block = deserialize(&bytes).map_err(|error| Failure::torn(&name, &error))?;
@@ -61,7 +55,9 @@ impl Chain {
         let fresh: Vec<Transaction> = broadcast
             .into_iter()
             .filter(|tx| tx.is_absolute_timelock_satisfied(next, time))
-            .filter(|tx| !self.blocks.iter().any(|block| block.txdata.iter().any(|known| conflict(known, tx))))
+            .filter(|tx| {
+                !self.blocks.iter().any(|block| block.txdata.iter().any(|known| conflict(known, tx)))
+            })
             .fold(Vec::new(), |mut chosen: Vec<Transaction>, tx| {
                 if !chosen.iter().any(|other| conflict(other, &tx)) {
                     chosen.push(tx);
@@ -71,15 +67,19 @@ impl Chain {
         if fresh.is_empty() {
             return Ok(false);
         }
-        self.mine(fresh, now_seconds)?;
+        let known = self.blocks.len();
+        self.mine(fresh, now_seconds);
         for _ in 1..CONFIRMATIONS {
-            self.mine(Vec::new(), now_seconds)?;
+            self.mine(Vec::new(), now_seconds);
         }
+        let named = self.blocks.iter().enumerate().skip(known);
+        let batch = named.map(|(at, block)| (format!("block/{at:010}"), Some(serialize(block)))).collect();
+        self.store.commit(&batch)?;
         Ok(true)
     }
 
-    pub fn mine(&mut self, txdata: Vec<Transaction>, now_seconds: u64) -> Result<(), Failure> {
-        let Some(last) = self.blocks.last() else { return Ok(()) };
+    fn mine(&mut self, txdata: Vec<Transaction>, now_seconds: u64) {
+        let Some(last) = self.blocks.last() else { return };
         let mut header = Header {
             version: Version::TWO,
             prev_blockhash: last.block_hash(),
@@ -89,16 +89,12 @@ impl Chain {
             nonce: 0,
         };
         let mut block = Block { header, txdata };
-        header.merkle_root =
-            block.compute_merkle_root().unwrap_or(TxMerkleNode::all_zeros());
+        header.merkle_root = block.compute_merkle_root().unwrap_or(TxMerkleNode::all_zeros());
         while header.validate_pow(header.target()).is_err() {
             header.nonce += 1;
         }
         block.header = header;
-        let name = format!("block/{:010}", self.blocks.len());
-        self.store.commit(&Batch::from([(name, Some(serialize(&block)))]))?;
         self.blocks.push(block);
-        Ok(())
     }
 }
 

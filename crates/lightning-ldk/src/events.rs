@@ -4,8 +4,11 @@
 use lightning::{
     bitcoin::{
         Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, absolute,
-        hashes::Hash as _, transaction::Version,
+        consensus::{deserialize, serialize},
+        hashes::Hash as _,
+        transaction::Version,
     },
+    chain::chaininterface::BroadcasterInterface as _,
     events::Event,
     ln::channelmanager::PaymentId,
     sign::EntropySource as _,
@@ -13,9 +16,11 @@ use lightning::{
     util::ser::Writeable as _,
 };
 
+use oa_contract::canonical::hex;
+
 use crate::{
     node::Heart,
-    payments::{Received, Sent, State, held_key, hex, received_key, sent_key},
+    payments::{Received, Sent, State, held_key, received_key, sent_key},
     regtest::Failure,
 };
 
@@ -30,6 +35,8 @@ impl Heart {
                 ..
             } => {
                 let funding = self.out_of_nothing(channel_value_satoshis, output_script);
+                let name = funding_key(&funding.compute_txid());
+                self.keeper.put(name, serialize(&funding));
                 let given = self.manager.funding_transaction_generated(
                     temporary_channel_id,
                     counterparty_node_id,
@@ -37,6 +44,14 @@ impl Heart {
                 );
                 if let Err(error) = given {
                     tracing::warn!(node = self.name, ?error, "a channel could not be funded");
+                }
+            }
+            // Both sides hold each other's signatures. LDK broadcasts it too, but not if it is ended just before.
+            Event::ChannelPending { funding_txo, .. } => {
+                let name = funding_key(&funding_txo.txid);
+                if let Some(bytes) = self.keeper.get(&name)? {
+                    let funding = deserialize(&bytes).map_err(|error| Failure::torn(&name, &error))?;
+                    self.keeper.broadcast_transactions(&[&funding]);
                 }
             }
             Event::PaymentClaimable { payment_hash, purpose, .. } => match purpose.preimage() {
@@ -114,4 +129,8 @@ impl Heart {
         }
         Ok(())
     }
+}
+
+fn funding_key(txid: &Txid) -> String {
+    format!("funding/{txid}")
 }

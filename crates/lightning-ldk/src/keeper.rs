@@ -12,7 +12,9 @@ use lightning::{
         consensus::{deserialize, serialize},
     },
     chain::{
-        ChannelMonitorUpdateStatus, chaininterface::BroadcasterInterface, chainmonitor::Persist,
+        ChannelMonitorUpdateStatus,
+        chaininterface::BroadcasterInterface,
+        chainmonitor::Persist,
         channelmonitor::{ChannelMonitor, ChannelMonitorUpdate},
     },
     ln::types::ChannelId,

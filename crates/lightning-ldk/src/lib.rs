@@ -16,10 +16,12 @@ mod node;
 mod payments;
 mod regtest;
 mod store;
+mod wallet;
 mod wire;
 
-pub use payments::{Asked, Invoiced, Received, Sent, State};
 pub use keeper::Watch;
 pub use node::Now;
+pub use payments::{Asked, Invoiced, Received, Sent, State};
 pub use regtest::{Channels, Failure, Place, Regtest, Settings, Wish};
 pub use store::Moment;
+pub use wallet::{Config, LdkWallet};

@@ -1,8 +1,6 @@
 //! Decides how one LDK node is made, brought back from disk, and moved: turn by turn, each ended by one commit.
 
 use std::{
-    collections::HashMap,
-    path::Path,
     sync::{Arc, Mutex, RwLock},
     time::Duration,
 };
@@ -10,7 +8,7 @@ use std::{
 use lightning::{
     bitcoin::{BlockHash, Network, Transaction, secp256k1::PublicKey},
     chain::{
-        BestBlock, Filter, Listen as _,
+        BestBlock, Filter, Listen as _, Watch as _,
         chaininterface::{ConfirmationTarget, FeeEstimator},
         chainmonitor::ChainMonitor,
         channelmonitor::ChannelMonitor,
@@ -71,10 +69,10 @@ pub type Manager = ChannelManager<
 type Peers = PeerManager<
     Wire,
     Arc<Manager>,
-    Arc<IgnoringMessageHandler>,
-    Arc<IgnoringMessageHandler>,
+    IgnoringMessageHandler,
+    IgnoringMessageHandler,
     Arc<Log>,
-    Arc<IgnoringMessageHandler>,
+    IgnoringMessageHandler,
     Arc<KeysManager>,
     Arc<Monitors>,
 >;
@@ -114,9 +112,8 @@ pub struct Birth {
 }
 
 impl Node {
-    pub fn open(folder: &Path, birth: Birth, chain: &Chain) -> Result<Self, Failure> {
+    pub fn open(mut store: Store, birth: Birth, chain: &Chain) -> Result<Self, Failure> {
         let Birth { name, seed, now, watch, forwards } = birth;
-        let mut store = Store::open(&folder.join(format!("{name}.sqlite")))?;
         let seed = seed_of(&mut store, seed)?;
         let begun = now();
         let keys = Arc::new(KeysManager::new(&seed, begun.as_secs(), begun.subsec_nanos(), true));
@@ -179,17 +176,18 @@ impl Node {
             ),
         };
         let manager = Arc::new(manager);
+        // Written once more, so that LDK hears that it is written: of a channel that was new when the node ended it
+        // does not know.
         for monitor in known {
             monitors
-                .load_existing_monitor(monitor.channel_id(), monitor)
+                .watch_channel(monitor.channel_id(), monitor)
                 .map_err(|()| Failure::Torn("a monitor is there twice".into()))?;
         }
-        let ignoring = Arc::new(IgnoringMessageHandler {});
         let handlers = MessageHandler {
             chan_handler: manager.clone(),
-            route_handler: ignoring.clone(),
-            onion_message_handler: ignoring.clone(),
-            custom_message_handler: ignoring,
+            route_handler: IgnoringMessageHandler {},
+            onion_message_handler: IgnoringMessageHandler {},
+            custom_message_handler: IgnoringMessageHandler {},
             send_only_message_handler: monitors.clone(),
         };
         let peers = Peers::new(
@@ -207,7 +205,10 @@ impl Node {
     pub fn catch_up(&self, chain: &Chain) -> Result<(), Failure> {
         let best = self.heart.manager.current_best_block();
         if chain.hash_at(best.height) != Some(best.block_hash) {
-            return Err(Failure::Torn(format!("{} stands on a block that the chain does not have", self.heart.name)));
+            return Err(Failure::Torn(format!(
+                "{} stands on a block that the chain does not have",
+                self.heart.name
+            )));
         }
         for (height, block) in chain.above(best.height) {
             self.monitors.block_connected(block, height);
@@ -217,10 +218,12 @@ impl Node {
     }
 
     /// Does what there is to do, commits it, and says whether there was anything. What it said may leave afterwards.
-    pub fn turn(&self) -> Result<bool, Failure> {
+    pub fn turn(&self, forward: bool) -> Result<bool, Failure> {
         let manager = &self.heart.manager;
         self.peers.process_events();
-        manager.process_pending_htlc_forwards();
+        if forward {
+            manager.process_pending_htlc_forwards();
+        }
         let failed = Mutex::new(None);
         let handle = |event| {
             self.heart.handle(event).map_err(|failure| {

@@ -4,6 +4,7 @@ use lightning::{
     bitcoin::hashes::{Hash as _, sha256},
     ln::channelmanager::PaymentId,
 };
+use oa_contract::canonical::hex;
 use serde::{Deserialize, Serialize};
 
 /// A payment that somebody asks this node to make.
@@ -12,8 +13,14 @@ pub struct Asked {
     /// Chosen by the caller: the same request is sent once, whatever happens.
     pub request_id: String,
     pub invoice: String,
+    /// What the invoice must ask for.
+    pub amount_msats: u64,
     /// Above the amount of the invoice.
     pub max_fee_msats: u64,
+    /// Whom it is for; a label.
+    pub host: String,
+    /// A request that is not known by then is never begun.
+    pub not_after_ms: Option<u64>,
 }
 
 /// A payment that this node made, tries to make or could not make.
@@ -24,6 +31,7 @@ pub struct Sent {
     pub invoice: String,
     pub amount_msats: u64,
     pub max_fee_msats: u64,
+    pub host: String,
     pub state: State,
     pub asked_at_ms: u64,
     pub ended_at_ms: Option<u64>,
@@ -86,20 +94,4 @@ pub fn received_key(payment_hash: &str) -> String {
 /// Payments of this hash are neither claimed nor failed until somebody says so.
 pub fn held_key(payment_hash: &str) -> String {
     format!("held/{payment_hash}")
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// 32 bytes from their text.
-pub fn unhex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -24,14 +24,17 @@ use lightning::{
     types::payment::{PaymentHash, PaymentPreimage},
 };
 
+use oa_contract::canonical::{hex, unhex};
+
 use crate::{
     chain::Chain,
     keeper::Watch,
     node::{Birth, Node, Now},
     payments::{
-        Asked, Invoiced, Received, Sent, State, hash_key, held_key, hex, invoice_key, payment_id, received_key,
-        sent_key, unhex,
+        Asked, Invoiced, Received, Sent, State, hash_key, held_key, invoice_key, payment_id, received_key,
+        sent_key,
     },
+    store::Store,
     wire::Wire,
 };
 
@@ -50,11 +53,18 @@ pub enum Failure {
     Refused(String),
     /// The request contradicts an earlier one.
     Conflict(String),
+    /// The time in which it might have been begun is over.
+    TooLate,
     /// The nodes do what they should not.
     Broken(String),
 }
 
 impl Failure {
+    /// The request was wrong, and the nodes are as they were.
+    pub fn is_the_callers(&self) -> bool {
+        matches!(self, Failure::Refused(_) | Failure::Conflict(_) | Failure::TooLate)
+    }
+
     pub(crate) fn torn(name: &str, error: &dyn fmt::Debug) -> Self {
         Failure::Torn(format!("{name}: {error:?}"))
     }
@@ -67,6 +77,7 @@ impl Display for Failure {
             Failure::Io(error) => write!(f, "the nodes' folder: {error}"),
             Failure::Torn(what) => write!(f, "a node's memory does not fit together: {what}"),
             Failure::Stopped => f.write_str("ended by whoever watches"),
+            Failure::TooLate => f.write_str("the time in which it might have been begun is over"),
             Failure::Refused(why) | Failure::Conflict(why) | Failure::Broken(why) => f.write_str(why),
         }
     }
@@ -102,6 +113,8 @@ pub struct Settings {
     pub now: Now,
     pub watch: Watch,
     pub channel_sats: u64,
+    /// Whether a commit outlives the machine, and not only this process.
+    pub fsync: bool,
 }
 
 struct Link {
@@ -123,6 +136,7 @@ pub struct Regtest {
 pub struct Channels {
     pub count: u64,
     pub connected: u64,
+    pub total_sats: u64,
     pub outbound_msats: u64,
     pub inbound_msats: u64,
 }
@@ -130,9 +144,9 @@ pub struct Channels {
 impl Regtest {
     /// Makes the nodes and their channels, or brings them back as they were.
     pub fn open(settings: Settings) -> Result<Self, Failure> {
-        let Settings { folder, seed, now, watch, channel_sats } = settings;
+        let Settings { folder, seed, now, watch, channel_sats, fsync } = settings;
         fs::create_dir_all(&folder)?;
-        let chain = Chain::open(&folder.join("chain.sqlite"))?;
+        let chain = Chain::open(Store::open(&folder.join("chain.sqlite"), fsync)?)?;
         let open = |(place, name): (Place, &'static str)| {
             let own = [seed.as_slice(), name.as_bytes()].concat();
             let birth = Birth {
@@ -142,7 +156,7 @@ impl Regtest {
                 watch: watch.clone(),
                 forwards: place == Place::Hub,
             };
-            Node::open(&folder, birth, &chain)
+            Node::open(Store::open(&folder.join(format!("{name}.sqlite")), fsync)?, birth, &chain)
         };
         let nodes = [open(PLACES[0])?, open(PLACES[1])?, open(PLACES[2])?];
         let links = [[0, 1], [1, 2]].map(|ends| Link { ends, wires: None, wanted: true });
@@ -175,6 +189,8 @@ impl Regtest {
             for end in link.ends {
                 let node = &self.nodes[end];
                 if node.heart.manager.list_usable_channels().is_empty() {
+                    let all = node.heart.manager.list_channels();
+                    tracing::warn!(node = node.heart.name, ?all, "no channel can be used");
                     return Err(Failure::Broken(format!("{} has no channel to use", node.heart.name)));
                 }
             }
@@ -184,21 +200,25 @@ impl Regtest {
 
     /// Lets everybody act until nobody has anything left to do.
     pub fn settle(&mut self) -> Result<(), Failure> {
+        let mut forward = false;
         for _ in 0..ROUNDS {
             self.connect()?;
             let mut moved = false;
             for node in &self.nodes {
                 node.catch_up(&self.chain)?;
-                moved |= node.turn()?;
+                moved |= node.turn(forward)?;
             }
             // Whoever said it has committed since.
             self.links.iter().flat_map(|link| &link.wires).flatten().for_each(Wire::release);
             moved |= self.deliver();
             let broadcast = self.nodes.iter().flat_map(Node::take_broadcast).collect();
             moved |= self.chain.confirm(broadcast, (self.now)().as_secs())?;
-            if !moved {
+            if !moved && forward {
                 return Ok(());
             }
+            // A payment goes on only when everybody has listened: a hub that has just come back would otherwise
+            // refuse it for a neighbour that it has not met yet.
+            forward = !moved;
         }
         Err(Failure::Broken("the nodes do not come to rest".into()))
     }
@@ -256,15 +276,21 @@ impl Regtest {
         let key = sent_key(id);
         let heart = &self.node(Place::Ours).heart;
         if let Some(known) = heart.keeper.read::<Sent>(&key)? {
-            if (&known.invoice, known.max_fee_msats) != (&asked.invoice, asked.max_fee_msats) {
+            if (&known.invoice, known.max_fee_msats, &known.host)
+                != (&asked.invoice, asked.max_fee_msats, &asked.host)
+            {
                 return Err(Failure::Conflict("this request id stands for another payment".into()));
             }
             return Ok(known);
         }
+        if asked.not_after_ms.is_some_and(|end| heart.now_ms() > end) {
+            return Err(Failure::TooLate);
+        }
         let invoice = payable(&asked.invoice)?;
-        let amount_msats = invoice
-            .amount_milli_satoshis()
-            .ok_or_else(|| Failure::Refused("the invoice names no amount".into()))?;
+        let amount_msats = asked.amount_msats;
+        if invoice.amount_milli_satoshis() != Some(amount_msats) {
+            return Err(Failure::Refused(format!("the invoice is not for {amount_msats} msats")));
+        }
         let payment_hash = hex(invoice.payment_hash().as_byte_array());
         if let Some(other) = self.find(&payment_hash)?
             && !matches!(other.state, State::Failed { .. })
@@ -278,6 +304,7 @@ impl Regtest {
             invoice: asked.invoice.clone(),
             amount_msats,
             max_fee_msats: asked.max_fee_msats,
+            host: asked.host.clone(),
             state: State::Pending,
             asked_at_ms: heart.now_ms(),
             ended_at_ms: None,
@@ -324,13 +351,18 @@ impl Regtest {
             let same = known.amount_msats == wish.amount_msats
                 && known.description == wish.description
                 && known.expires_at_ms - known.created_at_ms == u64::from(wish.expiry_seconds) * 1000;
-            return if same { Ok(known) } else { Err(Failure::Conflict("this request id stands for another invoice".into())) };
+            return if same {
+                Ok(known)
+            } else {
+                Err(Failure::Conflict("this request id stands for another invoice".into()))
+            };
         }
         let description = Description::new(wish.description.clone())
             .map_err(|error| Failure::Refused(format!("the description: {error}")))?;
         let hash = match &wish.held {
             Some(text) => {
-                let bytes = unhex(text).ok_or_else(|| Failure::Refused("a payment hash is 64 hex digits".into()))?;
+                let bytes =
+                    unhex(text).ok_or_else(|| Failure::Refused("a payment hash is 64 hex digits".into()))?;
                 heart.keeper.put(held_key(text), Vec::new());
                 Some(PaymentHash(bytes))
             }
@@ -386,6 +418,7 @@ impl Regtest {
         for channel in self.node(place).heart.manager.list_channels() {
             sums.count += 1;
             sums.connected += u64::from(channel.is_usable);
+            sums.total_sats += channel.channel_value_satoshis;
             sums.outbound_msats += channel.outbound_capacity_msat;
             sums.inbound_msats += channel.inbound_capacity_msat;
         }

@@ -1,0 +1,6 @@
+//! Proof over real nodes, channels and files.
+#![cfg(feature = "ldk")]
+
+mod killed;
+mod payments;
+mod world;

@@ -50,6 +50,12 @@ pub trait Wallet: Send + Sync + 'static {
         unsupported("send on-chain")
     }
 
+    /// What the network would ask for a sending now, in sats.
+    fn onchain_fee<'a>(&'a self, order: &'a OnchainOrder) -> Later<'a, Result<u64, WalletError>> {
+        let _ = order;
+        unsupported("send on-chain")
+    }
+
     /// What became of a sending.
     fn onchain_payment<'a>(&'a self, request_id: &'a str) -> Later<'a, Result<OnchainState, WalletError>> {
         let _ = request_id;
@@ -85,9 +91,7 @@ pub trait Wallet: Send + Sync + 'static {
 }
 
 fn unsupported<'a, T: Send + 'a>(what: &'static str) -> Later<'a, Result<T, WalletError>> {
-    Box::pin(async move {
-        Err(WalletError::not_done("unsupported", format!("this wallet does not {what}")))
-    })
+    Box::pin(async move { Err(WalletError::not_done("unsupported", format!("this wallet does not {what}"))) })
 }
 
 /// What kind of wallet it is.
@@ -229,7 +233,10 @@ pub enum InvoiceState {
     /// Held by the wallet, neither taken nor refused.
     Accepted,
     /// It was paid, with so much.
-    Settled { received: Msats, settled_at_ms: Option<i64> },
+    Settled {
+        received: Msats,
+        settled_at_ms: Option<i64>,
+    },
     /// It will not be paid any more.
     Canceled,
     NeverHeardOf,

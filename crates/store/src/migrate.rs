@@ -35,6 +35,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0010_ledger"),
     migration!("0011_market"),
     migration!("0012_treasury"),
+    migration!("0013_liquidity"),
 ];
 
 /// What a store says about a step it has taken.

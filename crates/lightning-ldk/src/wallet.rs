@@ -6,7 +6,7 @@ use std::{
         Arc,
         mpsc::{self, RecvTimeoutError, Sender},
     },
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -49,7 +49,9 @@ type Job = Box<dyn FnOnce(&mut Regtest) -> Option<Failure> + Send>;
 /// Our node, as a wallet. When its thread ends, because a node cannot keep what it knows, nothing is known any more
 /// until the process is started anew: every answer says so, and none says that something was not paid.
 pub struct LdkWallet {
-    jobs: Sender<Job>,
+    /// None while it is dropped.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
     wallet_id: String,
     identity: String,
 }
@@ -62,7 +64,7 @@ impl LdkWallet {
         let settings = Settings { folder, seed, now, watch, channel_sats, fsync: true };
         let (jobs, todo) = mpsc::channel::<Job>();
         let (say, opened) = mpsc::channel();
-        thread::Builder::new().name("ldk".into()).spawn(move || {
+        let thread = thread::Builder::new().name("ldk".into()).spawn(move || {
             let mut nodes = match Regtest::open(settings) {
                 Ok(nodes) => nodes,
                 Err(failure) => return say.send(Err(failure)).unwrap_or_default(),
@@ -88,7 +90,7 @@ impl LdkWallet {
         })?;
         let gone = || Failure::Broken("the nodes ended while they were opened".into());
         let identity = opened.recv().map_err(|_| gone())??;
-        Ok(LdkWallet { jobs, wallet_id, identity })
+        Ok(LdkWallet { jobs: Some(jobs), thread: Some(thread), wallet_id, identity })
     }
 
     /// Does something on the nodes' thread. `None` when they have ended, before or meanwhile.
@@ -109,7 +111,7 @@ impl LdkWallet {
             }
         });
         let gone = || Failure::Broken("the nodes have stopped".into());
-        self.jobs.send(job).map_err(|_| gone())?;
+        self.jobs.as_ref().ok_or_else(gone)?.send(job).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -117,7 +119,7 @@ impl LdkWallet {
         if let Some(named) = &order.payment_hash
             && payment_hash(&order.invoice).as_ref() != Some(named)
         {
-            return Err(WalletError::not_done("invalid_request", "the invoice has another payment hash"));
+            return Err(WalletError::not_done("prepare_failed", "the invoice has another payment hash"));
         }
         let asked = Asked {
             request_id: order.request_id.clone(),
@@ -128,9 +130,9 @@ impl LdkWallet {
             not_after_ms: order.not_after.map(|end| u64::try_from(end.millis()).unwrap_or(0)),
         };
         let sent = self.ask(move |nodes| nodes.pay(&asked)).await.map_err(|failure| match failure {
-            Failure::Refused(why) => WalletError::not_done("invalid_request", why),
+            Failure::Refused(why) => WalletError::not_done("prepare_failed", why),
             Failure::Conflict(why) => WalletError::not_done("idempotency_conflict", why),
-            Failure::TooLate => WalletError::not_done("deadline_passed", failure.to_string()),
+            Failure::TooLate => WalletError::not_done("too_late", failure.to_string()),
             other => unclear(&other),
         })?;
         match self.state_of(&sent) {
@@ -251,6 +253,16 @@ impl LdkWallet {
 
     async fn our_channels(&self) -> Result<Channels, WalletError> {
         self.ask(|nodes| Ok(nodes.channels(Place::Ours))).await.map_err(|failure| unclear(&failure))
+    }
+}
+
+impl Drop for LdkWallet {
+    /// Waits for the nodes, so that whoever opens their folder next finds it free.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 

@@ -7,6 +7,8 @@ mod demo;
 mod exec;
 mod job;
 mod kill;
+#[cfg(feature = "ldk")]
+mod ldk;
 mod payments;
 mod provider;
 mod server;

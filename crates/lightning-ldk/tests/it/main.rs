@@ -3,4 +3,5 @@
 
 mod killed;
 mod payments;
+mod wallet;
 mod world;

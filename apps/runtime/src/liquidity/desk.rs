@@ -18,8 +18,8 @@ use super::{
 /// The wallet's own time-out comes first; this is for one that has none.
 const MARGIN: Duration = Duration::from_secs(3);
 /// Payments asked about in one round, and at one time.
-const ROUND: u32 = 64;
-const AT_ONCE: usize = 8;
+const ROUND: u32 = 256;
+const AT_ONCE: usize = 32;
 /// Somebody should look at a payment that is open for so long.
 const WORRYING_MS: i64 = 10 * 60 * 1_000;
 

@@ -319,7 +319,8 @@ async fn what_cannot_be_paid_says_why_in_the_specified_words() {
     assert_eq!(refusal.message, "schema must be openagents.liquidity.pay_request.v1");
     assert_eq!(refused(payed(&world, pay(" ")).await).message, "quote_id is required");
     assert_eq!(refused(payed(&world, pay("liq_quote_none")).await).code.name(), "not_found");
-    let stranger = world.call::<LiquidityPay>(&bound_to(7), Nothing {}, Nothing {}, pay(&quote.quote_id));
+    let other = bound_to(7);
+    let stranger = world.call::<LiquidityPay>(&other, Nothing {}, Nothing {}, pay(&quote.quote_id));
     assert_eq!(refused(stranger.await.map(|(_, paid)| paid)).code.name(), "not_found");
     world.clock.advance_ms(60_001);
     let refusal = refused(payed(&world, pay(&quote.quote_id)).await);

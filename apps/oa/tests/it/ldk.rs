@@ -55,7 +55,7 @@ impl Wallet {
         let mut command = oa();
         command.arg("wallet").arg("--data").arg(&self.data).envs([
             ("OA_LIGHTNING_WALLET_EXECUTOR_MODE", "ldk"),
-            ("OA_LIGHTNING_WALLET_EXECUTOR_PORT", &self.port.to_string()),
+            ("OA_LIGHTNING_WALLET_EXECUTOR_PORT", self.port.to_string().as_str()),
             ("OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN", TOKEN),
             ("OA_LIGHTNING_WALLET_WINDOW_CAP_MSATS", "5000000000"),
             ("OA_LIGHTNING_WALLET_SIMULATED_BALANCE_SATS", "1000000"),
@@ -359,6 +359,8 @@ async fn kill_at(scene: &mut Scene, place: Place, quote_id: &str) -> bool {
             scene.wallet.start().await;
         }
         Place::Between(way, runtime, wallet) => {
+            // What an earlier order left behind tells nothing about this one.
+            let _ = tokio::time::timeout(Duration::ZERO, scene.relay.happened.notified()).await;
             scene.relay.is_now(way);
             let _paying = scene.pay(quote_id);
             let happened = tokio::time::timeout(Duration::from_secs(20), scene.relay.happened.notified());

@@ -33,7 +33,17 @@ impl Ci {
             step("derived files", &mut cargo(["xtask", "sync", "--check"]))?;
             step(
                 "lints",
-                &mut cargo(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+                &mut cargo([
+                    "clippy",
+                    "--workspace",
+                    "--features",
+                    FEATURES,
+                    "--all-targets",
+                    "--quiet",
+                    "--",
+                    "-D",
+                    "warnings",
+                ]),
             )?;
             step(
                 "what must not compile",
@@ -51,6 +61,9 @@ impl Ci {
         Ok(())
     }
 }
+
+/// What is left out of an ordinary build, and proved all the same.
+const FEATURES: &str = "oa/ldk,oa-lightning-ldk/ldk";
 
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -202,6 +215,7 @@ fn tests(database: &Database, modules: &Path, filter: Option<&str>) -> anyhow::R
     let mut command =
         cargo(["nextest", "run", "--workspace", "--no-fail-fast", "--cargo-quiet", "--color", "never"]);
     command
+        .args(["--features", FEATURES])
         .args(filter)
         .env("OA_TEST_POSTGRES_URL", &database.url)
         .env("OA_TEST_NODE_MODULES", modules)

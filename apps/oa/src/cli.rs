@@ -104,6 +104,9 @@ const WALLET_HELP: &str = "\
 Examples:
   oa wallet                                               a SIMULATED wallet for demonstrations: there is no money
   OA_LIGHTNING_WALLET_EXECUTOR_MODE=lnd oa wallet         before an LND node (LND_REST_BASE_URL, LND_REST_MACAROON_HEX)
+  OA_LIGHTNING_WALLET_EXECUTOR_MODE=ldk oa wallet         three real LDK nodes in this process, on a SIMULATED chain
+                                                          (builds with the feature ldk; POST /simulated/shop/invoices
+                                                          makes an invoice that it can pay)
 
 It serves the wallet-executor protocol to the runtime (RUNTIME_LIQUIDITY_WALLET_EXECUTOR_BASE_URL) and to control
 (SPARK_EXECUTOR_BASE_URL), with caps, a list of hosts that may be paid, receipts, and a memory of its own in the data

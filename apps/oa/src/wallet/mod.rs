@@ -3,6 +3,8 @@
 
 mod book;
 mod http;
+#[cfg(feature = "ldk")]
+mod ldk;
 mod legacy;
 mod onchain;
 mod pay;
@@ -54,6 +56,9 @@ pub struct Service {
     pub wallet: Arc<dyn Wallet>,
     /// The same wallet, where there is no money.
     pub simulated: Option<Arc<Simulated>>,
+    /// The same wallet, where it is the nodes of this build.
+    #[cfg(feature = "ldk")]
+    pub nodes: Option<Arc<oa_lightning_ldk::LdkWallet>>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
@@ -247,6 +252,17 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
         network.parse().map_err(|why| Failure::usage(format!("OA_LIGHTNING_WALLET_NETWORK is {why}")))?;
     let seconds = number(settings, "OA_LIGHTNING_SPARK_PAYMENT_TIMEOUT_SECS", 45, 1, 300)?;
     let patience = Duration::from_secs(seconds);
+    #[cfg(feature = "ldk")]
+    let nodes = match text(settings, "OA_LIGHTNING_WALLET_EXECUTOR_MODE") {
+        Some("ldk") => Some(ldk::open(settings, data, &wallet_id, network, &clock)?),
+        _ => None,
+    };
+    #[cfg(feature = "ldk")]
+    let (wallet, simulated) = match &nodes {
+        Some(nodes) => (nodes.clone() as Arc<dyn Wallet>, None),
+        None => face(settings, &wallet_id, network, &clock, patience)?,
+    };
+    #[cfg(not(feature = "ldk"))]
     let (wallet, simulated) = face(settings, &wallet_id, network, &clock, patience)?;
     let token = text(settings, "OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN").map(SecretString::from);
     let harmless = wallet.about().simulated && address.ip().to_canonical().is_loopback();
@@ -264,6 +280,8 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
     Ok(Service {
         wallet,
         simulated,
+        #[cfg(feature = "ldk")]
+        nodes,
         store,
         clock,
         ids: Arc::new(SystemIds::default()),
@@ -349,6 +367,9 @@ fn face(
                 .map_err(|why| Failure::usage(format!("OA_LIGHTNING_WALLET_UPSTREAM_BASE_URL: {}", why.0)))?;
             Ok((Arc::new(executor), None))
         }
+        "ldk" => Err(Failure::usage(
+            "OA_LIGHTNING_WALLET_EXECUTOR_MODE=ldk: this build has no nodes; `cargo build --features ldk` makes one that has",
+        )),
         other => Err(Failure::usage(format!(
             "OA_LIGHTNING_WALLET_EXECUTOR_MODE={other}: this build has no such wallet; it has simulated, lnd and executor"
         ))),

@@ -8,6 +8,8 @@ mod exec;
 mod job;
 mod kill;
 mod kill_settlements;
+#[cfg(feature = "ldk")]
+mod ldk;
 mod payments;
 mod provider;
 mod server;

@@ -200,7 +200,7 @@ mod tests {
         short[0].hash = "ab".into();
         assert_eq!(check(&leaves[1], &short, &root, 23), Err(Broken::Malformed));
         assert_eq!(check(&leaves[1], &vec![path[0].clone(); 49], &root, 23), Err(Broken::Malformed));
-        assert!(SumTree::of(&super::tests::leaves(&[u64::MAX, 1])).is_none());
+        assert!(SumTree::of(&self::leaves(&[u64::MAX, 1])).is_none());
     }
 
     proptest! {

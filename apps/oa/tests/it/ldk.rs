@@ -4,7 +4,7 @@
 use std::{
     net::TcpListener,
     path::PathBuf,
-    process::{Child, Stdio},
+    process::Child,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };

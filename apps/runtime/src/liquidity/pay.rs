@@ -83,7 +83,10 @@ struct Facts {
 impl Runtime {
     /// Pays a quote, or says how it was paid. `seen_by`: to whom alone quotes of others do not exist.
     pub async fn pay_quote(&self, asked: Asked, seen_by: Option<Owner>) -> Result<Payment, Stop> {
-        let facts = self.store.read("liquidity.pay_facts", asked.quote_id.clone(), facts).await?;
+        let facts = self
+            .store
+            .read("liquidity.pay_facts", asked.quote_id.clone(), async |tx, id: &String| facts(tx, id).await)
+            .await?;
         let quote = facts.quote_for(seen_by.as_ref())?;
         if let Some(payment) = &facts.payment {
             return self.replayed(quote, payment, &asked).await;
@@ -123,8 +126,12 @@ impl Runtime {
     }
 
     async fn answered(&self, payment: &PaymentRow, proof: Option<Box<RawValue>>) -> Result<Payment, Stop> {
-        let row: Option<ReceiptRow> =
-            self.store.read("liquidity.receipt", payment.payment_id.clone(), receipt).await?;
+        let row: Option<ReceiptRow> = self
+            .store
+            .read("liquidity.receipt", payment.payment_id.clone(), async |tx, id: &String| {
+                receipt(tx, id).await
+            })
+            .await?;
         let row = row.ok_or_else(|| Fault::msg("a payment has ended without its receipt"))?;
         let receipt: InvoicePayReceipt = serde_json::from_str(row.receipt.get())
             .map_err(|error| Fault::new("reading a kept receipt", error))?;
@@ -167,13 +174,13 @@ impl Facts {
     }
 }
 
-async fn facts(tx: &mut Tx, quote_id: &String) -> Result<Facts, Stop> {
+async fn facts(tx: &mut Tx, quote_id: &str) -> Result<Facts, Stop> {
     let quote = table::quote(tx, quote_id).await?;
     let quote = quote.ok_or_else(|| Refusal::not_found("no quote has this id"))?;
     Ok(Facts { payment: table::payment(tx, quote_id).await?, quote })
 }
 
-async fn receipt(tx: &mut Tx, quote_id: &String) -> Result<Option<ReceiptRow>, Stop> {
+async fn receipt(tx: &mut Tx, quote_id: &str) -> Result<Option<ReceiptRow>, Stop> {
     table::receipt(tx, quote_id).await
 }
 

@@ -82,7 +82,7 @@ impl Settings {
                 .filter(|base| !base.is_empty()),
             executor_token: said(lookup, "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_AUTH_TOKEN").map(Hidden),
             executor_timeout: Duration::from_millis(timeout),
-            quote_ttl_seconds: i64::try_from(ttl).unwrap_or(60),
+            quote_ttl_seconds: ttl,
             network,
             recovery_enabled: boolean(lookup, "RUNTIME_LIQUIDITY_PAYMENT_RECOVERY_ENABLED", true)?,
             node: node(lookup)?,

@@ -110,7 +110,10 @@ impl Runtime {
                 tally.failed += 1;
                 if !why.is_empty() {
                     tracing::info!(withdrawal_id = id, why, "a due withdrawal was not paid");
-                    let pool = self.store.read("pools.withdrawal", id.clone(), pool_of).await?;
+                    let pool = self
+                        .store
+                        .read("pools.withdrawal", id.clone(), async |tx, id: &String| pool_of(tx, id).await)
+                        .await?;
                     self.store.write("pools.note_error", key(&pool), (id, why), payout::note_error).await?;
                 }
             }
@@ -237,7 +240,7 @@ fn ended(row: &WithdrawalRow) -> Ended {
     }
 }
 
-async fn pool_of(tx: &mut Tx, id: &String) -> Result<String, Stop> {
+async fn pool_of(tx: &mut Tx, id: &str) -> Result<String, Stop> {
     Ok(table::get(tx, id).await?.map(|row| row.pool_id).unwrap_or_default())
 }
 

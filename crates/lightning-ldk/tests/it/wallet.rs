@@ -10,7 +10,8 @@ use std::{
 
 use oa_contract::{Clock, Msats, Timestamp};
 use oa_lightning::{
-    Invoice, InvoiceOrder, InvoiceRef, InvoiceState, PayOrder, PaymentRef, PaymentState, Wallet as _, WalletError,
+    Invoice, InvoiceOrder, InvoiceRef, InvoiceState, PayOrder, PaymentRef, PaymentState, Wallet as _,
+    WalletError,
 };
 use oa_lightning_ldk::{Config, Failure, LdkWallet, Moment};
 

@@ -27,6 +27,16 @@ pub struct Window {
     pub measured: Duration,
 }
 
+impl Window {
+    /// A fifth of it, and no more than half a second, to warm up.
+    pub fn of(seconds: f64) -> Self {
+        Window {
+            warm: Duration::from_secs_f64((seconds / 5.0).min(0.5)),
+            measured: Duration::from_secs_f64(seconds),
+        }
+    }
+}
+
 /// What one stretch of load saw.
 pub struct Sample {
     /// Of every call that ended within the window, in microseconds, sorted.

@@ -29,10 +29,10 @@ use self::{
 use super::{
     MANY,
     baselines::Postgres,
-    cargo,
+    kept,
     load::{self, Window},
-    process::{Scratch, finish, settle},
-    progress,
+    process::{Scratch, settle},
+    program, progress,
     table::thousands,
 };
 
@@ -74,23 +74,11 @@ pub fn run(arguments: &Market) -> Result<()> {
         false => (arguments.rounds, arguments.seconds, arguments.dispatches),
     };
     ensure!(rounds > 0 && seconds > 0.0 && dispatches > 0, "nothing to measure");
-    let window = Window {
-        warm: Duration::from_secs_f64((seconds / 5.0).min(0.5)),
-        measured: Duration::from_secs_f64(seconds),
-    };
-    let built = std::env::current_exe()?.parent().context("the bench is in no directory")?.to_owned();
-    let kept = built.parent().unwrap_or(&built).join("bench");
-    fs::create_dir_all(&kept)?;
+    let window = Window::of(seconds);
+    let kept = kept()?;
     let scratch = Scratch::new(&kept)?;
     let dir = scratch.path();
-    let program = match &arguments.oa_binary {
-        Some(given) => given.canonicalize().with_context(|| given.display().to_string())?,
-        None => {
-            progress("building oa for release");
-            finish(Command::new(cargo()).args(["build", "--release", "--package", "oa"]))?;
-            built.join("oa")
-        }
-    };
+    let program = program(arguments.oa_binary.as_deref())?;
     let mut report = Report::new(arguments.quick, dir, (rounds, seconds, dispatches));
 
     progress("starting a runtime and a provider");

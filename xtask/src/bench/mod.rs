@@ -84,13 +84,9 @@ struct Sizes {
 
 impl Append {
     fn sizes(&self) -> Sizes {
-        let measured = |seconds: f64| Window {
-            warm: Duration::from_secs_f64((seconds / 5.0).min(0.5)),
-            measured: Duration::from_secs_f64(seconds),
-        };
         if self.quick {
             Sizes {
-                window: measured(self.seconds.min(1.0)),
+                window: Window::of(self.seconds.min(1.0)),
                 rounds: self.rounds.min(2),
                 runs: 1_000,
                 long_run: 1_000,
@@ -100,7 +96,7 @@ impl Append {
             }
         } else {
             Sizes {
-                window: measured(self.seconds),
+                window: Window::of(self.seconds),
                 rounds: self.rounds,
                 runs: 1_000,
                 long_run: 10_000,
@@ -130,24 +126,38 @@ pub fn run(bench: Bench) -> Result<()> {
     }
 }
 
+/// Where the build put this bench.
+fn built() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.parent().context("the bench is in no directory")?.to_owned())
+}
+
+/// Where raw figures and scratch go: beside what was built.
+fn kept() -> Result<PathBuf> {
+    let built = built()?;
+    let kept = built.parent().unwrap_or(&built).join("bench");
+    fs::create_dir_all(&kept)?;
+    Ok(kept)
+}
+
+/// The program that is measured: the given one, or one built for speed.
+fn program(given: Option<&Path>) -> Result<PathBuf> {
+    if let Some(given) = given {
+        return given.canonicalize().with_context(|| given.display().to_string());
+    }
+    progress("building oa for release");
+    finish(Command::new(cargo()).args(["build", "--release", "--package", "oa"]))?;
+    Ok(built()?.join("oa"))
+}
+
 fn run_append(arguments: &Append) -> Result<()> {
     ensure!(arguments.rounds > 0 && arguments.seconds > 0.0, "nothing to measure");
     let sizes = arguments.sizes();
-    let built = std::env::current_exe()?.parent().context("the bench is in no directory")?.to_owned();
-    let kept = built.parent().unwrap_or(&built).join("bench");
-    fs::create_dir_all(&kept)?;
+    let kept = kept()?;
     let svg = arguments.svg.clone().unwrap_or_else(|| kept.join("append.svg"));
     let scratch = Scratch::new(arguments.dir.as_deref().unwrap_or(&kept))?;
     let dir = scratch.path();
 
-    let program = match &arguments.oa_binary {
-        Some(given) => given.canonicalize().with_context(|| given.display().to_string())?,
-        None => {
-            progress("building oa for release");
-            finish(Command::new(cargo()).args(["build", "--release", "--package", "oa"]))?;
-            built.join("oa")
-        }
-    };
+    let program = program(arguments.oa_binary.as_deref())?;
 
     let mut report = Report {
         quick: arguments.quick,

@@ -19,6 +19,7 @@ use crate::{
         log::{self, Entry},
         visible_head,
     },
+    treasury::told::not_reserved,
 };
 
 /// The longest key that is kept.
@@ -49,7 +50,7 @@ pub fn key(said: &str) -> Result<String, Refusal> {
             "idempotency_key must be at most {LONGEST_KEY} bytes without control characters"
         ))),
         false => {
-            log::not_reserved(key)?;
+            not_reserved(key)?;
             Ok(key.to_owned())
         }
     }

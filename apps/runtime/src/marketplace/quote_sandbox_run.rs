@@ -80,33 +80,41 @@ fn by_name(ranked: &Ranked, worker_id: &str, moment: Moment) -> Result<Selection
     Ok(selection)
 }
 
-struct Wish {
-    owner: Owner,
-    candidate: Candidate,
-    job_hash: String,
-    now: Timestamp,
+/// Whose price for what, and from when on.
+pub(super) struct Wish {
+    pub owner: Owner,
+    pub candidate: Candidate,
+    pub job_hash: String,
+    pub now: Timestamp,
 }
 
 /// Whoever asks again within the second is promised a price of its own, or the second dispatch would find the
 /// first one's quote taken.
 async fn keep(tx: &mut Tx, wish: &Wish) -> Result<Quote, Stop> {
-    for second in 0..SECONDS {
-        let quoted = promised(&wish.candidate, &wish.job_hash, wish.now.plus_seconds(second));
-        let quote = quoted.ok_or_else(|| Refusal::new(Code::Internal, NO_PRICE))?;
-        if market_quotes::get(tx, &wish.owner, &quote.quote_id).await?.is_none() {
-            market_quotes::keep(tx, &row(&wish.owner, &quote, wish.now)?).await?;
-            return Ok(quote);
-        }
-    }
-    Err(too_many().into())
+    let free = first_free(tx, wish, None).await?;
+    Ok(free.ok_or_else(|| Refusal::new(Code::Internal, NO_PRICE))?.0)
 }
 
-/// Prices of equal jobs in one second would share a name, so the first second that is free is taken; an owner asks
-/// for fewer in a minute than there are seconds in it.
-pub(super) const SECONDS: i64 = 120;
-
-pub(super) fn too_many() -> Refusal {
-    Refusal::unavailable("too many equal jobs were begun at one time; try again in a moment")
+/// The price from the first second on of which nobody was promised any, kept; or that of `ours`, a dispatch that has
+/// one already. None without a price. Prices of equal jobs in one second would share a name, and an owner asks for
+/// fewer in a minute than there are seconds looked at.
+pub(super) async fn first_free(
+    tx: &mut Tx,
+    wish: &Wish,
+    ours: Option<&str>,
+) -> Result<Option<(Quote, QuoteRow)>, Stop> {
+    const SECONDS: i64 = 120;
+    for second in 0..SECONDS {
+        let at = wish.now.plus_seconds(second);
+        let Some(quote) = promised(&wish.candidate, &wish.job_hash, at) else { return Ok(None) };
+        let known = market_quotes::get(tx, &wish.owner, &quote.quote_id).await?;
+        let bound = |known: &QuoteRow| ours.is_some() && known.dispatch_id.as_deref() == ours;
+        if known.as_ref().is_none_or(bound) {
+            let kept = market_quotes::keep(tx, &row(&wish.owner, &quote, wish.now)?).await?;
+            return Ok(Some((quote, kept)));
+        }
+    }
+    Err(Refusal::unavailable("too many equal jobs were begun at one time; try again in a moment").into())
 }
 
 /// What promises and binds an owner's quotes, one after the other.

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::{
     drift::{self, Differs},
-    job_name, wallet,
+    job_name, told, wallet,
 };
 use crate::Runtime;
 
@@ -31,8 +31,6 @@ const KEYS: u32 = 500;
 /// What cursors begin with that stand behind the settlements.
 const LEDGER: &str = "ledger:";
 const RUNS: &str = "runs:";
-/// What the keys of payments begin with.
-const PAYMENT: &str = "payment:";
 
 pub(crate) fn watch_key() -> oa_store::Key {
     oa_store::Key::text("treasury_watch", WATCH)
@@ -190,7 +188,7 @@ impl Runtime {
             _ => At::Runs(run, String::new()),
         };
         let mut found = Vec::new();
-        for key in keys.into_iter().filter(|key| key.starts_with(PAYMENT)) {
+        for key in keys.into_iter().filter(|key| told::PAYMENT.strip(key).is_some()) {
             let judged = self.store.read("treasury.told", (run, key.clone()), told).await;
             found.push(self.subject(format!("run:{run}:{key}"), judged).await?);
         }
@@ -238,7 +236,8 @@ async fn keep(
 async fn settlement(tx: &mut Tx, id: &str) -> Result<Differs, Stop> {
     let Some(row) = table::get(tx, id).await? else { return Ok(Vec::new()) };
     let transfer = ledger::get(tx, &TransferId::new(row.hold_id.as_str())?).await?;
-    let key = format!("{PAYMENT}{}:{}", job_name(&row.job_hash, row.attempt), row.status.name());
+    let key =
+        told::PAYMENT.key(format_args!("{}:{}", job_name(&row.job_hash, row.attempt), row.status.name()));
     let paid = match runs::key(tx, row.run_id, Actor::Service, &key).await? {
         None => None,
         Some(known) => {
@@ -286,7 +285,7 @@ async fn moved(tx: &mut Tx, id: &TransferId) -> Result<(Differs, Out), Stop> {
 /// A payment that a run tells of belongs to a settlement that ended like that.
 async fn told(tx: &mut Tx, (run, key): &(Uuid, String)) -> Result<Differs, Stop> {
     let unsettled = |why: &str| vec![("payment_unsettled", format!("{key}: {why}"))];
-    let Some((job, status)) = key.strip_prefix(PAYMENT).and_then(|rest| rest.rsplit_once(':')) else {
+    let Some((job, status)) = told::PAYMENT.strip(key).and_then(|rest| rest.rsplit_once(':')) else {
         return Ok(unsettled("no settlement writes such a payment"));
     };
     let (hash, attempt) = match job.rsplit_once('#') {

@@ -6,6 +6,7 @@ pub mod drift;
 pub mod reconcile;
 pub mod settle;
 pub mod summary;
+pub mod told;
 pub mod wallet;
 
 use oa_contract::{

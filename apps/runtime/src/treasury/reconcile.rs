@@ -21,7 +21,7 @@ use oa_store::{
 };
 use serde_json::json;
 
-use super::{compare::WATCH, job, job_name, key, raw, settle::Run};
+use super::{compare::WATCH, job, job_name, key, raw, settle::Run, told};
 use crate::{Runtime, runs, runs::log::Entry};
 
 const SCHEMA: &str = "openagents.treasury.compute_reconcile_summary.v1";
@@ -150,7 +150,7 @@ fn released(row: &SettlementRow) -> Result<Entry, Fault> {
     Ok(Entry {
         event_type: "receipt".into(),
         payload: raw(&payload)?,
-        idempotency_key: Some(format!("budget-released:{job}:{}", row.reservations)),
+        idempotency_key: Some(told::BUDGET_RELEASED.key(format_args!("{job}:{}", row.reservations))),
         actor: Actor::Service,
     })
 }

@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
     rc::Rc,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,10 +19,10 @@ use serde_json::{Value, json};
 
 use self::report::{Report, Round, Series};
 use super::{
-    MANY, cargo,
+    MANY, kept,
     load::{self, Requests, Window},
     process::{Ready, Scratch, Server, Usage, family, finish, free_port, settle},
-    progress,
+    program, progress,
     table::thousands,
 };
 
@@ -64,24 +63,12 @@ pub fn run(arguments: &Proxy) -> Result<()> {
         false => (arguments.rounds, arguments.seconds),
     };
     ensure!(rounds > 0 && seconds > 0.0, "nothing to measure");
-    let window = Window {
-        warm: Duration::from_secs_f64((seconds / 5.0).min(0.5)),
-        measured: Duration::from_secs_f64(seconds),
-    };
-    let built = std::env::current_exe()?.parent().context("the bench is in no directory")?.to_owned();
-    let kept = built.parent().unwrap_or(&built).join("bench");
-    fs::create_dir_all(&kept)?;
+    let window = Window::of(seconds);
+    let kept = kept()?;
     let scratch = Scratch::new(&kept)?;
     let dir = scratch.path();
     let nginx = nginx_program()?;
-    let program = match &arguments.oa_binary {
-        Some(given) => given.canonicalize().with_context(|| given.display().to_string())?,
-        None => {
-            progress("building oa for release");
-            finish(Command::new(cargo()).args(["build", "--release", "--package", "oa"]))?;
-            built.join("oa")
-        }
-    };
+    let program = program(arguments.oa_binary.as_deref())?;
     let stage = Stage::set(&program, &nginx, dir)?;
     let series = measure(&stage.ways()?, rounds, window, dir)?;
     let report = Report::new(arguments.quick, dir, (rounds, seconds), &stage.nginx_version, series);

@@ -174,19 +174,16 @@ async fn quoted(
         let quote = serde_json::from_str(bound.quote.get());
         return Ok(Some((quote.map_err(|error| Fault::new("reading a kept quote", error))?, bound)));
     }
-    for second in 0..quotes::SECONDS {
-        let at = opening.now.plus_seconds(second);
-        let Some(quote) = quotes::promised(candidate, &job.key.job_hash, at) else { return Ok(None) };
-        // A price that somebody was promised is left to them.
-        let known = market_quotes::get(tx, &job.key.owner, &quote.quote_id).await?;
-        let ours = known.as_ref().is_none_or(|known| known.dispatch_id.as_deref() == Some(dispatch_id));
-        if ours {
-            let row = quotes::row(&job.key.owner, &quote, opening.now)?;
-            let kept = market_quotes::keep(tx, &row).await?;
-            return Ok(Some((quote, market_quotes::bind(tx, kept, dispatch_id).await?)));
-        }
+    let wish = quotes::Wish {
+        owner: job.key.owner.clone(),
+        candidate: candidate.clone(),
+        job_hash: job.key.job_hash.clone(),
+        now: opening.now,
+    };
+    match quotes::first_free(tx, &wish, Some(dispatch_id)).await? {
+        None => Ok(None),
+        Some((quote, kept)) => Ok(Some((quote, market_quotes::bind(tx, kept, dispatch_id).await?))),
     }
-    Err(quotes::too_many().into())
 }
 
 pub(super) async fn run(desk: &Desk, opening: Opening) -> Result<Opened, Stop> {

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::{
     runs::log::Entry,
-    treasury::{job_name, raw},
+    treasury::{job_name, raw, told},
 };
 
-/// The keys of a settlement's events are the service's: nobody else can have used them.
+/// The keys of a settlement's events are the service's ([`told`]): nobody else can have used them.
 fn entry(event_type: &str, key: String, payload: &Value) -> Result<Entry, Fault> {
     Ok(Entry {
         event_type: event_type.to_owned(),
@@ -37,8 +37,8 @@ pub fn reserving(asked: &Asked, plan: &Plan, reservations: u32) -> Result<Vec<En
         entries.push(compared(asked, integrity, &job)?);
     }
     let key = match reservations {
-        0 | 1 => format!("budget-reserved:{job}"),
-        again => format!("budget-reserved:{job}:{again}"),
+        0 | 1 => told::BUDGET_RESERVED.key(&job),
+        again => told::BUDGET_RESERVED.key(format_args!("{job}:{again}")),
     };
     let payload = json!({
         "scope": "compute_job",
@@ -64,7 +64,7 @@ fn committed(asked: &Asked, integrity: &Integrity, job: &str) -> Result<Entry, F
         "quoted_provider_price_msats": quote.provider_price_msats,
         "quoted_total_price_msats": quote.total_price_msats,
     });
-    receipt("QuoteCommitted", format!("quote-commit:{job}:{}", quote.quote_sha256), &payload)
+    receipt("QuoteCommitted", told::QUOTE_COMMIT.key(format_args!("{job}:{}", quote.quote_sha256)), &payload)
 }
 
 fn compared(asked: &Asked, integrity: &Integrity, job: &str) -> Result<Entry, Fault> {
@@ -85,7 +85,7 @@ fn compared(asked: &Asked, integrity: &Integrity, job: &str) -> Result<Entry, Fa
         "tolerance_msats": 0,
     });
     let name = if integrity.passed() { "PriceIntegrityPassed" } else { "PriceIntegrityFailed" };
-    receipt(name, format!("price-integrity:{job}:{}", quote.quote_sha256), &payload)
+    receipt(name, told::PRICE_INTEGRITY.key(format_args!("{job}:{}", quote.quote_sha256)), &payload)
 }
 
 /// The receipt of the verification, as it stands in the run and is hashed.
@@ -151,10 +151,10 @@ pub fn settling(asked: &Asked, plan: &Plan, receipt_sha256: &str) -> Result<Vec<
     });
     let name = if plan.released() { "PaymentReleased" } else { "PaymentWithheld" };
     Ok(vec![
-        entry("receipt", format!("verify:{job}"), &verification_receipt(asked, plan))?,
-        entry("verification", format!("verification:{job}"), &verified)?,
-        entry("payment", format!("payment:{job}:{}", status.name()), &payment)?,
-        receipt(name, format!("receipt-payment:{job}:{}", status.name()), &told)?,
+        entry("receipt", told::VERIFY.key(&job), &verification_receipt(asked, plan))?,
+        entry("verification", told::VERIFICATION.key(&job), &verified)?,
+        entry("payment", told::PAYMENT.key(format_args!("{job}:{}", status.name())), &payment)?,
+        receipt(name, told::RECEIPT_PAYMENT.key(format_args!("{job}:{}", status.name())), &told)?,
     ])
 }
 
@@ -168,5 +168,5 @@ pub fn fraud(asked: &Asked, incident: &oa_contract::wire::fraud::Incident) -> Re
         "job_hash": asked.job_hash,
     });
     let job = job_name(&asked.job_hash, asked.attempt);
-    entry("fraud", format!("fraud:{job}:{}", incident.incident_type), &payload)
+    entry("fraud", told::FRAUD.key(format_args!("{job}:{}", incident.incident_type)), &payload)
 }

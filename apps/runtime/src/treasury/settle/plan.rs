@@ -32,7 +32,7 @@ use super::{
 use crate::{
     marketplace::{market, reserve::AllIn},
     runs::visible_head,
-    treasury::job_name,
+    treasury::{job_name, told},
     verifications::sandbox_run::{judge, unsound_evidence},
 };
 
@@ -125,7 +125,7 @@ pub async fn read(tx: &mut Tx, asked: &Asked) -> Result<Facts, Stop> {
     };
     let taken = match (&known, &head) {
         (None, Some(head)) => {
-            let key = format!("budget-reserved:{}", job_name(&asked.job_hash, asked.attempt));
+            let key = told::BUDGET_RESERVED.key(job_name(&asked.job_hash, asked.attempt));
             runs::key(tx, head.run_id, Actor::Service, &key).await?.is_some()
         }
         _ => false,

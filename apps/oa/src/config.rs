@@ -130,6 +130,17 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_TREASURY_RESERVATION_TTL_SECONDS", Kind::Count(1), Some("3600"), "How long money stays reserved for a job that nobody settles.";
     "RUNTIME_REEXECUTION_SAMPLE_BPS", Kind::Count(0), Some("500"), "Of 10000 settlements that would be paid, how many are run once more by somebody else first.";
     "RUNTIME_REEXECUTION_SEED", Kind::Secret, None, "What chooses them; follows from the secret of service credentials when not set.";
+    "RUNTIME_HYDRA_FX_ALLOWED_PAIRS", Kind::Text, Some("USD->BTC_LN,USDT->BTC_LN,BTC_LN->USD"), "Which assets are exchanged for which, separated by commas.";
+    "RUNTIME_HYDRA_FX_MAX_SPREAD_BPS", Kind::Count(0), Some("300"), "The widest spread of a quote, 1 to 10000.";
+    "RUNTIME_HYDRA_FX_MAX_FEE_BPS", Kind::Count(0), Some("150"), "The highest fee of a quote, at most 10000.";
+    "RUNTIME_HYDRA_FX_MIN_QUOTE_TTL_SECONDS", Kind::Count(0), Some("5"), "The shortest time that a request for quotes may be open, 1 to 3600.";
+    "RUNTIME_HYDRA_FX_MAX_QUOTE_TTL_SECONDS", Kind::Count(0), Some("300"), "The longest time that a request for quotes may be open, 1 to 86400.";
+    "RUNTIME_HYDRA_FX_MIN_QUOTE_VALIDITY_SECONDS", Kind::Count(0), Some("10"), "How much longer a quote must be good when it is given or chosen, at most 3600.";
+    "RUNTIME_HYDRA_FX_SELECTION_WEIGHT_COST_BPS", Kind::Count(0), Some("4000"), "How much the cost of a quote counts in reputation_first_v0, at most 10000.";
+    "RUNTIME_HYDRA_FX_SELECTION_WEIGHT_LATENCY_BPS", Kind::Count(0), Some("2000"), "How much its latency counts.";
+    "RUNTIME_HYDRA_FX_SELECTION_WEIGHT_RELIABILITY_BPS", Kind::Count(0), Some("4000"), "How much what its provider says of its reliability counts.";
+    "RUNTIME_HYDRA_FX_REFERENCE_MAX_AGE_SECONDS", Kind::Count(0), Some("300"), "How old a reference rate may be, 1 to 86400.";
+    "RUNTIME_HYDRA_FX_REFERENCE_QUORUM", Kind::Count(0), Some("1"), "How many sources make a reference rate, 1 to 16.";
     "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
     "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";

@@ -5,6 +5,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use oa_contract::signer::Signer;
 
+use crate::hydra::fx::FxPolicy;
+
 /// A variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
@@ -104,6 +106,8 @@ pub struct Config {
     pub reexecution_sample_bps: u32,
     /// Which ones those are follows from this. None: from the secret of the service credentials.
     pub reexecution_seed: Option<String>,
+    /// What is allowed of exchanges between assets.
+    pub fx: FxPolicy,
 }
 
 impl Default for Config {
@@ -132,6 +136,7 @@ impl Default for Config {
             reservation_ttl_seconds: 3_600,
             reexecution_sample_bps: 500,
             reexecution_seed: None,
+            fx: FxPolicy::default(),
         }
     }
 }
@@ -202,6 +207,7 @@ impl Config {
             )?
             .min(10_000),
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
+            fx: FxPolicy::read(lookup)?,
         };
         config.off_only_on_loopback()
     }

@@ -16,7 +16,7 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, hydra, identity,
+        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, fx, health, hydra, identity,
         l402, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync,
         threads, tools, treasury, verifications, workers,
     },
@@ -397,15 +397,25 @@ section! {
             (Nothing, Nothing, hydra::ScoreRoutes) -> [200] hydra::RoutingScore,
             by service, gated, may [NotFound Conflict], reads [] }
         /// Opens a request for quotes between two currencies.
-        planned { authority HydraFxRfq = "hydra.fx_rfq", POST "/internal/v1/hydra/fx/rfq" }
+        row { authority HydraFxRfq = "hydra.fx_rfq", POST "/internal/v1/hydra/fx/rfq"
+            (Nothing, Nothing, fx::OpenRfq) -> [200] fx::RfqReply,
+            by service, gated, may [Conflict], reads [] }
         /// A provider's quote for an open request.
-        planned { authority HydraFxQuote = "hydra.fx_quote", POST "/internal/v1/hydra/fx/quote" }
+        row { authority HydraFxQuote = "hydra.fx_quote", POST "/internal/v1/hydra/fx/quote"
+            (Nothing, Nothing, fx::UpsertFxQuote) -> [200] fx::FxQuoteReply,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Selects one quote by policy.
-        planned { authority HydraFxSelect = "hydra.fx_select", POST "/internal/v1/hydra/fx/select" }
+        row { authority HydraFxSelect = "hydra.fx_select", POST "/internal/v1/hydra/fx/select"
+            (Nothing, Nothing, fx::SelectFxQuote) -> [200] fx::FxSelection,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Settles the selected quote, once.
-        planned { authority HydraFxSettle = "hydra.fx_settle", POST "/internal/v1/hydra/fx/settle" }
+        row { authority HydraFxSettle = "hydra.fx_settle", POST "/internal/v1/hydra/fx/settle"
+            (Nothing, Nothing, fx::SettleFx) -> [200] fx::FxSettlement,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// One request for quotes and where it stands.
-        planned { authority HydraFxGet = "hydra.fx_get", GET "/internal/v1/hydra/fx/rfq/:rfq_id" }
+        row { authority HydraFxGet = "hydra.fx_get", GET "/internal/v1/hydra/fx/rfq/:rfq_id"
+            (paths::RfqPath, Nothing, Nothing) -> [200] fx::RfqReply,
+            by service, open, may [], reads [] }
         /// The treasury's risk posture, from cached snapshots.
         planned { authority HydraRiskHealth = "hydra.risk_health", GET "/internal/v1/hydra/risk/health" }
         /// Counters of routing, FX and risk.
@@ -509,6 +519,22 @@ section! {
         /// Which budgets there are, and how much of each is spent, reserved and left.
         row { runtime BudgetsList = "budgets.list", GET "/admin/v1/budgets"
             (Nothing, budgets::ListBudgets, Nothing) -> [200] budgets::BudgetList,
+            by operator, open, may [], reads [] }
+        /// How far below zero a party to exchanges may go in one asset.
+        row { runtime FxLimitSet = "fx.limit_set", POST "/admin/v1/fx/accounts"
+            (Nothing, Nothing, fx::SetFxLimit) -> [200] fx::FxAccount,
+            by operator, gated, may [Conflict], reads [] }
+        /// What a party to exchanges holds of one asset.
+        row { runtime FxAccountGet = "fx.account_get", GET "/admin/v1/fx/accounts"
+            (Nothing, fx::FxAccountQuery, Nothing) -> [200] fx::FxAccount,
+            by operator, open, may [], reads [] }
+        /// What a source says two assets are worth: the rate that quotes are compared with.
+        row { runtime FxRateTell = "fx.rate_tell", POST "/admin/v1/fx/rates"
+            (Nothing, Nothing, fx::TellFxRate) -> [200] fx::FxToldRateReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// What the sources of a pair said last.
+        row { runtime FxRateList = "fx.rate_list", GET "/admin/v1/fx/rates"
+            (Nothing, fx::FxRatesQuery, Nothing) -> [200] fx::FxRateList,
             by operator, open, may [], reads [] }
     }
 }

@@ -48,6 +48,8 @@ kinds! {
     Budget "budget" floored single;
     /// The other side of an owner's nested budgets.
     BudgetUse "budget_use" open single;
+    /// What a party to exchanges holds of an asset that is no owner.
+    Exchange "exchange" floored single;
     /// What a provider has earned and was not yet paid.
     Provider "provider" floored single;
     /// The operator's fees.

@@ -35,6 +35,10 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0010_ledger"),
     migration!("0011_market"),
     migration!("0012_treasury"),
+    migration!("0013_reserved"),
+    migration!("0014_reserved"),
+    migration!("0015_credit"),
+    migration!("0016_fx"),
 ];
 
 /// What a store says about a step it has taken.

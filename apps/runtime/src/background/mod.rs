@@ -3,6 +3,7 @@
 //! All work on the store alone, so any number of replicas may run them; only one of them reconciles at a time.
 
 pub mod auditor;
+pub mod fx;
 pub mod holds;
 pub mod market;
 pub mod publisher;
@@ -65,6 +66,8 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(async move { stop_d.run_until_cancelled(auditor::run(&d)).await.unwrap_or_default() });
     let (follower, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
+    let (exchange, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(fx::run(&exchange)).await.unwrap_or_default() });
     if runtime.config.reconciliation_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
         tasks.spawn(

@@ -9,6 +9,7 @@ pub mod codex;
 pub mod comms;
 pub mod control;
 pub mod fraud;
+pub mod fx;
 pub mod health;
 pub mod hydra;
 pub mod identity;

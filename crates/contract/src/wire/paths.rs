@@ -205,6 +205,24 @@ impl PathParams for EventPath {
     }
 }
 
+/// `:rfq_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RfqPath {
+    pub rfq_id: String,
+}
+
+impl PathParams for RfqPath {
+    const NAMES: &'static [&'static str] = &["rfq_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(RfqPath { rfq_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.rfq_id.clone()]
+    }
+}
+
 /// Whatever stands in the path of a planned row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnyPath;

@@ -7,6 +7,8 @@ pub mod codex;
 pub mod comms;
 pub mod drifts;
 pub mod fraud;
+pub mod fx;
+pub mod fx_sums;
 pub mod identity;
 pub mod l402;
 pub mod ledger;

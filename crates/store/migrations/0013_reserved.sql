@@ -1,0 +1,2 @@
+-- Kept for another lane.
+CREATE TABLE reserved_0013 (id BIGINT NOT NULL PRIMARY KEY);

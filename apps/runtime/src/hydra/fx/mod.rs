@@ -40,12 +40,12 @@ pub(crate) fn key(rfq_id: &str) -> Key {
     Key::text("fx", rfq_id)
 }
 
-pub(super) fn unix(now: Timestamp) -> u64 {
+pub(crate) fn unix(now: Timestamp) -> u64 {
     u64::try_from(now.unix_seconds()).unwrap_or_default()
 }
 
 /// A request whose time is over is expired, whether or not somebody has come by to write it down.
-pub(super) fn standing(row: &RfqRow, now_unix: u64) -> RfqStatus {
+pub(crate) fn standing(row: &RfqRow, now_unix: u64) -> RfqStatus {
     match row.status {
         RfqStatus::Open | RfqStatus::Quoted | RfqStatus::Selected if row.rfq.expires_at_unix <= now_unix => {
             RfqStatus::Expired

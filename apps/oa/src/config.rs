@@ -141,6 +141,18 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_HYDRA_FX_SELECTION_WEIGHT_RELIABILITY_BPS", Kind::Count(0), Some("4000"), "How much what its provider says of its reliability counts.";
     "RUNTIME_HYDRA_FX_REFERENCE_MAX_AGE_SECONDS", Kind::Count(0), Some("300"), "How old a reference rate may be, 1 to 86400.";
     "RUNTIME_HYDRA_FX_REFERENCE_QUORUM", Kind::Count(0), Some("1"), "How many sources make a reference rate, 1 to 16.";
+    "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_BASE_URL", Kind::Text, None, "Where the wallet executor is that pays over Lightning (`oa wallet`); nothing can be paid without one.";
+    "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_AUTH_TOKEN", Kind::Secret, None, "The bearer token for it.";
+    "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_TIMEOUT_MS", Kind::Text, Some("12000"), "How long one call of it may take; 250 to 120000.";
+    "RUNTIME_LIQUIDITY_QUOTE_TTL_SECONDS", Kind::Text, Some("60"), "How long a quote of a payment is good; 5 to 3600.";
+    "RUNTIME_LIQUIDITY_PAYMENT_RECOVERY_ENABLED", Kind::Switch, Some("true"), "Whether the wallet is asked how payments ended that it did not tell of.";
+    "RUNTIME_LIGHTNING_NETWORK", Kind::OneOf(&["mainnet", "bitcoin", "testnet", "signet", "regtest", "simnet"]), Some("mainnet"), "Whose invoices are paid.";
+    "RUNTIME_LLP_LIGHTNING_BACKEND", Kind::Text, Some("noop"), "The node that pools are measured by: noop, lnd, or executor for the one behind the wallet executor.";
+    "RUNTIME_LLP_LND_REST_BASE_URL", Kind::Text, None, "Where the REST interface of that node is.";
+    "RUNTIME_LLP_LND_REST_MACAROON_HEX", Kind::Secret, None, "The macaroon for that node; one that can only read is enough.";
+    "RUNTIME_LLP_LND_REST_TLS_CERT_BASE64", Kind::Text, None, "The certificate of that node, PEM or DER, in base64.";
+    "RUNTIME_LLP_LND_REST_TLS_VERIFY", Kind::Switch, Some("true"), "Whether its certificate is checked.";
+    "RUNTIME_LLP_LND_REST_TIMEOUT_MS", Kind::Text, Some("10000"), "How long one call of it may take; 250 to 120000.";
     "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
     "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";
@@ -275,9 +287,28 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_OPERATOR_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
 };
 
+/// Settings of `oa wallet`.
+pub const WALLET: &[Setting] = settings! {
+    "OA_LIGHTNING_WALLET_EXECUTOR_HOST", Kind::Text, Some("127.0.0.1"), "The IP address where the wallet listens.";
+    "OA_LIGHTNING_WALLET_EXECUTOR_PORT", Kind::Count(0), Some("8788"), "The port where the wallet listens.";
+    "OA_LIGHTNING_WALLET_EXECUTOR_MODE", Kind::OneOf(&["simulated", "mock", "lnd", "executor", "ldk", "spark"]), Some("simulated"), "Who keeps the keys: simulated (no money), an LND node, another executor, or a node of this build.";
+    "OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN", Kind::Secret, None, "The bearer token that callers show; without one only a simulated wallet on a loopback address starts.";
+    "OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN_VERSION", Kind::Count(1), Some("1"), "Which token that is, as its status says; at most 1000000.";
+    "OA_LIGHTNING_WALLET_ID", Kind::Text, Some("openagents-ep212"), "What the wallet is called.";
+    "OA_LIGHTNING_WALLET_REQUEST_CAP_MSATS", Kind::Count(1000), Some("200000"), "What one payment may cost; at most 100000000.";
+    "OA_LIGHTNING_WALLET_WINDOW_CAP_MSATS", Kind::Count(10000), Some("1000000"), "What all payments of a while may cost together; at most 5000000000.";
+    "OA_LIGHTNING_WALLET_WINDOW_MS", Kind::Count(1000), Some("300000"), "How long that while is; at most 86400000.";
+    "OA_LIGHTNING_WALLET_ALLOWED_HOSTS", Kind::Text, Some(""), "Hosts that may be paid, separated by commas; all when empty.";
+    "OA_LIGHTNING_SPARK_PAYMENT_TIMEOUT_SECS", Kind::Count(1), Some("45"), "How long a payment may take; at most 300.";
+    "OA_LIGHTNING_WALLET_NETWORK", Kind::OneOf(&["mainnet", "bitcoin", "testnet", "signet", "regtest", "simnet"]), Some("regtest"), "Whose invoices the wallet pays.";
+    "OA_LIGHTNING_WALLET_SIMULATED_BALANCE_SATS", Kind::Count(0), Some("50000"), "What a simulated wallet holds when it starts.";
+    "OA_LIGHTNING_WALLET_UPSTREAM_BASE_URL", Kind::Text, None, "Where the executor is that this wallet stands before.";
+    "OA_LIGHTNING_WALLET_UPSTREAM_AUTH_TOKEN", Kind::Secret, None, "The bearer token for it.";
+};
+
 /// Every setting, once.
 pub fn all() -> impl Iterator<Item = &'static Setting> {
-    [CLIENT, RUNTIME, CONTROL, PROVIDER].into_iter().flatten()
+    [CLIENT, RUNTIME, CONTROL, PROVIDER, WALLET].into_iter().flatten()
 }
 
 /// A flag for each setting, derived from the list.

@@ -250,6 +250,7 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         signer: Some(signer),
         secrets: vec![reveal(&common.keys.signature).as_bytes().to_vec()],
         service_token: Some(reveal(&common.keys.token).to_owned()),
+        wallet: None,
         metrics: common.metrics(),
         draining: common.draining(),
     };

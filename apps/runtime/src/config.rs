@@ -6,6 +6,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use oa_contract::signer::Signer;
 
 use crate::hydra::fx::FxPolicy;
+use crate::liquidity::settings::Settings as Liquidity;
 
 /// A variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,8 @@ pub struct Config {
     pub reexecution_seed: Option<String>,
     /// What is allowed of exchanges between assets.
     pub fx: FxPolicy,
+    /// Payments over Lightning.
+    pub liquidity: Liquidity,
 }
 
 impl Default for Config {
@@ -137,6 +140,7 @@ impl Default for Config {
             reexecution_sample_bps: 500,
             reexecution_seed: None,
             fx: FxPolicy::default(),
+            liquidity: Liquidity::default(),
         }
     }
 }
@@ -208,6 +212,7 @@ impl Config {
             .min(10_000),
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
             fx: FxPolicy::read(lookup)?,
+            liquidity: Liquidity::read(lookup)?,
         };
         config.off_only_on_loopback()
     }
@@ -299,7 +304,7 @@ fn at_least_one(lookup: Lookup<'_>, variable: &'static str, default: u64) -> Res
     }
 }
 
-fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+pub(crate) fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
     let Some(text) = lookup(variable) else { return Ok(default) };
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),

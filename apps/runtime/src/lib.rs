@@ -11,6 +11,7 @@ pub mod fraud;
 pub mod health;
 pub mod hub;
 pub mod hydra;
+pub mod liquidity;
 pub mod marketplace;
 pub mod openapi;
 pub mod projectors;

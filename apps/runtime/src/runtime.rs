@@ -7,6 +7,7 @@ use oa_contract::{
     receipt::VerifierPolicy, signer::Signer,
 };
 use oa_fetch::{FetchError, Fetcher, Policy};
+use oa_lightning::Wallet;
 use oa_store::Store;
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +15,10 @@ use crate::{
     auth::Gate,
     background::{Heartbeats, auditor::Books},
     config::Config,
+    config::TrustMode,
     hub::Hub,
+    hydra::tally::Tally,
+    liquidity::{desk::Desk, watch::WalletWatch},
     marketplace::{dispatch::Calls, market::Market, rate::Rate},
     treasury::settle::reexecution::Reexecutor,
 };
@@ -33,6 +37,8 @@ pub struct Parts {
     pub secrets: Vec<Vec<u8>>,
     /// The bearer service token.
     pub service_token: Option<String>,
+    /// Who pays over Lightning; the one that the configuration names when none.
+    pub wallet: Option<Arc<dyn Wallet>>,
     /// Renders the process's metrics.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether the process is draining.
@@ -59,6 +65,14 @@ pub struct Runtime {
     /// How often owners ask for prices and work.
     pub rate: Rate,
     pub started_at: Timestamp,
+    /// Payments over Lightning.
+    pub payments: Arc<Desk>,
+    /// How the wallet was when it was last asked.
+    pub wallet_watch: WalletWatch,
+    /// The node that pools are measured by.
+    pub node: Arc<dyn Wallet>,
+    /// What Hydra counts.
+    pub hydra: Tally,
     /// Runs jobs once more, so that providers can be compared.
     pub reexecutor: Arc<dyn Reexecutor>,
     /// Which jobs those are follows from this, and no provider knows it.
@@ -79,7 +93,20 @@ impl Runtime {
             timeout: Duration::from_secs(2),
             ..Policy::default()
         };
+        let configured = || config.liquidity.wallet().map_err(|error| FetchError::Unsent(error.to_string()));
+        let wallet = parts.wallet.map_or_else(configured, Ok)?;
         Ok(Runtime {
+            node: config.liquidity.node(&wallet),
+            payments: Desk::new(
+                parts.store.clone(),
+                parts.clock.clone(),
+                wallet,
+                parts.signer.clone(),
+                config.trust_mode == TrustMode::Strict,
+                config.liquidity.executor_timeout,
+            ),
+            wallet_watch: WalletWatch::default(),
+            hydra: Tally::default(),
             gate: Gate::new(config.auth_mode, parts.secrets, parts.service_token.as_deref()),
             verifier: VerifierPolicy {
                 strict: config.verifier_strict,

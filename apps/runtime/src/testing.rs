@@ -73,6 +73,7 @@ pub(crate) struct World {
     pub(crate) clock: Arc<TestClock>,
     store: StoreConfig,
     directory: Option<PathBuf>,
+    wallet: Option<Arc<dyn oa_lightning::Wallet>>,
 }
 
 impl World {
@@ -81,6 +82,15 @@ impl World {
     }
 
     pub(crate) async fn with(engine: EngineKind, config: Config) -> Self {
+        Self::paying(engine, config, None).await
+    }
+
+    /// A world with this wallet.
+    pub(crate) async fn paying(
+        engine: EngineKind,
+        config: Config,
+        wallet: Option<Arc<dyn oa_lightning::Wallet>>,
+    ) -> Self {
         let name = format!("t_{}", Uuid::new_v4().simple());
         let (store, directory) = match engine {
             EngineKind::Sqlite => {
@@ -97,7 +107,8 @@ impl World {
                 (StoreConfig::from(config), None)
             }
         };
-        Self::open(store, directory, config, Arc::new(TestClock(AtomicI64::new(BEGIN.micros())))).await
+        let clock = Arc::new(TestClock(AtomicI64::new(BEGIN.micros())));
+        Self::open(store, directory, config, clock, wallet).await
     }
 
     async fn open(
@@ -105,6 +116,7 @@ impl World {
         directory: Option<PathBuf>,
         config: Config,
         clock: Arc<TestClock>,
+        wallet: Option<Arc<dyn oa_lightning::Wallet>>,
     ) -> Self {
         let hub = Arc::new(Hub::default());
         let woken = hub.clone();
@@ -118,11 +130,12 @@ impl World {
             signer: None,
             secrets: Vec::new(),
             service_token: None,
+            wallet: wallet.clone(),
             metrics: Arc::new(String::new),
             draining: Arc::new(|| false),
         };
         let runtime = Arc::new(Runtime::new(parts).expect("a runtime"));
-        World { runtime, clock, store, directory }
+        World { runtime, clock, store, directory, wallet }
     }
 
     pub(crate) fn clock_now(&self) -> Timestamp {
@@ -134,7 +147,8 @@ impl World {
         self.runtime.store.close().await;
         let directory = self.directory.take();
         let config = self.runtime.config.clone();
-        Self::open(self.store.clone(), directory, config, self.clock.clone()).await
+        let wallet = self.wallet.clone();
+        Self::open(self.store.clone(), directory, config, self.clock.clone(), wallet).await
     }
 
     /// Calls an operation as it comes from the edge.

@@ -17,8 +17,8 @@ use crate::{
     refusal::{Code, Refusal, Service, Stop},
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, fx, health, hydra, identity,
-        l402, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime, sync,
-        threads, tools, treasury, verifications, workers,
+        l402, liquidity, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime,
+        sync, threads, tools, treasury, verifications, workers,
     },
 };
 
@@ -417,9 +417,13 @@ section! {
             (paths::RfqPath, Nothing, Nothing) -> [200] fx::RfqReply,
             by service, open, may [], reads [] }
         /// The treasury's risk posture, from cached snapshots.
-        planned { authority HydraRiskHealth = "hydra.risk_health", GET "/internal/v1/hydra/risk/health" }
+        row { authority HydraRiskHealth = "hydra.risk_health", GET "/internal/v1/hydra/risk/health"
+            (Nothing, Nothing, Nothing) -> [200] hydra::RiskHealth,
+            by service, open, may [], reads [] }
         /// Counters of routing, FX and risk.
-        planned { authority HydraObservability = "hydra.observability", GET "/internal/v1/hydra/observability" }
+        row { authority HydraObservability = "hydra.observability", GET "/internal/v1/hydra/observability"
+            (Nothing, Nothing, Nothing) -> [200] hydra::Observability,
+            by service, open, may [], reads [] }
         /// Sends a job to a provider and keeps what came back.
         row { authority MarketplaceDispatchSandboxRun = "marketplace.dispatch_sandbox_run", POST "/internal/v1/marketplace/dispatch/sandbox-run"
             (Nothing, Nothing, marketplace::DispatchSandboxRun) -> [200] marketplace::DispatchReply,
@@ -445,7 +449,9 @@ section! {
             (Nothing, Nothing, treasury::SettleSandboxRun) -> [200] treasury::Settlement,
             by service, gated, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// Prices the payment of an invoice.
-        planned { authority LiquidityQuotePay = "liquidity.quote_pay", POST "/internal/v1/liquidity/quote_pay" }
+        row { authority LiquidityQuotePay = "liquidity.quote_pay", POST "/internal/v1/liquidity/quote_pay"
+            (Nothing, Nothing, liquidity::QuotePay) -> [200] liquidity::PayQuote,
+            by service, gated, may [Conflict], reads [] }
         /// An agent asks for credit.
         planned { authority CreditIntent = "credit.intent", POST "/internal/v1/credit/intent" }
         /// Underwrites an intent into an offer.
@@ -459,9 +465,13 @@ section! {
         /// What one agent owes and may still draw.
         planned { authority CreditExposure = "credit.exposure", GET "/internal/v1/credit/agents/:agent_id/exposure" }
         /// Whether payments can be made now.
-        planned { authority LiquidityStatus = "liquidity.status", GET "/internal/v1/liquidity/status" }
+        row { authority LiquidityStatus = "liquidity.status", GET "/internal/v1/liquidity/status"
+            (Nothing, Nothing, Nothing) -> [200] liquidity::LiquidityStatus,
+            by service, open, may [], reads [] }
         /// Pays a quoted invoice, once.
-        planned { authority LiquidityPay = "liquidity.pay", POST "/internal/v1/liquidity/pay" }
+        row { authority LiquidityPay = "liquidity.pay", POST "/internal/v1/liquidity/pay"
+            (Nothing, Nothing, liquidity::Pay) -> [200] liquidity::Payment,
+            by service, gated, may [NotFound Conflict Forbidden], reads [] }
         /// An operator opens a liquidity pool.
         planned { authority PoolsCreate = "pools.create", POST "/internal/v1/pools/:pool_id/admin/create" }
         /// Where to send a deposit, and what it will mint.

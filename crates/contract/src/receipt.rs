@@ -106,7 +106,7 @@ pub struct ReceiptSignature {
 }
 
 impl ReceiptSignature {
-    fn new(signer: &Signer, digest: &[u8; 32]) -> Self {
+    pub fn new(signer: &Signer, digest: &[u8; 32]) -> Self {
         ReceiptSignature {
             schema: SIGNATURE_SCHEMA.to_owned(),
             scheme: SIGNATURE_SCHEME.to_owned(),

@@ -315,6 +315,7 @@ async fn open_runtime(
         signer: options.receipt_key.then(|| Signer::from_secret(RECEIPT_KEY).expect("a key")),
         secrets: vec![SECRET.to_vec()],
         service_token: Some(TOKEN.into()),
+        wallet: None,
         metrics: metrics.clone(),
         draining: draining.clone(),
     };

@@ -1,11 +1,13 @@
 //! What runs by itself beside the requests: the publisher that numbers streams, the sweeper that fails silent
-//! workers, whatever ends holds whose time is over, the auditor of the ledger, and the reconciler of the treasury.
+//! workers, whatever ends holds whose time is over, the auditor of the ledger, the reconciler of the treasury, and
+//! whoever asks wallets how payments ended.
 //! All work on the store alone, so any number of replicas may run them; only one of them reconciles at a time.
 
 pub mod auditor;
 pub mod fx;
 pub mod holds;
 pub mod market;
+pub mod payments;
 pub mod publisher;
 pub mod reconciler;
 pub mod sweeper;
@@ -68,6 +70,12 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
     let (exchange, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(fx::run(&exchange)).await.unwrap_or_default() });
+    let (watcher, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() });
+    if runtime.config.liquidity.recovery_enabled {
+        let (runtime, stop) = (runtime.clone(), stop.clone());
+        tasks.spawn(async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() });
+    }
     if runtime.config.reconciliation_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
         tasks.spawn(

@@ -41,7 +41,9 @@ impl Handle<HydraRoutingScore> for Runtime {
                 said => said,
             },
         };
-        let decided = score::decide(&scored, asked.body.candidates.clone(), &self.risk())?;
+        let risks = self.risks().await?;
+        let decided = score::decide(&scored, asked.body.candidates.clone(), &risks.for_scoring())?;
+        self.hydra.decided(&decided.selected.provider_id, decided.factors.confidence, &risks.throttle);
         let decision = Decision {
             lane: "hydra.score",
             run_id: asked.run_id,

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::operation;
+use crate::{instant::Timestamp, operation};
 
 /// One candidate. `constraints` must be an object when it is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -95,4 +95,116 @@ pub struct RoutingScore {
     #[schemars(with = "serde_json::Value")]
     pub nostr_event: Box<RawValue>,
     pub decided_at_unix: u64,
+}
+
+/// `GET /internal/v1/hydra/risk/health` (liquidity §11.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RiskHealth {
+    /// `openagents.hydra.risk_health_response.v1`.
+    pub schema: String,
+    pub generated_at: Timestamp,
+    pub credit_breakers: CreditBreakers,
+    pub liquidity: LiquidityRisk,
+    pub routing: RoutingRisk,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CreditBreakers {
+    pub halt_new_envelopes: bool,
+    pub halt_large_settlements: bool,
+}
+
+/// What is known of the wallet, and of the throttle of the primary pool where there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LiquidityRisk {
+    pub wallet_executor_configured: bool,
+    pub wallet_executor_reachable: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_throttle_mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_throttle_reasons: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_throttle_extra_delay_hours: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withdraw_throttle_execution_cap_per_tick: Option<u64>,
+    /// How old what is known of the wallet is; it is asked in the background.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RoutingRisk {
+    pub degraded: bool,
+    pub direct_disabled: bool,
+    pub reasons: Vec<String>,
+}
+
+/// `GET /internal/v1/hydra/observability` (liquidity §11.2).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Observability {
+    /// `openagents.hydra.observability_response.v1`.
+    pub schema: String,
+    pub generated_at: Timestamp,
+    pub routing: RoutingCounts,
+    pub breakers: BreakerCounts,
+    pub withdrawal_throttle: ThrottleCounts,
+    pub fx: FxCounts,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RoutingCounts {
+    pub decision_total: u64,
+    pub selected_route_direct: u64,
+    pub selected_route_cep: u64,
+    pub selected_route_other: u64,
+    pub confidence_lt_040: u64,
+    pub confidence_040_070: u64,
+    pub confidence_070_090: u64,
+    pub confidence_gte_090: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BreakerCounts {
+    pub halt_new_envelopes: bool,
+    pub halt_large_settlements: bool,
+    pub transition_total: u64,
+    pub recovery_total: u64,
+    pub halt_new_envelopes_transition_total: u64,
+    pub halt_new_envelopes_recovery_total: u64,
+    pub halt_large_settlements_transition_total: u64,
+    pub halt_large_settlements_recovery_total: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_transition_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ThrottleCounts {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasons: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra_delay_hours: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_cap_per_tick: Option<u64>,
+    pub affected_requests_total: u64,
+    pub rejected_requests_total: u64,
+    pub stressed_requests_total: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FxCounts {
+    pub rfq_total: u64,
+    pub quote_total: u64,
+    pub settlement_total: u64,
+    pub quote_to_settlement_rate: f64,
+    pub spread_bps_avg: f64,
+    pub spread_bps_median: f64,
+    pub settlement_withheld_total: u64,
+    pub settlement_failed_total: u64,
+    pub treasury_provider_breadth: u64,
 }

@@ -15,6 +15,7 @@ pub mod hydra;
 pub mod identity;
 pub mod jobs;
 pub mod l402;
+pub mod liquidity;
 pub mod marketplace;
 pub mod openapi;
 pub mod paths;

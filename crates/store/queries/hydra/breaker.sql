@@ -1,0 +1,3 @@
+SELECT name, is_open, transitions, recoveries, changed_at, seal
+FROM hydra_breakers
+WHERE name = $1

@@ -5,6 +5,7 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use oa_contract::signer::Signer;
 
+use crate::credit::CreditPolicy;
 use crate::hydra::fx::FxPolicy;
 use crate::liquidity::settings::Settings as Liquidity;
 
@@ -109,6 +110,8 @@ pub struct Config {
     pub reexecution_seed: Option<String>,
     /// What is allowed of exchanges between assets.
     pub fx: FxPolicy,
+    /// What is allowed of credit.
+    pub credit: CreditPolicy,
     /// Payments over Lightning.
     pub liquidity: Liquidity,
 }
@@ -140,6 +143,7 @@ impl Default for Config {
             reexecution_sample_bps: 500,
             reexecution_seed: None,
             fx: FxPolicy::default(),
+            credit: CreditPolicy::default(),
             liquidity: Liquidity::default(),
         }
     }
@@ -212,6 +216,7 @@ impl Config {
             .min(10_000),
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
             fx: FxPolicy::read(lookup)?,
+            credit: CreditPolicy::read(lookup)?,
             liquidity: Liquidity::read(lookup)?,
         };
         config.off_only_on_loopback()

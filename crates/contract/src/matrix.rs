@@ -16,7 +16,8 @@ use crate::{
     receipt::Receipt,
     refusal::{Code, Refusal, Service, Stop},
     wire::{
-        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, fx, health, hydra, identity,
+        accounts, admin, autopilots, budgets, chat, codex, comms, control, credit, fraud, fx, health, hydra,
+        identity,
         l402, liquidity, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime,
         sync, threads, tools, treasury, verifications, workers,
     },
@@ -453,17 +454,29 @@ section! {
             (Nothing, Nothing, liquidity::QuotePay) -> [200] liquidity::PayQuote,
             by service, gated, may [Conflict], reads [] }
         /// An agent asks for credit.
-        planned { authority CreditIntent = "credit.intent", POST "/internal/v1/credit/intent" }
+        row { authority CreditIntent = "credit.intent", POST "/internal/v1/credit/intent"
+            (Nothing, Nothing, credit::DeclareIntent) -> [200] credit::IntentReply,
+            by service, gated, may [Conflict], reads [] }
         /// Underwrites an intent into an offer.
-        planned { authority CreditOffer = "credit.offer", POST "/internal/v1/credit/offer" }
+        row { authority CreditOffer = "credit.offer", POST "/internal/v1/credit/offer"
+            (Nothing, Nothing, credit::AskOffer) -> [200] credit::OfferReply,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Turns an offer into a reserved envelope.
-        planned { authority CreditEnvelope = "credit.envelope", POST "/internal/v1/credit/envelope" }
+        row { authority CreditEnvelope = "credit.envelope", POST "/internal/v1/credit/envelope"
+            (Nothing, Nothing, credit::IssueEnvelope) -> [200] credit::EnvelopeReply,
+            by service, gated, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// Settles an envelope against verified work, once.
-        planned { authority CreditSettle = "credit.settle", POST "/internal/v1/credit/settle" }
+        row { authority CreditSettle = "credit.settle", POST "/internal/v1/credit/settle"
+            (Nothing, Nothing, credit::SettleEnvelope) -> [200] credit::CreditSettlement,
+            by service, gated, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// Loss and failure rates, and whether a breaker is open.
-        planned { authority CreditHealth = "credit.health", GET "/internal/v1/credit/health" }
+        row { authority CreditHealth = "credit.health", GET "/internal/v1/credit/health"
+            (Nothing, Nothing, Nothing) -> [200] credit::CreditHealth,
+            by service, open, may [], reads [] }
         /// What one agent owes and may still draw.
-        planned { authority CreditExposure = "credit.exposure", GET "/internal/v1/credit/agents/:agent_id/exposure" }
+        row { authority CreditExposure = "credit.exposure", GET "/internal/v1/credit/agents/:agent_id/exposure"
+            (paths::AgentPath, Nothing, Nothing) -> [200] credit::Exposure,
+            by service, open, may [], reads [] }
         /// Whether payments can be made now.
         row { authority LiquidityStatus = "liquidity.status", GET "/internal/v1/liquidity/status"
             (Nothing, Nothing, Nothing) -> [200] liquidity::LiquidityStatus,
@@ -530,6 +543,18 @@ section! {
         row { runtime BudgetsList = "budgets.list", GET "/admin/v1/budgets"
             (Nothing, budgets::ListBudgets, Nothing) -> [200] budgets::BudgetList,
             by operator, open, may [], reads [] }
+        /// Why an offer of credit is what it is: the decision, made once more from the log.
+        row { runtime CreditExplain = "credit.explain", GET "/admin/v1/credit/offers/:offer_id"
+            (paths::OfferPath, Nothing, Nothing) -> [200] credit::Explanation,
+            by operator, open, may [], reads [] }
+        /// What an agent owes for one settlement.
+        row { runtime CreditLoanGet = "credit.loan_get", GET "/admin/v1/credit/loans/:settlement_id"
+            (paths::CreditSettlementPath, Nothing, Nothing) -> [200] credit::LoanReply,
+            by operator, open, may [], reads [] }
+        /// An owner pays what an agent owes for one settlement.
+        row { runtime CreditRepay = "credit.repay", POST "/admin/v1/credit/repay"
+            (Nothing, Nothing, credit::Repay) -> [200] credit::LoanReply,
+            by operator, gated, may [NotFound Conflict], reads [] }
         /// How far below zero a party to exchanges may go in one asset.
         row { runtime FxLimitSet = "fx.limit_set", POST "/admin/v1/fx/accounts"
             (Nothing, Nothing, fx::SetFxLimit) -> [200] fx::FxAccount,

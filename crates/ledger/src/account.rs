@@ -66,6 +66,8 @@ kinds! {
     Issuance "issuance" open single;
     /// What an agent has drawn on credit, and how much it may.
     Agent "agent" floored single;
+    /// What agents owe one pool. Not money: it holds the asset in which debts are counted.
+    Receivable "receivable" open single;
     /// Money that has moved but cannot be told yet whose it is.
     Suspense "suspense" open single;
 }

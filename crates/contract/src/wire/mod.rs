@@ -8,6 +8,7 @@ pub mod chat;
 pub mod codex;
 pub mod comms;
 pub mod control;
+pub mod credit;
 pub mod fraud;
 pub mod fx;
 pub mod health;

@@ -5,6 +5,8 @@ pub mod autopilots;
 pub mod budgets;
 pub mod codex;
 pub mod comms;
+pub mod credit;
+pub mod credit_sums;
 pub mod drifts;
 pub mod fraud;
 pub mod fx;

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use oa_contract::{
-    Answer, Ask, Caller, Code, Fault, Handle, Msats, Refusal, Stop, Timestamp,
+    Answer, Ask, Caller, Code, Fault, Handle, Msats, Refusal, Stop,
     canonical::{canonical_hash, compact},
     matrix::CreditSettle,
     signer::Signer,

@@ -94,6 +94,44 @@ pub enum Command {
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,
     Conformance(Conformance),
+    Wallet(Wallet),
+    /// Explains what the ledger holds
+    #[command(subcommand)]
+    Ledger(Ledger),
+}
+
+const WALLET_HELP: &str = "\
+Examples:
+  oa wallet                                               a SIMULATED wallet for demonstrations: there is no money
+  OA_LIGHTNING_WALLET_EXECUTOR_MODE=lnd oa wallet         before an LND node (LND_REST_BASE_URL, LND_REST_MACAROON_HEX)
+
+It serves the wallet-executor protocol to the runtime (RUNTIME_LIQUIDITY_WALLET_EXECUTOR_BASE_URL) and to control
+(SPARK_EXECUTOR_BASE_URL), with caps, a list of hosts that may be paid, receipts, and a memory of its own in the data
+directory: a request is written down before it is done, and never done twice.";
+
+/// Serves the wallet that pays over Lightning, in a process of its own that keeps the keys
+#[derive(Args, Debug)]
+#[command(after_help = WALLET_HELP)]
+pub struct Wallet {
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Ledger {
+    /// Lists the entries that make up the balance of an account, newest first
+    #[command(
+        after_help = "An account is <kind>/<asset>/<subject>, for example owner/msats/user:11 or wallet/msats/lightning. No server may run on an embedded store meanwhile."
+    )]
+    Explain {
+        /// The account
+        account: String,
+        /// How many entries are shown
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+        #[command(flatten)]
+        settings: SettingFlags,
+    },
 }
 
 const JOB_RUN_HELP: &str = "\

@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod failure;
 mod job;
+mod ledger;
 mod lines;
 mod output;
 mod provider;
@@ -23,6 +24,7 @@ mod skills;
 mod system;
 mod up;
 mod verify_store;
+mod wallet;
 
 use std::process::ExitCode;
 
@@ -143,6 +145,17 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let settings = Settings::load(&settings, &process_environment, &data)?;
             verify_store::verify_store(&data, &settings, common.output).await
         }
+        Command::Wallet(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&wanted.settings, &process_environment, &data)?;
+            log_to_stderr(&settings)?;
+            wallet::run(&settings, &data, common.output).await
+        }
+        Command::Ledger(cli::Ledger::Explain { account, limit, settings }) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&settings, &process_environment, &data)?;
+            ledger::explain(&account, limit, &data, &settings, common.output).await
+        }
         Command::Doctor => {
             let (data, settings, place) = around(&common)?;
             doctor::examine(&data, &settings, &place, common.output).await
@@ -223,7 +236,8 @@ async fn have_done(wanted: cli::JobRun, common: &Common) -> Result<u8, Failure> 
         artifacts: wanted.artifact,
         command: wanted.command,
     };
-    job::run(order, job::Around { place: &place, data: &data, settings: &settings, format: common.output }).await
+    job::run(order, job::Around { place: &place, data: &data, settings: &settings, format: common.output })
+        .await
 }
 
 async fn about_skills(command: Skills, common: &Common) -> Result<u8, Failure> {

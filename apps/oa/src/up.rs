@@ -225,7 +225,8 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     // The port first: a second server must not touch the store of the first.
     let (listener, address) = listen(config.bind_addr).await?;
     let beside = opened.control_port.as_ref().map(|(_, address)| *address);
-    config.denied_places = [Some(address), beside].into_iter().flatten().map(|at| format!("http://{at}")).collect();
+    config.denied_places =
+        [Some(address), beside].into_iter().flatten().map(|at| format!("http://{at}")).collect();
     // Nobody but this machine reaches either service, so nobody else can have ports of this machine asked.
     if let (Some(control), None) = (beside, common.settings.get("RUNTIME_ALLOW_LOOPBACK_PROVIDERS")) {
         let near = |at: SocketAddr| at.ip().to_canonical().is_loopback();

@@ -309,7 +309,11 @@ fn at_least_one(lookup: Lookup<'_>, variable: &'static str, default: u64) -> Res
     }
 }
 
-pub(crate) fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+pub(crate) fn boolean(
+    lookup: Lookup<'_>,
+    variable: &'static str,
+    default: bool,
+) -> Result<bool, ConfigError> {
     let Some(text) = lookup(variable) else { return Ok(default) };
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),

@@ -17,9 +17,8 @@ use crate::{
     refusal::{Code, Refusal, Service, Stop},
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, credit, fraud, fx, health, hydra,
-        identity,
-        l402, liquidity, marketplace, openapi, paths, projectors, routing, runs, shell, skills, spacetime,
-        sync, threads, tools, treasury, verifications, workers,
+        identity, l402, liquidity, marketplace, openapi, paths, projectors, routing, runs, shell, skills,
+        spacetime, sync, threads, tools, treasury, verifications, workers,
     },
 };
 

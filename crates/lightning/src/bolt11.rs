@@ -218,10 +218,7 @@ mod tests {
     fn a_real_invoice_is_read_whole() {
         let checked = check(COFFEE, Network::Mainnet, at(MADE + 59)).expect("an invoice");
         assert_eq!(checked.amount.get(), 250_000_000);
-        assert_eq!(
-            checked.payment_hash,
-            "0001020304050607080900010203040506070809000102030405060708090102"
-        );
+        assert_eq!(checked.payment_hash, "0001020304050607080900010203040506070809000102030405060708090102");
         assert_eq!(checked.payee, "03e7156ae33b0a208d0744199163177e909e80176e55d97a2f221ede0f934dd9ad");
         assert_eq!(checked.expires_at, at(MADE + 60));
         assert_eq!(payment_hash(COFFEE), Some(checked.payment_hash));
@@ -238,7 +235,10 @@ mod tests {
         let mut broken = COFFEE.to_owned();
         broken.replace_range(100..101, if &COFFEE[100..101] == "q" { "p" } else { "q" });
         for text in [broken.as_str(), "lnbc420n1test", "", &"l".repeat(LONGEST + 1)] {
-            assert!(matches!(check(text, Network::Mainnet, at(MADE)), Err(BadInvoice::Malformed(_))), "{text}");
+            assert!(
+                matches!(check(text, Network::Mainnet, at(MADE)), Err(BadInvoice::Malformed(_))),
+                "{text}"
+            );
         }
     }
 

@@ -57,7 +57,8 @@ impl Executor {
             max_bytes: LARGEST,
             concurrency: 64,
         };
-        let http = Fetcher::trusting(policy, Trust::default()).map_err(|error| BadExecutor(error.to_string()))?;
+        let http =
+            Fetcher::trusting(policy, Trust::default()).map_err(|error| BadExecutor(error.to_string()))?;
         Ok(Executor { http, base, token: token.into() })
     }
 
@@ -171,10 +172,9 @@ impl Executor {
             Some("accepted") => Ok(InvoiceState::Accepted),
             Some("canceled") => Ok(InvoiceState::Canceled),
             Some("settled") => match msats(&result["receivedMsats"]) {
-                Some(received) => Ok(InvoiceState::Settled {
-                    received,
-                    settled_at_ms: result["settledAtMs"].as_i64(),
-                }),
+                Some(received) => {
+                    Ok(InvoiceState::Settled { received, settled_at_ms: result["settledAtMs"].as_i64() })
+                }
                 None => Err(WalletError::unknown("unread", "the executor does not say how much it received")),
             },
             _ => Err(WalletError::unknown("unread", "the executor does not say where the invoice stands")),
@@ -336,14 +336,16 @@ impl Wallet for Executor {
 
     fn status<'a>(&'a self) -> Later<'a, Result<Value, WalletError>> {
         Box::pin(async move {
-            let fetched = self.send("GET", &["status"], None, None).await.map_err(|error| transport(&error))?;
+            let fetched =
+                self.send("GET", &["status"], None, None).await.map_err(|error| transport(&error))?;
             let raw = || String::from_utf8_lossy(&fetched.body).chars().take(LONGEST_RAW).collect::<String>();
             match (fetched.status, read(&fetched)) {
                 (200..=299, Some(body)) => Ok(body),
                 (200..=299, None) => Ok(json!({"status": "ok", "raw": raw()})),
                 (status, _) => {
                     let text = raw();
-                    let message = if text.is_empty() { "wallet executor status request failed" } else { &text };
+                    let message =
+                        if text.is_empty() { "wallet executor status request failed" } else { &text };
                     Err(WalletError::not_done(format!("wallet_executor_http_{status}"), message))
                 }
             }
@@ -415,7 +417,8 @@ fn judge(sent: Result<Fetched, FetchError>, request_id: &str) -> Result<Paid, Wa
     match read(&fetched) {
         Some(body) => paid(body, request_id),
         None => Err(WalletError::Unknown(
-            Trouble::new("not_json", "the wallet executor's answer is no JSON").with_evidence(Some(Value::Null)),
+            Trouble::new("not_json", "the wallet executor's answer is no JSON")
+                .with_evidence(Some(Value::Null)),
         )),
     }
 }
@@ -477,7 +480,10 @@ mod tests {
     }
 
     fn error(status: u16, code: &str) -> Result<Paid, WalletError> {
-        judge(answer(status, &json!({"ok": false, "error": {"code": code, "message": "why"}}).to_string()), ID)
+        judge(
+            answer(status, &json!({"ok": false, "error": {"code": code, "message": "why"}}).to_string()),
+            ID,
+        )
     }
 
     #[test]
@@ -525,7 +531,8 @@ mod tests {
         for status in [200, 201, 408, 409, 500, 502, 504] {
             assert!(plain(status).expect_err("unsure").is_unknown(), "{status}");
         }
-        let other = json!({"ok": true, "result": {"requestId": "another", "receipt": {"canonicalJsonSha256": "c"}}});
+        let other =
+            json!({"ok": true, "result": {"requestId": "another", "receipt": {"canonicalJsonSha256": "c"}}});
         for body in [other, json!({}), json!([1]), json!({"result": {}}), json!({"ok": true}), json!(null)] {
             let said = judge(answer(200, &body.to_string()), ID).expect_err("unsure");
             assert!(said.is_unknown(), "{body}");
@@ -536,8 +543,10 @@ mod tests {
 
     #[test]
     fn a_record_of_a_payment_says_where_it_stands() {
-        let at = |state: &str| json!({"ok": true, "result": {"requestId": ID, "state": state,
-            "error": {"code": "payment_failed", "message": "no route"}}});
+        let at = |state: &str| {
+            json!({"ok": true, "result": {"requestId": ID, "state": state,
+            "error": {"code": "payment_failed", "message": "no route"}}})
+        };
         assert_eq!(found(&at("in_flight"), ID), Ok(PaymentState::InFlight));
         let failed = found(&at("failed"), ID).expect("a state");
         assert!(matches!(failed, PaymentState::Failed(trouble) if trouble.message == "no route"));

@@ -15,6 +15,7 @@ pub use none::{NoNode, NoWallet};
 pub use simulated::Simulated;
 pub use wallet::{
     About, Balances, ChannelClosed, ChannelHealth, ChannelOpened, CloseChannel, Invoice, InvoiceOrder,
-    InvoiceRef, InvoiceState, Later, NodeBalances, OnchainOrder, OnchainSent, OnchainState, OpenChannel, Paid,
-    PayOrder, PaymentRef, PaymentState, Preimage, ReceiveAddress, Received, Speed, Trouble, Wallet, WalletError,
+    InvoiceRef, InvoiceState, Later, NodeBalances, OnchainOrder, OnchainSent, OnchainState, OpenChannel,
+    Paid, PayOrder, PaymentRef, PaymentState, Preimage, ReceiveAddress, Received, Speed, Trouble, Wallet,
+    WalletError,
 };

@@ -110,18 +110,23 @@ impl Lnd {
             Err(error @ (FetchError::Forbidden(_) | FetchError::Unsent(_))) => {
                 Err(WalletError::not_done("connect_failed", format!("lnd /v2/router/send: {error}")))
             }
-            Err(error) => Err(WalletError::unknown("payment_pending", format!("lnd /v2/router/send: {error}"))),
+            Err(error) => {
+                Err(WalletError::unknown("payment_pending", format!("lnd /v2/router/send: {error}")))
+            }
         }
     }
 
     async fn look_up(&self, payment: &PaymentRef) -> Result<PaymentState, WalletError> {
         let Some(hash) = payment.payment_hash.as_deref().and_then(unhex::<32>) else {
-            return Err(WalletError::not_done("payment_hash_missing", "lnd knows payments by their hash only"));
+            return Err(WalletError::not_done(
+                "payment_hash_missing",
+                "lnd knows payments by their hash only",
+            ));
         };
         let path = format!("/v2/router/track/{}?no_inflight_updates=true", URL_SAFE.encode(hash));
         let fetched = self.send("GET", &path, None).await;
-        let fetched =
-            fetched.map_err(|error| WalletError::not_done("payment_pending", format!("lnd track: {error}")))?;
+        let fetched = fetched
+            .map_err(|error| WalletError::not_done("payment_pending", format!("lnd track: {error}")))?;
         let body = last_line(&fetched.body);
         if not_found(&body) {
             return Ok(PaymentState::NeverHeardOf);
@@ -245,10 +250,16 @@ impl Lnd {
         let fetched = match self.send("POST", "/v1/transactions", Some(&body)).await {
             Ok(fetched) => fetched,
             Err(error @ (FetchError::Forbidden(_) | FetchError::Unsent(_))) => {
-                return Err(WalletError::not_done("connect_failed", format!("lnd /v1/transactions: {error}")));
+                return Err(WalletError::not_done(
+                    "connect_failed",
+                    format!("lnd /v1/transactions: {error}"),
+                ));
             }
             Err(error) => {
-                return Err(WalletError::unknown("payment_pending", format!("lnd /v1/transactions: {error}")));
+                return Err(WalletError::unknown(
+                    "payment_pending",
+                    format!("lnd /v1/transactions: {error}"),
+                ));
             }
         };
         let said: Value = serde_json::from_slice(&fetched.body).unwrap_or_default();
@@ -481,8 +492,9 @@ fn judged(body: &Value) -> Option<Judged> {
     match result["status"].as_str()? {
         "SUCCEEDED" => {
             let preimage = result["payment_preimage"].as_str()?;
-            let preimage =
-                unhex::<32>(preimage).or_else(|| STANDARD.decode(preimage).ok()?.try_into().ok()).map(Preimage)?;
+            let preimage = unhex::<32>(preimage)
+                .or_else(|| STANDARD.decode(preimage).ok()?.try_into().ok())
+                .map(Preimage)?;
             let amount = number(&result["value_msat"]).and_then(Msats::new);
             Some(Judged::Paid(Box::new(Paid {
                 payment_id: result["payment_hash"].as_str().map(str::to_owned).or(Some(hex(&preimage.0))),
@@ -511,7 +523,9 @@ fn judge(fetched: &Fetched) -> Result<Paid, WalletError> {
     match judged(&body) {
         Some(Judged::Paid(paid)) => return Ok(*paid),
         Some(Judged::Failed(trouble)) => return Err(WalletError::NotDone(trouble)),
-        Some(Judged::InFlight) => return Err(WalletError::unknown("payment_pending", "the payment is in flight")),
+        Some(Judged::InFlight) => {
+            return Err(WalletError::unknown("payment_pending", "the payment is in flight"));
+        }
         None => {}
     }
     let trouble = |code: &str| Trouble::new(code, why.clone()).with_evidence(Some(body.clone()));
@@ -530,7 +544,9 @@ fn judge(fetched: &Fetched) -> Result<Paid, WalletError> {
 /// What LND says when it pays the hash already, or has paid it.
 fn in_flight(why: &str) -> bool {
     let why = why.to_lowercase();
-    ["transition", "already paid", "in flight", "timeout", "already exists"].iter().any(|word| why.contains(word))
+    ["transition", "already paid", "in flight", "timeout", "already exists"]
+        .iter()
+        .any(|word| why.contains(word))
 }
 
 #[cfg(test)]
@@ -596,9 +612,7 @@ mod tests {
 
     #[test]
     fn what_an_address_received_is_told_by_its_depth() {
-        let paid = |address: &str, amount: u64, depth: u64| {
-            json!({"num_confirmations": depth, "output_details": [{"address": address, "amount": amount.to_string()}]})
-        };
+        let paid = |address: &str, amount: u64, depth: u64| json!({"num_confirmations": depth, "output_details": [{"address": address, "amount": amount.to_string()}]});
         let known = [paid("a", 5, 0), paid("a", 7, 3), paid("a", 1, 9), paid("b", 100, 9)];
         let wanted = Received { confirmed_sats: 8, unconfirmed_sats: 5, confirmations: 3 };
         assert_eq!(received_at(&known, "a"), wanted);

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::wallet::{
-    About, Balances, ChannelHealth, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, NodeBalances, Paid,
-    PayOrder, PaymentRef, PaymentState, Wallet, WalletError,
+    About, Balances, ChannelHealth, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, NodeBalances,
+    Paid, PayOrder, PaymentRef, PaymentState, Wallet, WalletError,
 };
 
 pub const NOT_CONFIGURED: &str = "wallet_executor_not_configured";

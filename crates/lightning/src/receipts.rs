@@ -189,10 +189,7 @@ mod tests {
             created_at_ms: 1_777_000_000_000,
             expires_at_ms: Some(1_777_000_060_000),
         };
-        assert_eq!(
-            made.receipt().sha256,
-            "331f3ce9a7c8e045d81bc0782b6762c437fa784caf1fd8837b795b4ae56b998f"
-        );
+        assert_eq!(made.receipt().sha256, "331f3ce9a7c8e045d81bc0782b6762c437fa784caf1fd8837b795b4ae56b998f");
         let lasting = Made { expires_at_ms: None, ..made }.receipt();
         assert!(lasting.document.get("expiresAtMs").is_none());
 
@@ -206,10 +203,7 @@ mod tests {
             txid: &"abcdef".repeat(10),
             sent_at_ms: 1_777_000_000_000,
         };
-        assert_eq!(
-            sent.receipt().sha256,
-            "b120f6883ad2ffc498a09171bdcff2453268d9cde62dbea669f37f5c57b44604"
-        );
+        assert_eq!(sent.receipt().sha256, "b120f6883ad2ffc498a09171bdcff2453268d9cde62dbea669f37f5c57b44604");
     }
 
     #[test]

@@ -105,7 +105,12 @@ fn build(
 }
 
 impl Simulated {
-    pub fn new(wallet_id: impl Into<String>, network: Network, clock: Arc<dyn Clock>, balance: Msats) -> Self {
+    pub fn new(
+        wallet_id: impl Into<String>,
+        network: Network,
+        clock: Arc<dyn Clock>,
+        balance: Msats,
+    ) -> Self {
         let state = State { balance_msats: balance.get(), ..State::default() };
         Simulated { wallet_id: wallet_id.into(), network, clock, state: Mutex::new(state) }
     }
@@ -200,9 +205,8 @@ impl Simulated {
         }
         let expiry = order.expiry_seconds.unwrap_or(3_600).clamp(1, 365 * 86_400);
         let memo = order.memo.as_deref();
-        let bolt11 =
-            build(self.network, &self.wallet_id, &order.request_id, order.amount, memo, now, expiry)
-                .ok_or_else(|| WalletError::not_done("prepare_failed", "such an invoice cannot be made"))?;
+        let bolt11 = build(self.network, &self.wallet_id, &order.request_id, order.amount, memo, now, expiry)
+            .ok_or_else(|| WalletError::not_done("prepare_failed", "such an invoice cannot be made"))?;
         let lasts_ms = i64::try_from(expiry).unwrap_or(i64::MAX / 1_000).saturating_mul(1_000);
         let invoice = Invoice {
             invoice_hash: bolt11::invoice_hash(&bolt11),
@@ -281,7 +285,9 @@ impl Wallet for Simulated {
                 Some(Made { settled: Some((received, at)), .. }) => {
                     InvoiceState::Settled { received: *received, settled_at_ms: Some(*at) }
                 }
-                Some(made) if made.invoice.expires_at_ms.is_some_and(|end| now > end) => InvoiceState::Canceled,
+                Some(made) if made.invoice.expires_at_ms.is_some_and(|end| now > end) => {
+                    InvoiceState::Canceled
+                }
                 Some(_) => InvoiceState::Open,
             })
         })
@@ -346,8 +352,10 @@ impl Wallet for Simulated {
     fn status<'a>(&'a self) -> Later<'a, Result<Value, WalletError>> {
         Box::pin(async move {
             let balance_sats = self.state().balance_msats / 1_000;
-            Ok(json!({"ok": true, "status": {"walletId": self.wallet_id, "mode": "simulated", "simulated": true,
-                "balanceSats": balance_sats, "network": self.network.name(), "lifecycle": "connected", "ready": true}}))
+            Ok(
+                json!({"ok": true, "status": {"walletId": self.wallet_id, "mode": "simulated", "simulated": true,
+                "balanceSats": balance_sats, "network": self.network.name(), "lifecycle": "connected", "ready": true}}),
+            )
         })
     }
 }

@@ -91,9 +91,7 @@ pub trait Wallet: Send + Sync + 'static {
 }
 
 fn unsupported<'a, T: Send + 'a>(what: &'static str) -> Later<'a, Result<T, WalletError>> {
-    Box::pin(async move {
-        Err(WalletError::not_done("unsupported", format!("this wallet does not {what}")))
-    })
+    Box::pin(async move { Err(WalletError::not_done("unsupported", format!("this wallet does not {what}"))) })
 }
 
 /// What kind of wallet it is.
@@ -235,7 +233,10 @@ pub enum InvoiceState {
     /// Held by the wallet, neither taken nor refused.
     Accepted,
     /// It was paid, with so much.
-    Settled { received: Msats, settled_at_ms: Option<i64> },
+    Settled {
+        received: Msats,
+        settled_at_ms: Option<i64>,
+    },
     /// It will not be paid any more.
     Canceled,
     NeverHeardOf,

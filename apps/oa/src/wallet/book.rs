@@ -27,7 +27,9 @@ pub struct Begin {
 #[derive(Debug)]
 pub enum Begun {
     /// It is yours to do, and so much has been spent lately, with it.
-    Yours { window_msats: u64 },
+    Yours {
+        window_msats: u64,
+    },
     /// It was done before.
     Done(Value),
     /// Somebody is at it, or nobody knows how it ended.
@@ -36,7 +38,9 @@ pub enum Begun {
     Refused(No),
     Conflict,
     /// The window does not hold it.
-    Full { spent_msats: u64 },
+    Full {
+        spent_msats: u64,
+    },
 }
 
 /// How a request ended.
@@ -177,7 +181,9 @@ impl Begun {
             }
             Begun::Full { spent_msats } => {
                 let no = No::new(403, "window_cap_exceeded", "too much was spent lately");
-                Err(no.with(json!({"windowSpendMsats": spent_msats, "windowCapMsats": limits.window_cap_msats})))
+                Err(no.with(
+                    json!({"windowSpendMsats": spent_msats, "windowCapMsats": limits.window_cap_msats}),
+                ))
             }
         })
     }

@@ -74,10 +74,14 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     let (exchange, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(fx::run(&exchange)).await.unwrap_or_default() });
     let (watcher, stopped) = (runtime.clone(), stop.clone());
-    tasks.spawn(async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() });
+    tasks.spawn(
+        async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() },
+    );
     if runtime.config.liquidity.recovery_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() });
+        tasks.spawn(
+            async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() },
+        );
     }
     if runtime.config.reconciliation_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());

@@ -23,7 +23,8 @@ impl Handle<HydraRiskHealth> for Runtime {
         };
         if let ThrottleView::Read(throttle) = risks.throttle {
             liquidity.withdraw_throttle_mode = Some(throttle.mode);
-            liquidity.withdraw_throttle_reasons = Some(throttle.reasons).filter(|reasons| !reasons.is_empty());
+            liquidity.withdraw_throttle_reasons =
+                Some(throttle.reasons).filter(|reasons| !reasons.is_empty());
             liquidity.withdraw_throttle_extra_delay_hours = Some(throttle.extra_delay_hours);
             liquidity.withdraw_throttle_execution_cap_per_tick = throttle.execution_cap_per_tick;
         }

@@ -94,7 +94,8 @@ impl Tally {
         if *locked(&self.breakers) == Some(seen) {
             return Ok(());
         }
-        let keys = vec![Key::text("hydra_breaker", NEW_ENVELOPES), Key::text("hydra_breaker", LARGE_SETTLEMENTS)];
+        let keys =
+            vec![Key::text("hydra_breaker", NEW_ENVELOPES), Key::text("hydra_breaker", LARGE_SETTLEMENTS)];
         store.write("hydra.breakers", keys, (seen, now), note).await?;
         *locked(&self.breakers) = Some(seen);
         Ok(())

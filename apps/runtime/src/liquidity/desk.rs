@@ -18,8 +18,8 @@ use super::{
 /// The wallet's own time-out comes first; this is for one that has none.
 const MARGIN: Duration = Duration::from_secs(3);
 /// Payments asked about in one round, and at one time.
-const ROUND: u32 = 64;
-const AT_ONCE: usize = 8;
+const ROUND: u32 = 256;
+const AT_ONCE: usize = 32;
 /// Somebody should look at a payment that is open for so long.
 const WORRYING_MS: i64 = 10 * 60 * 1_000;
 
@@ -122,7 +122,9 @@ impl Desk {
         match self.within(self.wallet.payment(&payment)).await {
             Ok(PaymentState::Succeeded(paid)) => payments::proved(row, paid, self.strict),
             Ok(PaymentState::Failed(trouble)) => Ending::Failed(trouble),
-            Ok(PaymentState::InFlight) => Ending::Open(Trouble::new("in_flight", "the wallet is still at it")),
+            Ok(PaymentState::InFlight) => {
+                Ending::Open(Trouble::new("in_flight", "the wallet is still at it"))
+            }
             // The same request again, as long as it may begin: a copy that is on its way is the same payment.
             Ok(PaymentState::NeverHeardOf) if now <= row.not_after => {
                 let said = self.pay(row).await;
@@ -144,10 +146,7 @@ impl Desk {
         self.within(self.wallet.pay(&order)).await
     }
 
-    async fn within<T>(
-        &self,
-        asked: impl Future<Output = Result<T, WalletError>>,
-    ) -> Result<T, WalletError> {
+    async fn within<T>(&self, asked: impl Future<Output = Result<T, WalletError>>) -> Result<T, WalletError> {
         match tokio::time::timeout(self.timeout + MARGIN, asked).await {
             Ok(said) => said,
             Err(_) => Err(WalletError::unknown("wallet_silent", "the wallet did not answer in time")),

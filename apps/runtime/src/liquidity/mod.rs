@@ -15,7 +15,6 @@ fn some(text: Option<String>) -> Option<String> {
     text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-
 #[cfg(test)]
 mod chaos;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use oa_contract::{
     Answer, Ask, Fault, Handle, Msats, Owner, Refusal, Stop,
     canonical::canonical_hash,
     matrix::LiquidityPay,
-    wire::liquidity::{InvoicePayReceipt, PAY_REQUEST, PAY_RESPONSE, Pay, PaidStatus, Payment},
+    wire::liquidity::{InvoicePayReceipt, PAY_REQUEST, PAY_RESPONSE, PaidStatus, Pay, Payment},
 };
 use oa_store::{
     Tx,

@@ -5,9 +5,7 @@
 //! kept, and [`outcome`] whenever it likes. The payment's id is the lane's own and says what is paid for, so that
 //! beginning twice is paying once.
 
-use oa_contract::{
-    Amount, Asset, Fault, Msats, Owner, Refusal, Stop, Timestamp, canonical::canonical_hash,
-};
+use oa_contract::{Amount, Asset, Fault, Msats, Owner, Refusal, Stop, Timestamp, canonical::canonical_hash};
 use oa_ledger::{
     AccountId, Denied, Hold, Kind, Leg, Order as Transfer, State, TransferId,
     budget::{Place, Reservation},
@@ -72,9 +70,7 @@ impl Payer {
 
     pub fn account(&self) -> Result<Option<AccountId>, Denied> {
         match self {
-            Payer::Owner(owner) => {
-                AccountId::new(Kind::Owner, Asset::msats(), owner.to_string()).map(Some)
-            }
+            Payer::Owner(owner) => AccountId::new(Kind::Owner, Asset::msats(), owner.to_string()).map(Some),
             Payer::Account(account) => Ok(Some(account.clone())),
             Payer::Lane => Ok(None),
         }
@@ -212,9 +208,11 @@ async fn hold(tx: &mut Tx, order: &Order, terms: &Terms) -> Result<Option<Transf
             budgets::reserve(tx, &reservation, terms.now).await?;
         }
         _ => {
-            let leg = |amount: &Amount| Leg { debit: account.clone(), credit: wallet.clone(), amount: *amount };
+            let leg =
+                |amount: &Amount| Leg { debit: account.clone(), credit: wallet.clone(), amount: *amount };
             let hold = Some(Hold { expires_at: None });
-            let transfer = Transfer { id: id.clone(), legs: parts.iter().map(leg).collect(), hold, reference };
+            let transfer =
+                Transfer { id: id.clone(), legs: parts.iter().map(leg).collect(), hold, reference };
             ledger::transfer(tx, &transfer, terms.now).await?;
         }
     }
@@ -283,7 +281,12 @@ pub fn proved(row: &PaymentRow, paid: Paid, strict: bool) -> Ending {
 }
 
 /// Ends a payment, or says when the wallet is asked again. What is ended stays as it is.
-pub async fn end(tx: &mut Tx, payment_id: &str, ending: &Ending, now: Timestamp) -> Result<(PaymentRow, bool), Stop> {
+pub async fn end(
+    tx: &mut Tx,
+    payment_id: &str,
+    ending: &Ending,
+    now: Timestamp,
+) -> Result<(PaymentRow, bool), Stop> {
     let row = table::payment(tx, payment_id).await?;
     let row = row.ok_or_else(|| Fault::msg(format!("the payment {payment_id} is not there")))?;
     if row.status.is_final() {
@@ -331,10 +334,11 @@ fn ended(row: PaymentRow, ending: &Ending, now: Timestamp) -> Result<PaymentRow,
         Ending::Succeeded(paid) => PaymentRow {
             status: PaymentStatus::Succeeded,
             wallet_response: evidence(paid.evidence.as_ref())?,
-            wallet_receipt_sha256: paid.receipt_sha256.clone(),
+            wallet_receipt_sha256: paid.receipt_sha256.as_deref().map(words),
             preimage_sha256: paid
                 .preimage_sha256
-                .clone()
+                .as_deref()
+                .map(words)
                 .or_else(|| paid.preimage.map(|preimage| preimage.text_sha256())),
             paid_at_ms: paid.paid_at_ms,
             settled: paid.amount,
@@ -372,7 +376,7 @@ fn words(text: &str) -> String {
 
 fn evidence(said: Option<&serde_json::Value>) -> Result<Option<Box<RawValue>>, Fault> {
     let Some(said) = said else { return Ok(None) };
-    let text = oa_contract::canonical::compact(said).replace("\\u0000", "");
+    let text = oa_contract::canonical::compact(said);
     RawValue::from_string(text).map(Some).map_err(|error| Fault::new("keeping a wallet's answer", error))
 }
 
@@ -383,7 +387,8 @@ async fn capture(tx: &mut Tx, row: &PaymentRow, hold_id: &TransferId, now: Times
     if held.state != State::Pending {
         return Err(Fault::msg(format!("the hold {hold_id} ended before its payment did")).into());
     }
-    let gone = u128::from(row.settled.unwrap_or(row.amount).get()) + u128::from(row.fee.unwrap_or_default().get());
+    let gone =
+        u128::from(row.settled.unwrap_or(row.amount).get()) + u128::from(row.fee.unwrap_or_default().get());
     let gone = u64::try_from(gone).ok().and_then(Amount::new).unwrap_or(Amount::MAX);
     let mut rest = gone;
     let mut taken = Vec::new();
@@ -396,7 +401,11 @@ async fn capture(tx: &mut Tx, row: &PaymentRow, hold_id: &TransferId, now: Times
     if rest.is_zero() {
         return Ok(());
     }
-    tracing::error!(payment_id = row.payment_id, excess = rest.get(), "a wallet took more than it was allowed");
+    tracing::error!(
+        payment_id = row.payment_id,
+        excess = rest.get(),
+        "a wallet took more than it was allowed"
+    );
     let excess = Transfer {
         id: TransferId::new(format!("payment:{}:excess", row.payment_id))?,
         legs: vec![Leg {

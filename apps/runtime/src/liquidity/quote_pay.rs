@@ -29,7 +29,11 @@ impl Handle<LiquidityQuotePay> for Runtime {
 }
 
 /// Who pays: whom the request names, or whom the credential speaks for; nobody is the operator.
-pub fn payer_of(caller: &Caller, user_id: Option<u64>, guest: Option<&str>) -> Result<Option<Owner>, Refusal> {
+pub fn payer_of(
+    caller: &Caller,
+    user_id: Option<u64>,
+    guest: Option<&str>,
+) -> Result<Option<Owner>, Refusal> {
     if user_id.is_none() && guest.is_none_or(|scope| scope.trim().is_empty()) {
         return Ok(caller.owner());
     }
@@ -120,9 +124,7 @@ async fn keep(tx: &mut Tx, quoting: &Quoting) -> Result<QuoteRow, Stop> {
     let ruled = rule(quoting, known_amount)?;
     match known {
         Some(known) if known.fingerprint == ruled.fingerprint => Ok(known),
-        Some(_) => {
-            Err(Refusal::conflict("idempotency_key reused with different quote parameters").into())
-        }
+        Some(_) => Err(Refusal::conflict("idempotency_key reused with different quote parameters").into()),
         None => {
             table::insert_quote(tx, &ruled).await?;
             Ok(ruled)
@@ -190,7 +192,9 @@ fn rule(quoting: &Quoting, known: Option<Msats>) -> Result<QuoteRow, Stop> {
 /// The amount in the prefix; a whole invoice says it too where the prefix is of a network that §3 does not read.
 fn amount(invoice: &str) -> Result<Msats, Refusal> {
     let msats = bolt11::prefix_amount_msats(invoice).or_else(|| bolt11::whole_amount_msats(invoice));
-    msats.and_then(Msats::new).ok_or_else(|| Refusal::field("invoice", bolt11::BadInvoice::NoAmount.to_string()))
+    msats
+        .and_then(Msats::new)
+        .ok_or_else(|| Refusal::field("invoice", bolt11::BadInvoice::NoAmount.to_string()))
 }
 
 fn said(quote: &QuoteRow) -> PayQuote {

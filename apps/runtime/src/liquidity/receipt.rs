@@ -22,7 +22,11 @@ pub fn max_forwarded_msats(quote: &QuoteRow) -> u64 {
 }
 
 /// The receipt of a payment that has ended.
-pub fn receipt(quote: &QuoteRow, payment: &PaymentRow, signer: Option<&Signer>) -> Result<InvoicePayReceipt, Fault> {
+pub fn receipt(
+    quote: &QuoteRow,
+    payment: &PaymentRow,
+    signer: Option<&Signer>,
+) -> Result<InvoicePayReceipt, Fault> {
     let status = match payment.status {
         PaymentStatus::Succeeded => PaidStatus::Succeeded,
         PaymentStatus::Failed => PaidStatus::Failed,

@@ -72,10 +72,14 @@ impl Settings {
         const NETWORK: &str = "RUNTIME_LIGHTNING_NETWORK";
         let network = match said(lookup, NETWORK) {
             None => defaults.network,
-            Some(text) => text.parse().map_err(|problem: String| ConfigError { variable: NETWORK, problem })?,
+            Some(text) => {
+                text.parse().map_err(|problem: String| ConfigError { variable: NETWORK, problem })?
+            }
         };
         Ok(Settings {
-            executor_base_url: base.map(|base| base.trim_end_matches('/').to_owned()).filter(|base| !base.is_empty()),
+            executor_base_url: base
+                .map(|base| base.trim_end_matches('/').to_owned())
+                .filter(|base| !base.is_empty()),
             executor_token: said(lookup, "RUNTIME_LIQUIDITY_WALLET_EXECUTOR_AUTH_TOKEN").map(Hidden),
             executor_timeout: Duration::from_millis(timeout),
             quote_ttl_seconds: i64::try_from(ttl).unwrap_or(60),

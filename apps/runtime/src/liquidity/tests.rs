@@ -14,9 +14,7 @@ use oa_contract::{
 };
 use oa_lightning::{
     About, Balances, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, Paid, PayOrder, PaymentRef,
-    PaymentState, Preimage, Simulated, Trouble, Wallet, WalletError,
-    bolt11::Network,
-    simulated,
+    PaymentState, Preimage, Simulated, Trouble, Wallet, WalletError, bolt11::Network, simulated,
 };
 use oa_store::{
     EngineKind, Tx,
@@ -94,7 +92,9 @@ fn golden_payment() -> PaymentRow {
         completed_at: Some(at),
         latency_ms: Some(1),
         wallet_response: None,
-        wallet_receipt_sha256: Some("add40c73db84286c113807896e94d2115a491ed48cfddb184ff2eb3a4e7ebc29".into()),
+        wallet_receipt_sha256: Some(
+            "add40c73db84286c113807896e94d2115a491ed48cfddb184ff2eb3a4e7ebc29".into(),
+        ),
         preimage_sha256: Some("b5b3bd9eb83ff98cd3f5ebcd16e5ed2d9c78627c4610c874476b45075bcfe2c9".into()),
         paid_at_ms: Some(1_772_020_801_234),
         settled: None,
@@ -107,12 +107,10 @@ fn golden_payment() -> PaymentRow {
 
 #[test]
 fn the_golden_payment_has_the_golden_receipt() {
-    let key = oa_contract::canonical::hex(&Sha256::digest("openagents:vignette:vignette-liquidity-pool-mvp0"));
+    let key =
+        oa_contract::canonical::hex(&Sha256::digest("openagents:vignette:vignette-liquidity-pool-mvp0"));
     let signer = Signer::from_secret(&key).expect("a key");
-    assert_eq!(
-        signer.public_key_hex(),
-        "08679d1300a172367f984c5bfb215bba05fca60f55b5e245e90f5676ea1a908c"
-    );
+    assert_eq!(signer.public_key_hex(), "08679d1300a172367f984c5bfb215bba05fca60f55b5e245e90f5676ea1a908c");
     let receipt = receipt(&golden_quote(), &golden_payment(), Some(&signer)).expect("a receipt");
     assert_eq!(
         receipt.canonical_json_sha256,
@@ -269,7 +267,10 @@ async fn what_cannot_be_quoted_says_why_in_the_specified_words() {
     let world = lenient(EngineKind::Sqlite, None).await;
     let blank = || "  ".to_owned();
     let cases = [
-        (QuotePay { schema: "x".into(), ..quote("k") }, "schema must be openagents.liquidity.quote_pay_request.v1"),
+        (
+            QuotePay { schema: "x".into(), ..quote("k") },
+            "schema must be openagents.liquidity.quote_pay_request.v1",
+        ),
         (QuotePay { idempotency_key: blank(), ..quote("k") }, "idempotency_key is required"),
         (QuotePay { invoice: blank(), ..quote("k") }, "invoice is required"),
         (QuotePay { host: blank(), ..quote("k") }, "host is required"),
@@ -318,7 +319,8 @@ async fn what_cannot_be_paid_says_why_in_the_specified_words() {
     assert_eq!(refusal.message, "schema must be openagents.liquidity.pay_request.v1");
     assert_eq!(refused(payed(&world, pay(" ")).await).message, "quote_id is required");
     assert_eq!(refused(payed(&world, pay("liq_quote_none")).await).code.name(), "not_found");
-    let stranger = world.call::<LiquidityPay>(&bound_to(7), Nothing {}, Nothing {}, pay(&quote.quote_id));
+    let other = bound_to(7);
+    let stranger = world.call::<LiquidityPay>(&other, Nothing {}, Nothing {}, pay(&quote.quote_id));
     assert_eq!(refused(stranger.await.map(|(_, paid)| paid)).code.name(), "not_found");
     world.clock.advance_ms(60_001);
     let refusal = refused(payed(&world, pay(&quote.quote_id)).await);
@@ -389,7 +391,9 @@ async fn silence_is_no_failure_and_the_wallet_tells_later() {
 async fn a_definite_failure_is_an_answer_with_a_receipt() {
     let body = json!({"ok": false, "error": {"code": "payment_failed", "message": "no route"}});
     let wallet = Puppet::new(move |_| {
-        Err(WalletError::NotDone(Trouble::new("payment_failed", "no route").with_evidence(Some(body.clone()))))
+        Err(WalletError::NotDone(
+            Trouble::new("payment_failed", "no route").with_evidence(Some(body.clone())),
+        ))
     });
     let world = lenient(EngineKind::Sqlite, Some(wallet)).await;
     let quote = quoted(&world, quote("k")).await.expect("a quote");
@@ -415,7 +419,8 @@ async fn strictly_an_owner_pays_what_left_the_wallet_and_an_invoice_is_paid_once
         let mut config = config();
         config.liquidity.network = Network::Regtest;
         let world = World::paying(engine, config, Some(wallet)).await;
-        let invoice = simulated::invoice(Network::Regtest, "1", msats(42_000), BEGIN, 600).expect("an invoice");
+        let invoice =
+            simulated::invoice(Network::Regtest, "1", msats(42_000), BEGIN, 600).expect("an invoice");
         let wanted = |key: &str| QuotePay { invoice: invoice.clone(), owner_user_id: Some(11), ..quote(key) };
         let first = quoted(&world, wanted("a")).await.expect("a quote");
         let second = quoted(&world, wanted("b")).await.expect("another quote");

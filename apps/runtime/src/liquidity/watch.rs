@@ -46,7 +46,9 @@ impl WalletWatch {
         };
         match self.last() {
             Some(seen) if now.millis_since(seen.at) <= PATIENCE_MS => Seen::clone(&seen),
-            Some(seen) => unheard("wallet_executor_stale", "the wallet was not heard of for a while", seen.at),
+            Some(seen) => {
+                unheard("wallet_executor_stale", "the wallet was not heard of for a while", seen.at)
+            }
             None if configured => unheard("wallet_executor_not_asked_yet", "the wallet is being asked", now),
             None => unheard(NOT_CONFIGURED, "no wallet executor is configured", now),
         }

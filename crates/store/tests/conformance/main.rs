@@ -5,6 +5,7 @@ mod control;
 mod file;
 mod harness;
 mod ledger;
+mod liquidity;
 mod market;
 mod only_postgres;
 mod only_sqlite;
@@ -99,4 +100,11 @@ on_both_engines!(treasury_on_sqlite treasury_on_postgres treasury:
     what_a_dispatch_received_is_settled_under_one_name,
     sums_follow_what_is_counted_by_many_at_once,
     findings_stay_until_they_are_explained,
+);
+
+on_both_engines!(liquidity_on_sqlite liquidity_on_postgres liquidity:
+    a_payment_comes_back_as_it_was_written_and_is_found_while_it_is_open,
+    a_hash_is_paid_once_unless_paying_it_failed,
+    counters_add_up_and_breakers_come_back,
+    a_wallet_remembers_what_it_may_have_spent,
 );

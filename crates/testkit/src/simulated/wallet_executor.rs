@@ -1,4 +1,4 @@
-//! SIMULATED wallet executor (liquidity §9.4): keeps its own keys and remembers what it was asked, even when it dies.
+//! SIMULATED wallet executor (liquidity §9.2, §9.4): keeps its own keys and remembers what it was asked, even when it dies.
 
 use std::{
     collections::HashMap,
@@ -149,7 +149,12 @@ fn answer(asked: &Asked, state: &mut State, lightning: &SimulatedLightning, paid
             state.wallets.push(wallet.clone());
             Said::json(200, &json!({"ok": true, "result": {"walletId": wallet, "status": "active"}}))
         }
-        ("POST", ["wallets", "pay-bolt11"]) => pay(asked, state, lightning, paid),
+        ("POST", ["wallets", "pay-bolt11"]) => pay(asked, state, lightning, paid, false),
+        ("POST", ["pay-bolt11"]) => pay(asked, state, lightning, paid, true),
+        ("GET", ["status"]) => Said::json(
+            200,
+            &json!({"ok": true, "requestId": "r", "status": {"walletId": "simulated", "balanceSats": 250_000}}),
+        ),
         ("GET", ["payments", _]) if !state.tells => error(503, "connect_failed"),
         ("GET", ["payments", id]) => match state.done.get(*id) {
             Some(done) => Said::json(200, done),
@@ -159,28 +164,46 @@ fn answer(asked: &Asked, state: &mut State, lightning: &SimulatedLightning, paid
     }
 }
 
-fn pay(asked: &Asked, state: &mut State, lightning: &SimulatedLightning, paid: &Notify) -> Said {
+/// `modern`: the group of §9.2, with its own shapes.
+fn pay(
+    asked: &Asked,
+    state: &mut State,
+    lightning: &SimulatedLightning,
+    paid: &Notify,
+    modern: bool,
+) -> Said {
     state.asked_to_pay += 1;
-    let id = asked.header("x-request-id").to_owned();
+    let body = asked.json();
+    let id = match modern {
+        true => body["requestId"].as_str().unwrap_or_default().to_owned(),
+        false => asked.header("x-request-id").to_owned(),
+    };
     if let Some(done) = state.done.get(&id) {
         return Said::json(200, done);
     }
-    let body = asked.json();
+    let invoice = if modern { &body["payment"]["invoice"] } else { &body["invoice"] };
     match state.mood.clone() {
         Mood::Garbage => return Said::text(200, "<html>paid, surely"),
         Mood::Refuses(status, code) => return error(status, code),
         Mood::Lies => {
-            let result = json!({"paymentId": "p", "preimage": "ab".repeat(32), "amountMsats": 1});
+            let result = json!({"paymentId": "p", "preimage": "ab".repeat(32), "amountMsats": 1,
+                "receipt": {"canonicalJsonSha256": "cd".repeat(32)}});
             return Said::json(200, &json!({"ok": true, "result": result}));
         }
         Mood::Good | Mood::PaysSilently | Mood::PaysAndCuts | Mood::Exaggerates => {}
     }
-    let Some((preimage, amount)) = lightning.pay(body["invoice"].as_str().unwrap_or_default()) else {
+    let Some((preimage, amount)) = lightning.pay(invoice.as_str().unwrap_or_default()) else {
         return error(404, "invoice_not_found");
     };
     let amount = if state.mood == Mood::Exaggerates { u64::MAX } else { amount };
-    let result = json!({"walletId": body["walletId"], "paymentId": format!("pay-{}", state.asked_to_pay),
-        "preimage": hex(&preimage), "status": "completed", "amountMsats": amount, "paidAtMs": 1});
+    let payment_id = format!("pay-{}", state.asked_to_pay);
+    let result = match modern {
+        true => json!({"requestId": id, "walletId": "simulated", "quotedAmountMsats": amount,
+            "payment": {"paymentId": payment_id, "amountMsats": amount, "preimageHex": hex(&preimage), "paidAtMs": 1, "feeMsats": 3},
+            "receipt": {"canonicalJsonSha256": "cd".repeat(32), "preimageSha256": "ef".repeat(32), "paidAtMs": 1}}),
+        false => json!({"walletId": body["walletId"], "paymentId": payment_id,
+            "preimage": hex(&preimage), "status": "completed", "amountMsats": amount, "paidAtMs": 1}),
+    };
     let done = json!({"ok": true, "requestId": id, "result": result});
     state.done.insert(id, done.clone());
     paid.notify_one();

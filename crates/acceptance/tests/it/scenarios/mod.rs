@@ -3,3 +3,4 @@
 mod books_that_do_not_add_up;
 mod damaged_store;
 mod paid_job;
+mod treasury_router;

@@ -1,0 +1,153 @@
+//! `POST /internal/v1/liquidity/pay`: once, whatever the wallet says or does not say (liquidity §4.2, §17.2).
+
+use std::time::Duration;
+
+use oa_testkit::{Answered, Engine, World, both_engines, simulated::ExecutorMood};
+use serde_json::json;
+
+use super::{PAY, executor, pay, paying, quoted};
+
+/// Asks until it is answered with 200; the background asks the wallet as the clock goes on.
+async fn until_told(world: &World, quote_id: &str) -> Answered {
+    for _ in 0..400 {
+        let answered = world.http.post(PAY, &pay(quote_id)).await;
+        if answered.status == 200 {
+            return answered;
+        }
+        assert_eq!(answered.status, 409, "{}", answered.text());
+        assert_eq!(answered.json()["message"], "payment already in flight for quote_id");
+        world.clock.advance_millis(5_000);
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{quote_id} never ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_is_made_once_and_its_receipt_is_the_same_for_ever() {
+    for engine in both_engines() {
+        let executor = executor().await;
+        let world = paying(engine, &executor).await;
+        let quote_id = quoted(&world, &executor, "k").await;
+        let first = world.http.post(PAY, &pay(&quote_id)).await;
+        assert_eq!(first.status, 200, "{}", first.text());
+        let told = first.json();
+        assert_eq!(
+            (told["status"].as_str(), told["receipt"]["fee_msats"].as_u64()),
+            (Some("succeeded"), Some(3))
+        );
+        assert_eq!(told["payment_proof"]["result"]["requestId"], format!("liqpay:{quote_id}"));
+        assert!(told["receipt"]["signature"]["signature_hex"].is_string());
+        let world = world.restart().await;
+        world.clock.advance_millis(86_400_000);
+        assert_eq!(world.http.post(PAY, &pay(&quote_id)).await.json(), told);
+        assert_eq!((executor.asked_to_pay(), executor.lightning.payments()), (1, 1));
+        let other =
+            json!({"schema": "openagents.liquidity.pay_request.v1", "quote_id": quote_id, "run_id": "r"});
+        let refused = world.http.post(PAY, &other).await;
+        assert_eq!(
+            (refused.status, refused.json()["message"].as_str()),
+            (409, Some("quote_id reused with different pay context"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_paid_is_refused_in_the_specified_words() {
+    let executor = executor().await;
+    let world = paying(Engine::Sqlite, &executor).await;
+    let quote_id = quoted(&world, &executor, "k").await;
+    let schema = json!({"schema": "x", "quote_id": quote_id});
+    for (body, status, message) in [
+        (schema, 400, "schema must be openagents.liquidity.pay_request.v1"),
+        (pay(" "), 400, "quote_id is required"),
+    ] {
+        let refused = world.http.post(PAY, &body).await;
+        assert_eq!((refused.status, refused.json()["message"].as_str()), (status, Some(message)));
+    }
+    let missing = world.http.post(PAY, &pay("liq_quote_none")).await;
+    assert_eq!((missing.status, missing.json()["error"].as_str()), (404, Some("not_found")));
+    world.clock.advance_millis(60_001);
+    let late = world.http.post(PAY, &pay(&quote_id)).await;
+    assert_eq!((late.status, late.json()["message"].as_str()), (400, Some("quote expired")));
+    assert_eq!(executor.asked_to_pay(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_that_pays_and_does_not_say_so_is_asked_and_pays_once() {
+    for mood in [ExecutorMood::PaysSilently, ExecutorMood::PaysAndCuts] {
+        let executor = executor().await;
+        let world = paying(Engine::Sqlite, &executor).await;
+        let quote_id = quoted(&world, &executor, "k").await;
+        executor.become_(mood);
+        assert_eq!(world.http.post(PAY, &pay(&quote_id)).await.status, 409);
+        // Also when the process was another one meanwhile.
+        let world = world.restart().await;
+        let told = until_told(&world, &quote_id).await.json();
+        assert_eq!(told["status"], "succeeded");
+        assert_eq!(executor.lightning.payments(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_final_and_a_lie_is_no_proof() {
+    let executor = executor().await;
+    let world = paying(Engine::Sqlite, &executor).await;
+    let refused = quoted(&world, &executor, "a").await;
+    executor.become_(ExecutorMood::Refuses(500, "wallet_fail"));
+    let told = world.http.post(PAY, &pay(&refused)).await;
+    assert_eq!((told.status, told.json()["status"].as_str()), (200, Some("failed")));
+    assert_eq!(told.json()["error_code"], "wallet_fail");
+    assert_eq!(told.json()["payment_proof"]["error"]["message"], "simulated");
+    executor.become_(ExecutorMood::Good);
+    assert_eq!(world.http.post(PAY, &pay(&refused)).await.json()["status"], "failed");
+    let lied = quoted(&world, &executor, "b").await;
+    executor.become_(ExecutorMood::Lies);
+    assert_eq!(world.http.post(PAY, &pay(&lied)).await.status, 409);
+    executor.become_(ExecutorMood::Good);
+    let told = until_told(&world, &lied).await.json();
+    // It was never paid, and nothing begins after its last moment.
+    assert!(matches!(told["status"].as_str(), Some("failed" | "succeeded")), "{told}");
+    assert!(executor.lightning.payments() <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_that_is_down_has_surely_not_paid() {
+    let executor = executor().await;
+    let world = paying(Engine::Sqlite, &executor).await;
+    let quote_id = quoted(&world, &executor, "k").await;
+    executor.down();
+    let told = world.http.post(PAY, &pay(&quote_id)).await;
+    assert_eq!(
+        (told.status, told.json()["error_code"].as_str()),
+        (200, Some("wallet_executor_transport_error"))
+    );
+    assert!(told.json().get("payment_proof").is_none());
+    let again = world.http.post(PAY, &pay(&quote_id)).await.json();
+    assert_eq!(again["payment_proof"]["schema"], "openagents.liquidity.payment_proof_placeholder.v1");
+    assert_eq!(again["receipt"], told.json()["receipt"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pays_of_one_quote_are_one_payment() {
+    let executor = executor().await;
+    let world = paying(Engine::Sqlite, &executor).await;
+    let quote_id = quoted(&world, &executor, "k").await;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let (http, body) = (world.http.clone(), pay(&quote_id));
+        asking.spawn(async move { http.post(PAY, &body).await.status });
+    }
+    while let Some(status) = asking.join_next().await {
+        assert!(matches!(status.unwrap(), 200 | 409));
+    }
+    assert_eq!((executor.asked_to_pay(), executor.lightning.payments()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_only_instance_pays_nothing() {
+    let runtime = |config: &mut oa_runtime::Config| config.write_mode = oa_runtime::WriteMode::ReadOnly;
+    let options = oa_testkit::WorldOptions { runtime: Box::new(runtime), ..Default::default() };
+    let world = World::with(options).await;
+    let refused = world.http.post(PAY, &pay("x")).await;
+    assert_eq!((refused.status, refused.json()["error"].as_str()), (503, Some("write_path_frozen")));
+}

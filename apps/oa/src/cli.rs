@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use oa_contract::wire::runs::RunStatus;
+use oa_contract::wire::{pools::PartitionKind, runs::RunStatus};
 use uuid::Uuid;
 
 use crate::{
@@ -69,6 +69,9 @@ pub enum Command {
     /// Has jobs done by providers, checked and paid
     #[command(subcommand)]
     Job(Job),
+    /// Proves to providers of a liquidity pool that their shares are counted
+    #[command(subcommand)]
+    Pool(Pool),
     Demo(Demo),
     /// Says why an agent was offered what it was offered
     #[command(subcommand)]
@@ -166,6 +169,42 @@ pub enum Credit {
         #[arg(value_name = "OFFER")]
         offer: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Pool {
+    /// Fetches the proof that a provider's shares are inside the signed total of a snapshot
+    Prove {
+        /// The pool
+        #[arg(value_name = "POOL")]
+        pool_id: String,
+        /// The provider
+        #[arg(long, value_name = "LP")]
+        lp: String,
+        /// Which part of the pool: llp, cep or rrp
+        #[arg(long, value_name = "PART", default_value = "llp", value_parser = partition)]
+        partition: PartitionKind,
+        /// Which snapshot; the latest when not said
+        #[arg(long, value_name = "ID")]
+        snapshot: Option<String>,
+        /// Where the proof goes; the standard output when not said
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// Checks a proof, without any server
+    #[command(after_help = "Exit code 1 when it proves nothing.")]
+    Verify {
+        /// The proof; - is the standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// The public key that must have signed it
+        #[arg(long, value_name = "KEY")]
+        signer: Option<String>,
+    },
+}
+
+fn partition(text: &str) -> Result<PartitionKind, String> {
+    PartitionKind::parse(text).ok_or_else(|| "one of llp, cep, rrp".to_owned())
 }
 
 #[derive(Debug, Subcommand)]

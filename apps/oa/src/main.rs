@@ -16,6 +16,7 @@ mod job;
 mod ledger;
 mod lines;
 mod output;
+mod pool;
 mod provider;
 mod runs;
 #[cfg(test)]
@@ -34,7 +35,7 @@ use oa_control::identity::NewUser;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, Common, Exec, Runs, Skills, Users},
+    cli::{Cli, Command, Common, Exec, Pool, Runs, Skills, Users},
     config::{SettingFlags, Settings, process_environment},
     connect::{Place, Wish},
     data_dir::DataDir,
@@ -119,6 +120,7 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             credit::explain(&around(&common)?.2.client()?, &offer, common.output).await
         }
         Command::Runs(runs) => about_runs(runs, &common).await,
+        Command::Pool(pool) => about_pools(pool, &common).await,
         Command::Skills(skills) => about_skills(skills, &common).await,
         Command::Up(args) => {
             let (data, settings) = server(
@@ -280,6 +282,19 @@ async fn be_codex_worker(args: cli::CodexWorker, common: &Common) -> Result<u8, 
         verbose: args.verbose,
     };
     codex_worker::run(wish, place, &data, common.output).await
+}
+
+async fn about_pools(wanted: Pool, common: &Common) -> Result<u8, Failure> {
+    let format = common.output;
+    match wanted {
+        // Needs nothing but the file.
+        Pool::Verify { file, signer } => pool::verify::verify(&file, signer.as_deref(), format),
+        Pool::Prove { pool_id, lp, partition, snapshot, file } => {
+            let wanted = pool::prove::Wanted { pool_id, lp_id: lp, partition, snapshot_id: snapshot };
+            let client = around(common)?.2.client()?;
+            pool::prove::prove(&client, wanted, file.as_deref(), format).await.map(|()| OK)
+        }
+    }
 }
 
 async fn about_runs(runs: Runs, common: &Common) -> Result<u8, Failure> {

@@ -5,9 +5,10 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use oa_contract::signer::Signer;
 
-use crate::credit::CreditPolicy;
-use crate::hydra::fx::FxPolicy;
-use crate::liquidity::settings::Settings as Liquidity;
+use crate::{
+    credit::CreditPolicy, hydra::fx::FxPolicy, liquidity::settings::Settings as Liquidity,
+    pools::settings::PoolSettings,
+};
 
 /// A variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +115,7 @@ pub struct Config {
     pub credit: CreditPolicy,
     /// Payments over Lightning.
     pub liquidity: Liquidity,
+    pub pools: PoolSettings,
 }
 
 impl Default for Config {
@@ -145,6 +147,7 @@ impl Default for Config {
             fx: FxPolicy::default(),
             credit: CreditPolicy::default(),
             liquidity: Liquidity::default(),
+            pools: PoolSettings::default(),
         }
     }
 }
@@ -218,6 +221,7 @@ impl Config {
             fx: FxPolicy::read(lookup)?,
             credit: CreditPolicy::read(lookup)?,
             liquidity: Liquidity::read(lookup)?,
+            pools: PoolSettings::read(lookup)?,
         };
         config.off_only_on_loopback()
     }
@@ -289,7 +293,11 @@ pub fn receipt_signer(lookup: Lookup<'_>) -> Result<Option<Signer>, ConfigError>
     }
 }
 
-fn parsed<T: FromStr>(lookup: Lookup<'_>, variable: &'static str, default: T) -> Result<T, ConfigError>
+pub(crate) fn parsed<T: FromStr>(
+    lookup: Lookup<'_>,
+    variable: &'static str,
+    default: T,
+) -> Result<T, ConfigError>
 where
     T::Err: fmt::Display,
 {

@@ -15,6 +15,7 @@ pub mod hydra;
 pub mod liquidity;
 pub mod marketplace;
 pub mod openapi;
+pub mod pools;
 pub mod projectors;
 pub mod route_ownership;
 pub mod runs;

@@ -74,6 +74,11 @@ pub fn sha256_prefixed(text: &str) -> String {
     prefixed(&Sha256::digest(text.as_bytes()))
 }
 
+/// The hex SHA-256 of the text, without a prefix (liquidity §1.3).
+pub fn sha256_hex(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes()))
+}
+
 /// A finished SHA-256 in its prefixed form.
 pub(crate) fn prefixed(digest: &[u8]) -> String {
     let mut out = String::with_capacity(7 + 2 * digest.len());

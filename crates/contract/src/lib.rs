@@ -20,9 +20,11 @@ pub mod chain;
 pub mod export;
 #[cfg(test)]
 mod golden;
+pub mod pool_proof;
 pub mod projection;
 pub mod replay;
 pub mod signer;
+pub mod sum_tree;
 pub mod transition;
 
 pub use amount::{Amount, Asset, Msats};

@@ -17,8 +17,8 @@ use crate::{
     refusal::{Code, Refusal, Service, Stop},
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, credit, fraud, fx, health, hydra,
-        identity, l402, liquidity, marketplace, openapi, paths, projectors, routing, runs, shell, skills,
-        spacetime, sync, threads, tools, treasury, verifications, workers,
+        identity, l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing,
+        runs, shell, skills, spacetime, sync, threads, tools, treasury, verifications, workers,
     },
 };
 
@@ -485,17 +485,29 @@ section! {
             (Nothing, Nothing, liquidity::Pay) -> [200] liquidity::Payment,
             by service, gated, may [NotFound Conflict Forbidden], reads [] }
         /// An operator opens a liquidity pool.
-        planned { authority PoolsCreate = "pools.create", POST "/internal/v1/pools/:pool_id/admin/create" }
+        row { authority PoolsCreate = "pools.create", POST "/internal/v1/pools/:pool_id/admin/create"
+            (paths::PoolPath, Nothing, pools::CreatePool) -> [200] pools::PoolReply,
+            by operator, gated, may [Conflict], reads [] }
         /// Where to send a deposit, and what it will mint.
-        planned { authority PoolsDepositQuote = "pools.deposit_quote", POST "/internal/v1/pools/:pool_id/deposit_quote" }
+        row { authority PoolsDepositQuote = "pools.deposit_quote", POST "/internal/v1/pools/:pool_id/deposit_quote"
+            (paths::PoolPath, Nothing, pools::QuoteDeposit) -> [200] pools::DepositQuote,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Mints shares against evidence of a settled deposit.
-        planned { authority PoolsConfirmDeposit = "pools.confirm_deposit", POST "/internal/v1/pools/:pool_id/deposits/:deposit_id/confirm" }
+        row { authority PoolsConfirmDeposit = "pools.confirm_deposit", POST "/internal/v1/pools/:pool_id/deposits/:deposit_id/confirm"
+            (paths::PoolDepositPath, Nothing, Nothing) -> [200] pools::DepositConfirmed,
+            by service, gated, may [Conflict], reads [] }
         /// Burns shares and queues the payout.
-        planned { authority PoolsWithdrawRequest = "pools.withdraw_request", POST "/internal/v1/pools/:pool_id/withdraw_request" }
+        row { authority PoolsWithdrawRequest = "pools.withdraw_request", POST "/internal/v1/pools/:pool_id/withdraw_request"
+            (paths::PoolPath, Nothing, pools::RequestWithdrawal) -> [200] pools::WithdrawReply,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Assets, shares and queue of a pool.
-        planned { authority PoolsStatus = "pools.status", GET "/internal/v1/pools/:pool_id/status" }
+        row { authority PoolsStatus = "pools.status", GET "/internal/v1/pools/:pool_id/status"
+            (paths::PoolPath, Nothing, Nothing) -> [200] pools::PoolStatusReply,
+            by service, open, may [], reads [] }
         /// The latest signed snapshot of a pool.
-        planned { authority PoolsLatestSnapshot = "pools.latest_snapshot", GET "/internal/v1/pools/:pool_id/snapshots/latest" }
+        row { authority PoolsLatestSnapshot = "pools.latest_snapshot", GET "/internal/v1/pools/:pool_id/snapshots/latest"
+            (paths::PoolPath, pools::LatestSnapshot, Nothing) -> [200] pools::SnapshotReply,
+            by service, open, may [NotFound Conflict WritePathFrozen], reads [] }
         /// What went wrong, with whom, and what was done about it; newest first.
         row { authority FraudIncidents = "fraud.incidents", GET "/internal/v1/fraud/incidents"
             (Nothing, fraud::ListIncidents, Nothing) -> [200] fraud::IncidentList,
@@ -570,6 +582,42 @@ section! {
         row { runtime FxRateList = "fx.rate_list", GET "/admin/v1/fx/rates"
             (Nothing, fx::FxRatesQuery, Nothing) -> [200] fx::FxRateList,
             by operator, open, may [], reads [] }
+        /// Pays the withdrawals that are due now, as the background does by itself.
+        row { runtime PoolsExecuteDue = "pools.execute_due", POST "/admin/v1/pools/withdrawals/execute_due"
+            (Nothing, Nothing, pool_signing::ExecuteDue) -> [200] pool_signing::DueExecuted,
+            by operator, gated, may [], reads [] }
+        /// Who signs for a pool, and how many of them it takes.
+        row { runtime PoolsPutSignerSet = "pools.put_signer_set", POST "/admin/v1/pools/:pool_id/signer_set"
+            (paths::PoolPath, Nothing, pool_signing::PutSignerSet) -> [200] pool_signing::SignerSetReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// The signers in force.
+        row { runtime PoolsSignerSet = "pools.signer_set", GET "/admin/v1/pools/:pool_id/signer_set"
+            (paths::PoolPath, Nothing, Nothing) -> [200] pool_signing::SignerSetReply,
+            by operator, open, may [], reads [] }
+        /// Asks the signers for a channel.
+        row { runtime PoolsOpenChannel = "pools.open_channel", POST "/admin/v1/pools/:pool_id/treasury/open_channel"
+            (paths::PoolPath, Nothing, pool_signing::OpenChannel) -> [200] pool_signing::SigningRequestReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// Asks the signers to close a channel.
+        row { runtime PoolsCloseChannel = "pools.close_channel", POST "/admin/v1/pools/:pool_id/treasury/close_channel"
+            (paths::PoolPath, Nothing, pool_signing::CloseChannel) -> [200] pool_signing::SigningRequestReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// What waits for signatures, and what was done with them.
+        row { runtime PoolsSigningRequests = "pools.signing_requests", GET "/admin/v1/pools/:pool_id/signing_requests"
+            (paths::PoolPath, pool_signing::ListSigningRequests, Nothing) -> [200] pool_signing::SigningRequestList,
+            by operator, open, may [], reads [] }
+        /// A signer's signature is added.
+        row { runtime PoolsApprove = "pools.approve", POST "/admin/v1/pools/:pool_id/signing_requests/:request_id/approve"
+            (paths::PoolRequestPath, Nothing, pool_signing::ApproveSigning) -> [200] pool_signing::SigningRequestReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// What enough signers have approved is done, once.
+        row { runtime PoolsExecuteSigned = "pools.execute_signed", POST "/admin/v1/pools/:pool_id/signing_requests/:request_id/execute"
+            (paths::PoolRequestPath, Nothing, Nothing) -> [200] pool_signing::SigningExecuted,
+            by operator, gated, may [Conflict], reads [] }
+        /// Proves to a provider that its shares are inside the signed total.
+        row { runtime PoolsProve = "pools.prove", GET "/admin/v1/pools/:pool_id/proof"
+            (paths::PoolPath, pools::ProveShares, Nothing) -> [200] pools::SharesProof,
+            by service, open, may [], reads [] }
     }
 }
 

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod book;
 pub mod budget;
 pub mod denied;
+pub mod pool;
 pub mod transfer;
 
 pub use account::{Account, AccountId, Balances, Floor, Kind};

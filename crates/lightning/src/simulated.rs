@@ -78,6 +78,12 @@ pub fn invoice(
     build(network, "simulated", request_id, amount, None, made_at, expiry_seconds)
 }
 
+/// What opens an invoice of the simulated network; of a real one it opens nothing.
+pub fn preimage(bolt11: &str) -> Option<Preimage> {
+    let invoice: Bolt11Invoice = bolt11.trim().parse().ok()?;
+    Some(preimage_of(&invoice.payment_secret().0))
+}
+
 fn build(
     network: Network,
     wallet_id: &str,

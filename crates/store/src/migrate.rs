@@ -36,7 +36,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0011_market"),
     migration!("0012_treasury"),
     migration!("0013_liquidity"),
-    migration!("0014_reserved"),
+    migration!("0014_pools"),
     migration!("0015_credit"),
     migration!("0016_fx"),
 ];

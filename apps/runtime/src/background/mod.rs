@@ -1,6 +1,6 @@
 //! What runs by itself beside the requests: the publisher that numbers streams, the sweeper that fails silent
-//! workers, whatever ends holds whose time is over, the auditor of the ledger, the reconciler of the treasury, and
-//! whoever asks wallets how payments ended.
+//! workers, whatever ends holds whose time is over, the auditor of the ledger, the reconciler of the treasury,
+//! whoever asks wallets how payments ended, and whoever looks after pools.
 //! All work on the store alone, so any number of replicas may run them; only one of them reconciles at a time.
 
 pub mod auditor;
@@ -9,6 +9,7 @@ pub mod fx;
 pub mod holds;
 pub mod market;
 pub mod payments;
+pub mod pools;
 pub mod publisher;
 pub mod reconciler;
 pub mod sweeper;
@@ -81,6 +82,18 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
         let (runtime, stop) = (runtime.clone(), stop.clone());
         tasks.spawn(
             async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() },
+        );
+    }
+    if runtime.config.pools.snapshots_enabled && !runtime.config.pools.snapshot_pools.is_empty() {
+        let (runtime, stop) = (runtime.clone(), stop.clone());
+        tasks.spawn(
+            async move { stop.run_until_cancelled(pools::snapshots(&runtime)).await.unwrap_or_default() },
+        );
+    }
+    if runtime.config.pools.executor_enabled {
+        let (runtime, stop) = (runtime.clone(), stop.clone());
+        tasks.spawn(
+            async move { stop.run_until_cancelled(pools::payouts(&runtime)).await.unwrap_or_default() },
         );
     }
     if runtime.config.reconciliation_enabled {

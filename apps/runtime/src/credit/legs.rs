@@ -5,14 +5,17 @@ use oa_contract::{
     Amount, Asset, Code, Fault, Refusal, Stop, Timestamp,
     wire::credit::Envelope,
 };
-use oa_ledger::{AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId};
+use oa_ledger::{
+    AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId,
+    pool::{self, PartitionKind},
+};
 use oa_store::{Tx, tables::ledger};
 
 use super::underwriting;
 
 /// The partition of a pool that credit draws on.
 pub fn pool_account(pool_id: &str) -> Result<AccountId, Denied> {
-    AccountId::new(Kind::Pool, Asset::msats(), format!("{pool_id}/cep"))
+    Ok(pool::Accounts::of(pool_id, PartitionKind::Cep)?.money)
 }
 
 /// Debts are counted beside the money, in an asset of their own.

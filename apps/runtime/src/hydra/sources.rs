@@ -56,7 +56,23 @@ impl Runtime {
     }
 
     pub(crate) async fn throttle_view(&self) -> ThrottleView {
-        ThrottleView::Off
+        let Some(pool_id) = self.config.pools.snapshot_pools.first() else {
+            return ThrottleView::PoolNotFound;
+        };
+        match self.pool_throttle(pool_id).await {
+            Ok(None) => ThrottleView::Off,
+            Ok(Some(None)) => ThrottleView::PoolNotFound,
+            Ok(Some(Some(throttle))) => ThrottleView::Read(Throttle {
+                mode: throttle.mode.name().into(),
+                reasons: throttle.reasons,
+                extra_delay_hours: throttle.extra_delay_hours.into(),
+                execution_cap_per_tick: throttle.execution_cap_per_tick.map(u64::from),
+            }),
+            Err(stop) => {
+                tracing::warn!(error = %stop, "the throttle of the primary pool could not be read");
+                ThrottleView::Unavailable
+            }
+        }
     }
 
     pub(crate) async fn fx_counts(&self) -> Result<FxCounts, Stop> {

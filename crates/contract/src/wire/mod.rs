@@ -20,6 +20,8 @@ pub mod liquidity;
 pub mod marketplace;
 pub mod openapi;
 pub mod paths;
+pub mod pool_signing;
+pub mod pools;
 pub mod projectors;
 pub mod routing;
 pub mod runs;

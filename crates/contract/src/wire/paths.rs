@@ -277,6 +277,64 @@ impl PathParams for CreditSettlementPath {
     }
 }
 
+/// `:pool_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolPath {
+    pub pool_id: String,
+}
+
+impl PathParams for PoolPath {
+    const NAMES: &'static [&'static str] = &["pool_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(PoolPath { pool_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.pool_id.clone()]
+    }
+}
+
+/// `:pool_id` and `:deposit_id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolDepositPath {
+    pub pool_id: String,
+    pub deposit_id: String,
+}
+
+impl PathParams for PoolDepositPath {
+    const NAMES: &'static [&'static str] = &["pool_id", "deposit_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let deposit_id = segments.get(1).map_or("", |segment| segment);
+        Ok(PoolDepositPath { pool_id: first(segments).to_owned(), deposit_id: deposit_id.to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.pool_id.clone(), self.deposit_id.clone()]
+    }
+}
+
+/// `:pool_id` and `:request_id` of a signing request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolRequestPath {
+    pub pool_id: String,
+    pub request_id: String,
+}
+
+impl PathParams for PoolRequestPath {
+    const NAMES: &'static [&'static str] = &["pool_id", "request_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let request_id = segments.get(1).map_or("", |segment| segment);
+        Ok(PoolRequestPath { pool_id: first(segments).to_owned(), request_id: request_id.to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.pool_id.clone(), self.request_id.clone()]
+    }
+}
+
 /// Whatever stands in the path of a planned row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnyPath;

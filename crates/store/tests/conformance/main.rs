@@ -9,6 +9,7 @@ mod liquidity;
 mod market;
 mod only_postgres;
 mod only_sqlite;
+mod pools;
 mod skills;
 mod suite;
 mod tools;
@@ -107,4 +108,10 @@ on_both_engines!(liquidity_on_sqlite liquidity_on_postgres liquidity:
     a_hash_is_paid_once_unless_paying_it_failed,
     counters_add_up_and_breakers_come_back,
     a_wallet_remembers_what_it_may_have_spent,
+);
+
+on_both_engines!(pools_on_sqlite pools_on_postgres pools:
+    deposits_come_back_and_one_payment_mints_once,
+    the_queue_is_looked_through_in_its_order,
+    old_snapshots_go_and_trees_with_the_last_that_needs_them,
 );

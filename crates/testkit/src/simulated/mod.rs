@@ -8,6 +8,7 @@ mod lnd;
 mod provider;
 mod responses_api;
 mod server;
+mod vignette_executor;
 mod wallet_executor;
 
 pub use github::{Mood as GitHubMood, SimulatedGitHub};
@@ -16,4 +17,5 @@ pub use lightning::SimulatedLightning;
 pub use lnd::{MACAROON as LND_MACAROON, Mood as LndMood, SimulatedLnd};
 pub use provider::{ProviderMood, SimulatedProvider};
 pub use responses_api::{SimulatedAnswer, SimulatedResponses};
+pub use vignette_executor::{VIGNETTE_ADDRESS, VIGNETTE_TOKEN, VignetteExecutor, vignette_invoice};
 pub use wallet_executor::{Mood as ExecutorMood, SimulatedWalletExecutor, TOKEN as EXECUTOR_TOKEN};

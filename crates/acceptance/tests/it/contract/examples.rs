@@ -33,7 +33,12 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
     let path = path.replace(":skill_id", "github-coding").replace(":version", "1");
     let path = path.replace(":conversation_id", "thread-1").replace(":autopilot", "scout");
     let path = path.replace(":token_id", "pat_unknown").replace(":event_id", "1");
+    // A pool that there is would ask a wallet.
+    let pool = if row.name == "pools.create" { "example" } else { "nowhere" };
+    let path =
+        path.replace(":pool_id", pool).replace(":deposit_id", "liqdep_1").replace(":request_id", "sigreq_1");
     match row.name {
+        "pools.prove" => format!("{path}?lp_id=lp:a"),
         "projectors.drift" => format!("{path}?topic=run:{run_id}:events"),
         "workers.list" | "workers.get" => format!("{path}?owner_user_id=42"),
         "streams.subscribe" => format!("{path}?until_head=true"),

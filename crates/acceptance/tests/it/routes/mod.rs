@@ -10,6 +10,7 @@ mod hydra;
 mod identity;
 pub mod liquidity;
 pub mod marketplace;
+mod pools;
 mod projectors;
 mod proxied_workers;
 mod route_split;

@@ -2,5 +2,6 @@
 
 mod books_that_do_not_add_up;
 mod damaged_store;
+mod liquidity_pool;
 mod paid_job;
 mod treasury_router;

@@ -1,0 +1,109 @@
+//! Decides what the wallet's word on a payout comes to. Nothing here is inside a transaction, and nothing that was not
+//! said is taken for a failure. Invoices are paid by the lane of payments, which pays each once.
+
+use oa_contract::{Msats, Stop, wire::pools::PayoutRail};
+use oa_ledger::pool::MSATS_PER_SAT;
+use oa_lightning::{OnchainOrder, OnchainSent, OnchainState, Speed, WalletError};
+use oa_store::tables::{
+    liquidity::{PaymentRow, PaymentStatus},
+    pool_withdrawals::WithdrawalRow,
+};
+use serde_json::Value;
+
+use super::{
+    payout::{Outcome, Under, most_fee_msats, payment_id},
+    receipts::Settled,
+};
+use crate::Runtime;
+
+impl Runtime {
+    /// Asks the wallet to make a payout that was begun. Asked twice under one id it pays once.
+    pub(super) async fn pay_out(&self, under: &Under) -> Result<Outcome, Stop> {
+        match (&under.payment, onchain(&under.row)) {
+            (Some(begun), _) => Ok(paid(&self.payments.drive(begun.clone()).await?)),
+            (None, Some(order)) => Ok(sent(self.wallet().send_onchain(&order).await)),
+            (None, None) => Ok(Outcome::Failed("there is no address to pay to".into())),
+        }
+    }
+
+    /// Asks what became of a payout. A sending that the wallet has surely never heard of is asked for again, under the
+    /// same id.
+    pub(super) async fn ask_about(&self, row: &WithdrawalRow) -> Result<Outcome, Stop> {
+        match row.rail {
+            PayoutRail::Lightning => Ok(match self.payments.outcome(&payment_id(row)).await? {
+                Some(payment) => paid(&payment),
+                None => Outcome::Unknown("the payment is not there".into()),
+            }),
+            PayoutRail::Onchain => self.ask_chain(row).await,
+        }
+    }
+
+    async fn ask_chain(&self, row: &WithdrawalRow) -> Result<Outcome, Stop> {
+        let Some(order) = onchain(row) else {
+            return Ok(Outcome::Unknown("the sending has no name".into()));
+        };
+        Ok(match self.wallet().onchain_payment(&order.request_id).await {
+            Ok(OnchainState::Sent(done)) => sent(Ok(done)),
+            Ok(OnchainState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
+            Ok(OnchainState::InFlight) => Outcome::Unknown("the wallet is still sending".into()),
+            Ok(OnchainState::NeverHeardOf) => match self.wallet().send_onchain(&order).await {
+                // A refusal of this request says nothing about an earlier copy that may still be on its way.
+                Err(error) => Outcome::Unknown(error.to_string()),
+                done => sent(done),
+            },
+            Err(error) => Outcome::Unknown(error.to_string()),
+        })
+    }
+}
+
+/// What a payment of the lane came to.
+fn paid(payment: &PaymentRow) -> Outcome {
+    let said = |text: &Option<String>| text.clone().unwrap_or_default();
+    let why = || format!("{}: {}", said(&payment.error_code), said(&payment.error_message));
+    match payment.status {
+        PaymentStatus::Succeeded => Outcome::Paid {
+            fee_msats: payment.fee.map_or(0, Msats::get),
+            paid_at_ms: payment.paid_at_ms,
+            settled: Settled {
+                wallet_receipt_sha256: payment.wallet_receipt_sha256.clone(),
+                payment_id: wallet_payment_id(payment),
+                txid: None,
+            },
+        },
+        PaymentStatus::Failed => Outcome::Failed(why()),
+        PaymentStatus::InFlight | PaymentStatus::Unknown => Outcome::Unknown(why()),
+    }
+}
+
+/// The wallet's own name of a payment (§9.3).
+fn wallet_payment_id(payment: &PaymentRow) -> Option<String> {
+    let said: Value = serde_json::from_str(payment.wallet_response.as_ref()?.get()).ok()?;
+    let at = |pointer: &str| said.pointer(pointer)?.as_str().map(str::to_owned);
+    at("/result/payment/paymentId").or_else(|| at("/result/receipt/paymentId"))
+}
+
+fn onchain(row: &WithdrawalRow) -> Option<OnchainOrder> {
+    Some(OnchainOrder {
+        request_id: row.request_id.clone()?,
+        address: row.payout_address.clone()?,
+        amount_sats: row.amount_sats,
+        max_fee_sats: Some(most_fee_msats(row) / MSATS_PER_SAT),
+        speed: Speed::Medium,
+    })
+}
+
+fn sent(said: Result<OnchainSent, WalletError>) -> Outcome {
+    match said {
+        Ok(done) => Outcome::Paid {
+            fee_msats: done.fee_sats.unwrap_or_default().saturating_mul(MSATS_PER_SAT),
+            paid_at_ms: done.sent_at_ms,
+            settled: Settled {
+                wallet_receipt_sha256: done.receipt_sha256,
+                payment_id: None,
+                txid: Some(done.txid),
+            },
+        },
+        Err(WalletError::NotDone(trouble)) => Outcome::Failed(trouble.to_string()),
+        Err(WalletError::Unknown(trouble)) => Outcome::Unknown(trouble.to_string()),
+    }
+}

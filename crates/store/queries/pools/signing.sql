@@ -1,0 +1,4 @@
+SELECT request_id, pool_id, action_class, idempotency_key, payload_json, payload_sha256, required_signatures,
+  status, execution_result_json, executed_at, created_at, seal
+FROM liquidity_pool_signing_requests
+WHERE request_id = $1

@@ -33,6 +33,8 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
     let path = path.replace(":skill_id", "github-coding").replace(":version", "1");
     let path = path.replace(":conversation_id", "thread-1").replace(":autopilot", "scout");
     let path = path.replace(":token_id", "pat_unknown").replace(":event_id", "1");
+    let path = path.replace(":rfq_id", "fxrfq_1").replace(":agent_id", &"a".repeat(64));
+    let path = path.replace(":offer_id", "cepo_1").replace(":settlement_id", "ceps_1");
     // A pool that there is would ask a wallet.
     let pool = if row.name == "pools.create" { "example" } else { "nowhere" };
     let path =

@@ -166,7 +166,12 @@ async fn breakers(tx: &mut Tx, offer: &Offer, issuing: &Issuing) -> Result<(), S
 
 /// Underwritten anew: several offers at the full limit are one limit all the same, and so is what was drawn and not
 /// repaid.
-async fn still_worth_it(tx: &mut Tx, offer: &Offer, policy: &CreditPolicy, now: Timestamp) -> Result<(), Stop> {
+async fn still_worth_it(
+    tx: &mut Tx,
+    offer: &Offer,
+    policy: &CreditPolicy,
+    now: Timestamp,
+) -> Result<(), Stop> {
     let mut inputs = inputs(tx, &offer.agent_id, policy, now).await?;
     inputs.open.sats += credit_sums::owed(tx, &offer.agent_id).await?.div_ceil(1_000);
     let limit = underwriting::decide(&inputs, &Terms::from(policy)).limit_sats;

@@ -2,9 +2,7 @@
 //! settlements as it was when the offer was made, and stands beside what was written down then.
 
 use oa_contract::{
-    Answer, Ask, Fault, Handle, Refusal, Stop,
-    matrix::CreditExplain,
-    wire::credit::Explanation,
+    Answer, Ask, Fault, Handle, Refusal, Stop, matrix::CreditExplain, wire::credit::Explanation,
 };
 use oa_store::{Tx, tables::credit as table};
 use serde_json::Value;

@@ -46,7 +46,8 @@ impl Sample {
     pub fn breakers(&self, policy: &CreditPolicy) -> Breakers {
         let least = policy.circuit_breaker_min_sample;
         Breakers {
-            halt_new_envelopes: self.settlements >= least && self.loss_rate() > policy.loss_rate_halt_threshold,
+            halt_new_envelopes: self.settlements >= least
+                && self.loss_rate() > policy.loss_rate_halt_threshold,
             halt_large_settlements: self.payments >= least
                 && self.failure_rate() > policy.ln_failure_rate_halt_threshold,
         }

@@ -13,8 +13,8 @@ use oa_store::{
 use serde_json::Value;
 
 use super::{
-    CreditPolicy, LONGEST_KEY, LONGEST_SCOPE, acts_for, agent_key, amount_allowed, context, needed, public_key,
-    receipts, schema, time_allowed,
+    CreditPolicy, LONGEST_KEY, LONGEST_SCOPE, acts_for, agent_key, amount_allowed, context, needed,
+    public_key, receipts, schema, time_allowed,
 };
 use crate::Runtime;
 

@@ -1,10 +1,7 @@
 //! Decides how credit moves: what an envelope may cost is held in the pool's credit partition, and the debt that it may
 //! become is held beside it, as two legs of one transfer. They are captured together, or given back together.
 
-use oa_contract::{
-    Amount, Asset, Code, Fault, Refusal, Stop, Timestamp,
-    wire::credit::Envelope,
-};
+use oa_contract::{Amount, Asset, Code, Fault, Refusal, Stop, Timestamp, wire::credit::Envelope};
 use oa_ledger::{
     AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId,
     pool::{self, PartitionKind},
@@ -169,11 +166,7 @@ pub struct Repayment<'a> {
 
 /// The leg that takes off the debt.
 pub fn relief(agent_id: &str, pool_id: &str, msats: u64) -> Result<Leg, Stop> {
-    Ok(Leg {
-        debit: receivable(pool_id)?,
-        credit: debtor(agent_id, pool_id)?,
-        amount: amount(msats)?,
-    })
+    Ok(Leg { debit: receivable(pool_id)?, credit: debtor(agent_id, pool_id)?, amount: amount(msats)? })
 }
 
 /// Money to the pool, and so much less owed: both, or neither.

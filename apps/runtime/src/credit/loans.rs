@@ -79,7 +79,12 @@ pub(crate) async fn pay(
 }
 
 /// So much less is owed; the ledger says so already.
-pub(crate) async fn repaid(tx: &mut Tx, mut row: LoanRow, msats: u64, now: Timestamp) -> Result<LoanRow, Stop> {
+pub(crate) async fn repaid(
+    tx: &mut Tx,
+    mut row: LoanRow,
+    msats: u64,
+    now: Timestamp,
+) -> Result<LoanRow, Stop> {
     let beyond = || Fault::msg(format!("more was repaid of {} than is owed", row.settlement_id));
     let sum = row.repaid.get().checked_add(msats).and_then(Msats::new).ok_or_else(beyond)?;
     row.repaid = sum;

@@ -133,7 +133,8 @@ async fn acts_for(
         Some(known) if known.owner_key == owner_key => Ok(()),
         Some(_) => Err(Refusal::forbidden("agent_id belongs to another owner").into()),
         None if claims => {
-            table::insert_agent(tx, &AgentRow { agent_id: agent_id.to_owned(), owner_key, claimed_at: now }).await
+            table::insert_agent(tx, &AgentRow { agent_id: agent_id.to_owned(), owner_key, claimed_at: now })
+                .await
         }
         None => Ok(()),
     }
@@ -188,8 +189,7 @@ async fn keep_receipt(
         return match known.sha256 == receipt.sha256 {
             true => Ok(()),
             false => {
-                let message =
-                    "receipt already exists for entity_kind/entity_id/schema with different digest";
+                let message = "receipt already exists for entity_kind/entity_id/schema with different digest";
                 Err(Refusal::conflict(message).into())
             }
         };

@@ -12,8 +12,8 @@ use oa_store::{
 };
 
 use super::{
-    CreditPolicy, LONGEST_SCOPE, acts_for, agent_key, amount_allowed, inputs, needed, public_key, receipts, schema,
-    time_allowed,
+    CreditPolicy, LONGEST_SCOPE, acts_for, agent_key, amount_allowed, inputs, needed, public_key, receipts,
+    schema, time_allowed,
     underwriting::{self, Terms},
     written,
 };
@@ -86,8 +86,7 @@ async fn offer(tx: &mut Tx, offering: &Offering) -> Result<Offer, Stop> {
         status: OfferStatus::Offered,
         issued_at: *now,
     };
-    let audit =
-        underwriting::audit(&offer_id, asked.intent_id.as_deref(), *now, &inputs, &terms, &decision);
+    let audit = underwriting::audit(&offer_id, asked.intent_id.as_deref(), *now, &inputs, &terms, &decision);
     let row = OfferRow {
         offer: offer.clone(),
         fingerprint,

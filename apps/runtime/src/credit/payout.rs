@@ -21,19 +21,12 @@ pub const REPLY: &str = "openagents.credit.settle_response.v1";
 
 /// Called once a payment, when it has succeeded or failed; its receipt is there. While it was open, nobody else
 /// touched the envelope.
-pub async fn ended(
-    tx: &mut Tx,
-    payment: &PaymentRow,
-    signer: Option<&Signer>,
-) -> Result<(), Stop> {
+pub async fn ended(tx: &mut Tx, payment: &PaymentRow, signer: Option<&Signer>) -> Result<(), Stop> {
     let gone = |what: &str| Fault::msg(format!("the payment {} has no {what}", payment.payment_id));
     let attempt = table::payment(tx, &payment.payment_id).await?.ok_or_else(|| gone("attempt"))?;
     let row = table::envelope(tx, &attempt.envelope_id).await?.ok_or_else(|| gone("envelope"))?;
-    let attempt = Attempt {
-        status: payment.status.name().into(),
-        error_code: payment.error_code.clone(),
-        ..attempt
-    };
+    let attempt =
+        Attempt { status: payment.status.name().into(), error_code: payment.error_code.clone(), ..attempt };
     table::put_payment(tx, &attempt).await?;
     match payment.status {
         PaymentStatus::Succeeded => paid(tx, payment, &attempt, row, signer).await,

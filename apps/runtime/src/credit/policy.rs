@@ -64,7 +64,8 @@ impl CreditPolicy {
         let count = |variable, default: u64, least: u64, most: u64| {
             parsed::<u64>(lookup, variable, default).map(|number| number.clamp(least, most))
         };
-        let bps = |variable, default: u32| parsed::<u32>(lookup, variable, default).map(|bps| bps.min(100_000));
+        let bps =
+            |variable, default: u32| parsed::<u32>(lookup, variable, default).map(|bps| bps.min(100_000));
         let real = |variable, default: f64, most: f64| {
             let number = parsed::<f64>(lookup, variable, default)?;
             match number.is_nan() {
@@ -228,7 +229,8 @@ mod tests {
         assert_eq!((policy.max_sats_per_envelope, policy.max_offer_ttl_seconds), (1, 86_400));
         assert_eq!(policy.underwriting_k.to_bits(), 0.0_f64.to_bits());
         assert_eq!((policy.min_fee_bps, policy.max_fee_bps), (3_000, 3_000), "never above the highest");
-        for (name, value) in [("RUNTIME_CREDIT_MIN_FEE_BPS", " 50"), ("RUNTIME_CREDIT_UNDERWRITING_K", "NaN")] {
+        for (name, value) in [("RUNTIME_CREDIT_MIN_FEE_BPS", " 50"), ("RUNTIME_CREDIT_UNDERWRITING_K", "NaN")]
+        {
             let error = read(&[(name, value)]).expect_err("refused").to_string();
             assert!(error.contains(&format!("invalid credit policy config: {name}: ")), "{error}");
         }

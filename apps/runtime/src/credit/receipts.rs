@@ -7,8 +7,8 @@ use oa_contract::{
     receipt::ReceiptSignature,
     signer::Signer,
     wire::credit::{
-        AskOffer, DeclareIntent, ENVELOPE_REQUEST, Envelope, INTENT_REQUEST, OFFER_REQUEST, Outcome, SETTLE_REQUEST,
-        SettleEnvelope,
+        AskOffer, DeclareIntent, ENVELOPE_REQUEST, Envelope, INTENT_REQUEST, OFFER_REQUEST, Outcome,
+        SETTLE_REQUEST, SettleEnvelope,
     },
 };
 use serde_json::{Map, Number, Value, json};
@@ -171,7 +171,12 @@ pub struct Paid<'a> {
 }
 
 /// §5.2.
-pub fn settled(envelope: &Envelope, paid: &Paid<'_>, label: Option<&Label>, signer: Option<&Signer>) -> Receipt {
+pub fn settled(
+    envelope: &Envelope,
+    paid: &Paid<'_>,
+    label: Option<&Label>,
+    signer: Option<&Signer>,
+) -> Receipt {
     let preimage = json!({
         "schema": SETTLEMENT,
         "envelope_id": envelope.envelope_id,

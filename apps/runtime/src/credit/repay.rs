@@ -28,7 +28,8 @@ struct Paying {
 
 impl Handle<CreditRepay> for Runtime {
     async fn handle(&self, ask: Ask<CreditRepay>) -> Result<Answer<LoanReply>, Stop> {
-        let Repay { settlement_id, owner_user_id, owner_guest_scope, amount_msats, idempotency_key } = ask.body;
+        let Repay { settlement_id, owner_user_id, owner_guest_scope, amount_msats, idempotency_key } =
+            ask.body;
         let owner = Owner::from_parts(owner_user_id, owner_guest_scope.as_deref())?;
         let settlement_id = needed("settlement_id", &settlement_id, LONGEST_KEY)?;
         let key = needed("idempotency_key", &idempotency_key, LONGEST_KEY)?;

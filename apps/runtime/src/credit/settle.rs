@@ -9,9 +9,7 @@ use oa_contract::{
     canonical::{canonical_hash, compact},
     matrix::CreditSettle,
     signer::Signer,
-    wire::credit::{
-        CreditSettlement, Envelope, EnvelopeStatus, Outcome, SETTLE_REQUEST, SettleEnvelope,
-    },
+    wire::credit::{CreditSettlement, Envelope, EnvelopeStatus, Outcome, SETTLE_REQUEST, SettleEnvelope},
 };
 use oa_ledger::AccountId;
 use oa_lightning::bolt11::{self, BadInvoice, Network};
@@ -178,7 +176,10 @@ async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
         return Err(Refusal::conflict("envelope is not in accepted status").into());
     }
     let under_way = match &row.payment_id {
-        Some(payment_id) => table::payment(tx, payment_id).await?,
+        Some(payment_id) => {
+            let gone = || Fault::msg(format!("the payment {payment_id} of an envelope is gone"));
+            Some(table::payment(tx, payment_id).await?.ok_or_else(gone)?)
+        }
         None => None,
     };
     if let Some(payment) = under_way.as_ref().filter(|payment| payment.fingerprint == wanted.fingerprint) {
@@ -224,8 +225,7 @@ fn payable(settling: &Settling, envelope: &Envelope) -> Result<Msats, Refusal> {
     let amount = match settling.lenient {
         true => {
             let invoice = &asked.provider_invoice;
-            let msats =
-                bolt11::prefix_amount_msats(invoice).or_else(|| bolt11::whole_amount_msats(invoice));
+            let msats = bolt11::prefix_amount_msats(invoice).or_else(|| bolt11::whole_amount_msats(invoice));
             msats.and_then(Msats::new).ok_or_else(no_amount)?
         }
         false => match bolt11::check(&asked.provider_invoice, settling.network, settling.terms.now) {
@@ -329,12 +329,7 @@ async fn reserve(tx: &mut Tx, settling: &Settling, row: &mut EnvelopeRow) -> Res
 }
 
 /// The quote under which the wallet's receipt is kept (§7.1).
-async fn quote(
-    tx: &mut Tx,
-    settling: &Settling,
-    row: &EnvelopeRow,
-    amount: Msats,
-) -> Result<QuoteRow, Stop> {
+async fn quote(tx: &mut Tx, settling: &Settling, row: &EnvelopeRow, amount: Msats) -> Result<QuoteRow, Stop> {
     let (wanted, envelope, now) = (&settling.wanted, &row.envelope, settling.terms.now);
     let policy_context = json!({
         "schema": "openagents.credit.policy_context.v1",

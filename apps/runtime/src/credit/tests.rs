@@ -12,20 +12,21 @@ use std::sync::{
 use oa_contract::{
     Amount, Asset, Clock, Msats, Nothing, Stop, Timestamp,
     matrix::{
-        CreditEnvelope, CreditExposure, CreditHealth as HealthRow, CreditIntent, CreditLoanGet, CreditOffer, CreditSettle,
+        CreditEnvelope, CreditExposure, CreditHealth as HealthRow, CreditIntent, CreditLoanGet, CreditOffer,
+        CreditSettle,
     },
     wire::{
         credit::{
-            AskOffer, CreditHealth, CreditSettlement, DeclareIntent, EnvelopeReply, Exposure, IntentReply, IssueEnvelope,
-            Loan, Offer, ScopeType, SettleEnvelope,
+            AskOffer, CreditHealth, CreditSettlement, DeclareIntent, EnvelopeReply, Exposure, IntentReply,
+            IssueEnvelope, Loan, Offer, ScopeType, SettleEnvelope,
         },
         paths::{AgentPath, CreditSettlementPath},
     },
 };
 use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
 use oa_lightning::{
-    About, Balances, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, Paid, PayOrder, PaymentRef, PaymentState,
-    Simulated, Wallet, WalletError, bolt11::Network, simulated,
+    About, Balances, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, Paid, PayOrder, PaymentRef,
+    PaymentState, Simulated, Wallet, WalletError, bolt11::Network, simulated,
 };
 use oa_store::{
     EngineKind, Tx,
@@ -260,7 +261,8 @@ async fn deposited(world: &World, msats: u64) {
         hold: None,
         reference: "test".into(),
     };
-    let write = async |tx: &mut Tx, (order, now): &(Order, Timestamp)| ledger::transfer(tx, order, *now).await;
+    let write =
+        async |tx: &mut Tx, (order, now): &(Order, Timestamp)| ledger::transfer(tx, order, *now).await;
     world.runtime.store.write("test.deposit", (), (order, BEGIN), write).await.expect("deposited");
 }
 

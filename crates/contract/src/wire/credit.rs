@@ -171,8 +171,12 @@ pub enum EnvelopeStatus {
 }
 
 impl EnvelopeStatus {
-    const ALL: [EnvelopeStatus; 4] =
-        [EnvelopeStatus::Accepted, EnvelopeStatus::Revoked, EnvelopeStatus::Settled, EnvelopeStatus::Defaulted];
+    const ALL: [EnvelopeStatus; 4] = [
+        EnvelopeStatus::Accepted,
+        EnvelopeStatus::Revoked,
+        EnvelopeStatus::Settled,
+        EnvelopeStatus::Defaulted,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {

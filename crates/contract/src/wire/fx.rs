@@ -132,12 +132,8 @@ pub enum FxQuoteStatus {
 }
 
 impl FxQuoteStatus {
-    pub const ALL: [FxQuoteStatus; 4] = [
-        FxQuoteStatus::Active,
-        FxQuoteStatus::Expired,
-        FxQuoteStatus::Withdrawn,
-        FxQuoteStatus::Selected,
-    ];
+    pub const ALL: [FxQuoteStatus; 4] =
+        [FxQuoteStatus::Active, FxQuoteStatus::Expired, FxQuoteStatus::Withdrawn, FxQuoteStatus::Selected];
 
     pub const fn name(self) -> &'static str {
         match self {

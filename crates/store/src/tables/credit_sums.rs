@@ -178,7 +178,8 @@ pub async fn defaults(
     at: Timestamp,
     limit: u64,
 ) -> Result<Vec<Timestamp>, Stop> {
-    let found = tx.all::<(Timestamp,)>(&DEFAULTS, params![agent_id, since, at, Value::unsigned(limit)?]).await?;
+    let found =
+        tx.all::<(Timestamp,)>(&DEFAULTS, params![agent_id, since, at, Value::unsigned(limit)?]).await?;
     Ok(found.into_iter().map(|(at,)| at).collect())
 }
 

@@ -139,8 +139,8 @@ impl FromRow for QuoteRow {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
         let quote: FxQuote = serde_json::from_str(row.text(3)?).map_err(unread)?;
         let status = FxQuoteStatus::parse(row.text(4)?);
-        let status =
-            status.ok_or_else(|| Fault::msg(format!("the quote {} has an unknown status", quote.quote_id)))?;
+        let status = status
+            .ok_or_else(|| Fault::msg(format!("the quote {} has an unknown status", quote.quote_id)))?;
         Ok(QuoteRow { quote: FxQuote { status, ..quote } })
     }
 }
@@ -235,13 +235,7 @@ pub async fn put_quote(tx: &mut Tx, row: &QuoteRow) -> Result<(), Stop> {
     // The document is the same whatever became of it.
     let document = FxQuote { status: FxQuoteStatus::Active, ..quote.clone() };
     let document = serde_json::to_string(&document).map_err(unwritten)?;
-    let params = params![
-        &quote.quote_id,
-        &quote.rfq_id,
-        &quote.provider_id,
-        &document,
-        quote.status.name()
-    ];
+    let params = params![&quote.quote_id, &quote.rfq_id, &quote.provider_id, &document, quote.status.name()];
     tx.execute(&PUT_QUOTE, params).await?;
     Ok(())
 }
@@ -281,12 +275,7 @@ pub async fn insert_settlement(tx: &mut Tx, row: &SettlementRow) -> Result<(), S
     Ok(())
 }
 
-pub async fn key(
-    tx: &mut Tx,
-    operation: &str,
-    principal: &str,
-    key: &str,
-) -> Result<Option<KeyRow>, Stop> {
+pub async fn key(tx: &mut Tx, operation: &str, principal: &str, key: &str) -> Result<Option<KeyRow>, Stop> {
     tx.one(&KEY, params![operation, principal, key]).await
 }
 

@@ -110,7 +110,8 @@ async fn nothing_is_paid_on_somebodys_word() {
         deposited(&world, 9_000_000).await;
         let id = enveloped(&world, "oa.sandbox_run.v1:job", 500).await;
         let paying = |receipt: &str| evidenced(&id, &invoice("i", 100_000), receipt);
-        let ours = "verification_receipt_sha256 is not the receipt of a verification of ours that this job passed";
+        let ours =
+            "verification_receipt_sha256 is not the receipt of a verification of ours that this job passed";
         assert_eq!(refused(settle(&world, paying("sha256:verified")).await).message, ours);
         verified(&world, "stl_failed", "rf", "job", false).await;
         assert_eq!(refused(settle(&world, paying("rf")).await).message, ours);
@@ -154,7 +155,12 @@ async fn several_offers_at_the_full_limit_are_one_limit() {
     .await;
 }
 
-async fn repay(world: &World, key: &str, settlement_id: &str, amount: Option<u64>) -> Result<LoanReply, Stop> {
+async fn repay(
+    world: &World,
+    key: &str,
+    settlement_id: &str,
+    amount: Option<u64>,
+) -> Result<LoanReply, Stop> {
     let body = Repay {
         settlement_id: settlement_id.into(),
         owner_user_id: Some(11),
@@ -195,7 +201,8 @@ async fn what_was_drawn_is_paid_back_to_the_pool_with_its_fee() {
 #[tokio::test]
 async fn what_is_due_is_collected_from_the_agents_owner() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare = world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
+        let declare =
+            world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
         declare.expect("declared");
         let settled = drawn(&world).await;
         world.clock.advance_ms((1_800 + 86_400) * 1_000);
@@ -210,7 +217,8 @@ async fn what_is_due_is_collected_from_the_agents_owner() {
 #[tokio::test]
 async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare = world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
+        let declare =
+            world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
         declare.expect("declared");
         let nothing = SetBudget { owner_user_id: Some(7), limit_msats: Msats::ZERO, ..SetBudget::default() };
         world.call::<BudgetsSet>(&operator(), Nothing {}, Nothing {}, nothing).await.expect("set");

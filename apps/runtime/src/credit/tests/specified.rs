@@ -1,6 +1,9 @@
 //! The acceptance scenarios C1 to C14 of credit-fx §11, where callers are believed.
 
-use oa_contract::{Code, wire::credit::{EnvelopeStatus, OfferStatus, Outcome}};
+use oa_contract::{
+    Code,
+    wire::credit::{EnvelopeStatus, OfferStatus, Outcome},
+};
 
 use super::*;
 use crate::testing::{bound_to, refused};
@@ -112,10 +115,7 @@ async fn c6_no_more_than_the_policy_allows_and_every_wrong_word_has_its_sentence
         let said = async |body: SettleEnvelope| refused(settle(&world, body).await).message;
         let blank = || " ".to_owned();
         let body = || settlement(&id, "lnbc420n1test");
-        assert_eq!(
-            said(SettleEnvelope { envelope_id: blank(), ..body() }).await,
-            "envelope_id is required"
-        );
+        assert_eq!(said(SettleEnvelope { envelope_id: blank(), ..body() }).await, "envelope_id is required");
         assert_eq!(
             said(SettleEnvelope { verification_receipt_sha256: blank(), ..body() }).await,
             "verification_receipt_sha256 is required"

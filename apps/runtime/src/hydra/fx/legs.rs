@@ -5,7 +5,7 @@ use oa_contract::{
     Amount, Asset, Code, Fault, Owner, Refusal, Stop, Timestamp,
     wire::fx::{FxMoney, FxQuote, Rfq},
 };
-use oa_ledger::{AccountId, Capture, Denied, Hold, Kind, Leg, Order, State, TransferId};
+use oa_ledger::{AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId};
 use oa_store::{Tx, tables::ledger};
 
 use super::{policy, score};
@@ -99,9 +99,9 @@ impl Legs {
     }
 }
 
-/// A party that nobody has ever set a limit for gets the reference's.
+/// A party that nobody has set a limit for gets the reference's.
 async fn believe(tx: &mut Tx, payer: &AccountId) -> Result<(), Stop> {
-    if ledger::find(tx, payer).await?.is_none()
+    if ledger::account(tx, payer).await?.floor == Floor::Limit(Amount::ZERO)
         && let Some(limit) = Amount::new(LENIENT_LIMIT)
     {
         ledger::set_limit(tx, payer, limit).await?;

@@ -120,12 +120,7 @@ impl FxPolicy {
                 1,
                 86_400,
             )?,
-            reference_quorum: number(
-                "RUNTIME_HYDRA_FX_REFERENCE_QUORUM",
-                default.reference_quorum,
-                1,
-                16,
-            )?,
+            reference_quorum: number("RUNTIME_HYDRA_FX_REFERENCE_QUORUM", default.reference_quorum, 1, 16)?,
         };
         match policy.weight_cost_bps | policy.weight_latency_bps | policy.weight_reliability_bps {
             0 => Err(wrong(COST, "at least one selection weight must be greater than zero")),

@@ -106,12 +106,7 @@ async fn upsert(tx: &mut Tx, quoting: &Quoting) -> Result<FxQuoteReply, Stop> {
     reply(tx, quoting, quote, now_unix).await
 }
 
-async fn reply(
-    tx: &mut Tx,
-    quoting: &Quoting,
-    quote: FxQuote,
-    now_unix: u64,
-) -> Result<FxQuoteReply, Stop> {
+async fn reply(tx: &mut Tx, quoting: &Quoting, quote: FxQuote, now_unix: u64) -> Result<FxQuoteReply, Stop> {
     let rate = rate::rate(tx, &quoting.policy, &quote.sell, &quote.buy, now_unix).await?;
     Ok(FxQuoteReply { schema: REPLY.into(), rate: rate.reference.is_some().then_some(rate), quote })
 }

@@ -14,7 +14,9 @@ use oa_store::{
 };
 use serde_json::json;
 
-use super::{Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, shown, unix};
+use super::{
+    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, shown, unix,
+};
 use crate::{Runtime, TrustMode};
 
 const SCHEMA: &str = "openagents.hydra.fx_rfq_request.v1";
@@ -105,9 +107,7 @@ fn read(body: OpenRfq, policy: &FxPolicy, lenient: bool) -> Result<(String, Rfq)
         return invalid("sell.amount and min_buy_amount must be greater than zero");
     }
     if sell.amount > MOST_UNITS || body.min_buy_amount > MOST_UNITS {
-        return Err(Refusal::invalid(format!(
-            "sell.amount and min_buy_amount must be at most {MOST_UNITS}"
-        )));
+        return Err(Refusal::invalid(format!("sell.amount and min_buy_amount must be at most {MOST_UNITS}")));
     }
     if sell.unit.is_empty() {
         return invalid("sell.unit must not be empty");
@@ -177,10 +177,7 @@ mod tests {
             said(|body| body.idempotency_key = " ".into()),
             wrong(400, "idempotency_key must not be empty")
         );
-        assert_eq!(
-            said(|body| body.requester_id = " ".into()),
-            wrong(400, "requester_id must not be empty")
-        );
+        assert_eq!(said(|body| body.requester_id = " ".into()), wrong(400, "requester_id must not be empty"));
         assert_eq!(
             said(|body| body.budget_scope_id = String::new()),
             wrong(400, "budget_scope_id must not be empty")
@@ -212,8 +209,12 @@ mod tests {
             said(|body| body.sell.unit = "dollars".into()),
             wrong(400, "sell.unit must be cents for USD")
         );
-        assert!(said(|body| body.sell.amount = u64::MAX).1.starts_with("sell.amount and min_buy_amount must"));
-        assert!(said(|body| body.requester_id = "x".repeat(256)).1.starts_with("requester_id must be at most"));
+        assert!(
+            said(|body| body.sell.amount = u64::MAX).1.starts_with("sell.amount and min_buy_amount must")
+        );
+        assert!(
+            said(|body| body.requester_id = "x".repeat(256)).1.starts_with("requester_id must be at most")
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use oa_contract::{
     Fault, canonical,
     wire::fx::{
-        FxExecution, FxFactors, FxQuote, FxQuoteStatus, FxReference, FxSelectionReceipt, FxSettlementStatus, Rfq,
+        FxExecution, FxFactors, FxQuote, FxQuoteStatus, FxReference, FxSelectionReceipt, FxSettlementStatus,
+        Rfq,
     },
 };
 use oa_store::tables::fx_sums::Maker;
@@ -39,7 +40,9 @@ impl Ranking {
     pub fn parse(name: &str) -> Option<Self> {
         match name.trim() {
             "" => Some(Ranking::ReputationFirstV0),
-            name => [Ranking::ReputationFirstV0, Ranking::BestPriceV1].into_iter().find(|it| it.name() == name),
+            name => {
+                [Ranking::ReputationFirstV0, Ranking::BestPriceV1].into_iter().find(|it| it.name() == name)
+            }
         }
     }
 }
@@ -422,7 +425,10 @@ mod tests {
         let best = decided(Ranking::BestPriceV1, both(), Some(&reference(2_700_000)));
         assert_eq!(best.selected.quote_id, "b");
         let selection = &best.candidates[1].constraints["selection"];
-        assert_eq!((&selection["weighted_score"], &selection["all_in_cost_bps"]), (&json!(600_000), &json!(2592)));
+        assert_eq!(
+            (&selection["weighted_score"], &selection["all_in_cost_bps"]),
+            (&json!(600_000), &json!(2592))
+        );
         assert!(best.factors.policy_notes.contains(&"reference.source=desk".to_owned()));
     }
 
@@ -459,7 +465,10 @@ mod tests {
         let quotes = vec![quote("a", "provider-a", 2_000_000), quote("b", "provider-b", 2_500_000)];
         let report = execution(&rank(&scales, quotes), Some(reference(2_600_000))).expect("a report");
         assert_eq!((report.shortfall_amount, report.shortfall_bps, report.price_rank), (500_000, 2_000, 2));
-        assert_eq!((report.best_quote_id.as_str(), report.rate.spread_from_reference_bps), ("b", Some(2_307)));
+        assert_eq!(
+            (report.best_quote_id.as_str(), report.rate.spread_from_reference_bps),
+            ("b", Some(2_307))
+        );
     }
 
     #[test]

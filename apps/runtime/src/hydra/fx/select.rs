@@ -20,7 +20,9 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    Asked, FxPolicy, key, legs, named, own, principal, quote::MOST_QUOTES, rate, read_back, schema, score,
+    Asked, FxPolicy, key, legs, named, own, principal,
+    quote::MOST_QUOTES,
+    rate, read_back, schema, score,
     score::{Ranking, Scales},
     standing, unix, written,
 };
@@ -135,7 +137,9 @@ async fn candidates(
         .collect();
     let alike = quotes.windows(2).all(|pair| pair[0].buy.unit == pair[1].buy.unit);
     match choosing.ranking == Ranking::BestPriceV1 && !alike {
-        true => Err(Refusal::conflict("the quotes are in several units, and prices cannot be compared").into()),
+        true => {
+            Err(Refusal::conflict("the quotes are in several units, and prices cannot be compared").into())
+        }
         false => Ok(quotes),
     }
 }
@@ -200,8 +204,11 @@ pub(super) async fn release(
     }
     let before = row.selected_quote_id.take().filter(|id| Some(id.as_str()) != but);
     let Some(before) = before else { return Ok(()) };
-    if let Some(known) = table::quote(tx, &before).await?.filter(|it| it.quote.status == FxQuoteStatus::Selected) {
-        table::put_quote(tx, &QuoteRow { quote: FxQuote { status: FxQuoteStatus::Active, ..known.quote } }).await?;
+    if let Some(known) =
+        table::quote(tx, &before).await?.filter(|it| it.quote.status == FxQuoteStatus::Selected)
+    {
+        table::put_quote(tx, &QuoteRow { quote: FxQuote { status: FxQuoteStatus::Active, ..known.quote } })
+            .await?;
     }
     Ok(())
 }

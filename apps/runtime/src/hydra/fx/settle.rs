@@ -185,7 +185,8 @@ async fn settled(
     if let Some(proof) = &mut settlement.proof {
         proof.transfer_id.clone_from(&transfer_id);
     }
-    row.status = if status == FxSettlementStatus::Released { RfqStatus::Settled } else { RfqStatus::Withheld };
+    row.status =
+        if status == FxSettlementStatus::Released { RfqStatus::Settled } else { RfqStatus::Withheld };
     row.hold_id = None;
     row.selected_quote_id = Some(quote.quote_id.clone());
     row.settlement_id = Some(settlement.settlement_id.clone());
@@ -294,12 +295,7 @@ async fn keep(
     settling.asked.keep(tx, &settlement.settlement_id, Some(reply), settling.now).await
 }
 
-async fn count(
-    tx: &mut Tx,
-    quote: &FxQuote,
-    status: FxSettlementStatus,
-    in_time: bool,
-) -> Result<(), Stop> {
+async fn count(tx: &mut Tx, quote: &FxQuote, status: FxSettlementStatus, in_time: bool) -> Result<(), Stop> {
     let known = fx_sums::maker(tx, &quote.provider_id).await?;
     let providers = u64::from(known.is_none());
     let mut maker = known.unwrap_or_default();

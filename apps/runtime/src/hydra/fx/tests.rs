@@ -6,16 +6,23 @@ mod specified;
 
 use oa_contract::{
     Nothing, Stop,
-    matrix::{FxAccountGet, FxLimitSet, FxRateTell, HydraFxGet, HydraFxQuote, HydraFxRfq, HydraFxSelect, HydraFxSettle},
+    matrix::{
+        FxAccountGet, FxLimitSet, FxRateTell, HydraFxGet, HydraFxQuote, HydraFxRfq, HydraFxSelect,
+        HydraFxSettle,
+    },
     wire::{
         fx::{
-            FxAccount, FxAccountQuery, FxMoney, FxQuote, FxQuoteReply, FxQuoteStatus, FxSelection, FxSettlement,
-            OfferedFxQuote, OpenRfq, Rfq, RfqStatus, SelectFxQuote, SetFxLimit, SettleFx, TellFxRate, UpsertFxQuote,
+            FxAccount, FxAccountQuery, FxMoney, FxQuote, FxQuoteReply, FxQuoteStatus, FxSelection,
+            FxSettlement, OfferedFxQuote, OpenRfq, Rfq, RfqStatus, SelectFxQuote, SetFxLimit, SettleFx,
+            TellFxRate, UpsertFxQuote,
         },
         paths::RfqPath,
     },
 };
-use oa_store::{EngineKind, Tx, tables::{fx_sums, ledger_audit}};
+use oa_store::{
+    EngineKind, Tx,
+    tables::{fx_sums, ledger_audit},
+};
 use serde_json::{Value, json};
 
 use super::score;
@@ -189,8 +196,7 @@ async fn quoted<const N: usize>(world: &World, name: &str, quotes: [(&str, u64);
 }
 
 async fn limit(world: &World, holder: &str, asset: &str, unit: &str, limit_units: u64) -> FxAccount {
-    let body =
-        SetFxLimit { holder_id: holder.into(), asset: asset.into(), unit: unit.into(), limit_units };
+    let body = SetFxLimit { holder_id: holder.into(), asset: asset.into(), unit: unit.into(), limit_units };
     world.call::<FxLimitSet>(&operator(), Nothing {}, Nothing {}, body).await.expect("set").1
 }
 

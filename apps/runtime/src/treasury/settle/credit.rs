@@ -6,13 +6,16 @@ use oa_contract::{
     Code, Refusal, Stop, Timestamp,
     wire::{
         credit::{
-            AskOffer, CreditSettlement, ENVELOPE_REQUEST, IssueEnvelope, OFFER_REQUEST, Outcome, SETTLE_REQUEST,
-            ScopeType, SettleEnvelope,
+            AskOffer, CreditSettlement, ENVELOPE_REQUEST, IssueEnvelope, OFFER_REQUEST, Outcome,
+            SETTLE_REQUEST, ScopeType, SettleEnvelope,
         },
         treasury::CepTerms,
     },
 };
-use oa_ledger::{AccountId, Capture, Hold, Order, TransferId, budget::{Place, Reservation}};
+use oa_ledger::{
+    AccountId, Capture, Hold, Order, TransferId,
+    budget::{Place, Reservation},
+};
 use oa_lightning::bolt11;
 use oa_store::{
     Tx,
@@ -20,7 +23,11 @@ use oa_store::{
 };
 use serde_json::json;
 
-use super::{Turn, asked::Asked, plan::{Plan, reservation}};
+use super::{
+    Turn,
+    asked::Asked,
+    plan::{Plan, reservation},
+};
 use crate::{
     Runtime,
     credit::{self, legs, loans},
@@ -123,13 +130,7 @@ pub fn terms(
 }
 
 /// The leg of a settlement, once it is reserved.
-pub fn leg(
-    asked: &Asked,
-    plan: &Plan,
-    terms: &Terms,
-    receipt_sha256: &str,
-    reserved_at: Timestamp,
-) -> Leg {
+pub fn leg(asked: &Asked, plan: &Plan, terms: &Terms, receipt_sha256: &str, reserved_at: Timestamp) -> Leg {
     Leg {
         terms: terms.clone(),
         passed: plan.released(),
@@ -212,7 +213,12 @@ impl Runtime {
 
 /// What was reserved pays the pool back: what it paid, its way and the fee, and the operator's part beside it. Where the
 /// budget does not reach for all of it, what was reserved goes, and the rest stays owed. Says which transfer it is.
-pub(super) async fn pay_back(tx: &mut Tx, turn: &Turn, plan: &Plan, done: &Done) -> Result<Option<String>, Stop> {
+pub(super) async fn pay_back(
+    tx: &mut Tx,
+    turn: &Turn,
+    plan: &Plan,
+    done: &Done,
+) -> Result<Option<String>, Stop> {
     let (asked, now) = (&*turn.asked, turn.moment.now);
     let loan = credit_sums::loan(tx, &done.settlement.settlement_id).await?;
     let Some(loan) = loan.filter(|loan| loan.owed() > 0) else { return Ok(None) };

@@ -65,13 +65,19 @@ async fn an_offer_becomes_an_envelope_and_a_payment_with_signed_receipts() {
         let world = believing(engine, Some(&executor)).await;
         let issued = enveloped(&world).await;
         let envelope = &issued["envelope"];
-        assert_eq!((envelope["exp"].as_str(), &issued["receipt"]["max_sats"]), (Some("2026-02-25T10:30:00Z"), &json!(1500)));
+        assert_eq!(
+            (envelope["exp"].as_str(), &issued["receipt"]["max_sats"]),
+            (Some("2026-02-25T10:30:00Z"), &json!(1500))
+        );
         let key = "5be5e9478209674a96e60f1f037f6176540fd001fa1d64694770c56a7709c42c";
         assert_eq!(issued["receipt"]["signature"]["signer_pubkey"], key);
         assert_eq!(enveloped(&world).await, issued);
         let invoice = executor.lightning.invoice(42_000, world.now());
         let settled = ok(&world, SETTLE, &settling(envelope, &invoice, true)).await;
-        assert_eq!((settled["outcome"].as_str(), settled["spent_sats"].as_u64()), (Some("success"), Some(42)));
+        assert_eq!(
+            (settled["outcome"].as_str(), settled["spent_sats"].as_u64()),
+            (Some("success"), Some(42))
+        );
         let receipt = &settled["receipt"];
         assert_eq!(receipt["signature"]["signed_sha256"], receipt["canonical_json_sha256"]);
         assert_eq!(receipt["label_event"]["id"], receipt["label_event_id"]);
@@ -99,11 +105,17 @@ async fn without_a_wallet_a_settlement_fails_and_the_envelope_stays_open() {
     let said = "liquidity pay failed: failed Some(\"wallet_executor_not_configured\")";
     refused(&answered, 502, "dependency_unavailable", said);
     let health = world.http.get("/internal/v1/credit/health").await.json();
-    assert_eq!((health["open_envelope_count"].as_u64(), health["ln_fail_count"].as_u64()), (Some(1), Some(1)));
+    assert_eq!(
+        (health["open_envelope_count"].as_u64(), health["ln_fail_count"].as_u64()),
+        (Some(1), Some(1))
+    );
     let exposure = format!("/internal/v1/credit/agents/{}/exposure", "A".repeat(64));
     assert_eq!(world.http.get(&exposure).await.json()["open_exposure_sats"], 1500);
     let closed = ok(&world, SETTLE, &settling(&issued["envelope"], "", false)).await;
-    assert_eq!((closed["outcome"].as_str(), &closed["liquidity_receipt_sha256"]), (Some("failed"), &Value::Null));
+    assert_eq!(
+        (closed["outcome"].as_str(), &closed["liquidity_receipt_sha256"]),
+        (Some("failed"), &Value::Null)
+    );
     let mut wrong = offering(1);
     wrong["scope_type"] = json!("nip91");
     assert_eq!(world.http.post(OFFER, &wrong).await.status, 422);

@@ -1,7 +1,10 @@
 //! Both sides move, or neither; once, for the quote that is chosen; and never out of nothing.
 
 use futures_util::future::join_all;
-use oa_contract::{Code, wire::fx::{FxReservationStatus, FxSettlementStatus}};
+use oa_contract::{
+    Code,
+    wire::fx::{FxReservationStatus, FxSettlementStatus},
+};
 
 use super::*;
 use crate::testing::refused;
@@ -37,7 +40,10 @@ async fn nobody_pays_with_what_nobody_gave() {
         let body = || settlement("t", &rfq.rfq_id, "r-provider-a", json!({}));
         let asked = async || {
             let refusal = refused(settle(&world, body()).await);
-            assert_eq!((refusal.code, refusal.message.as_str()), (Code::Forbidden, "insufficient treasury budget"));
+            assert_eq!(
+                (refusal.code, refusal.message.as_str()),
+                (Code::Forbidden, "insufficient treasury budget")
+            );
             refusal.reason_code.expect("a reason")
         };
         assert_eq!(asked().await, "requester_cannot_pay");
@@ -60,9 +66,8 @@ async fn only_the_chosen_quote_is_settled() {
     on_each(strict, async |world: World| {
         funded(&world, 1).await;
         let rfq = quoted(&world, "r", [("provider-a", 2_500_000), ("provider-b", 2_500_000)]).await;
-        let body = |key: &str, provider: &str| {
-            settlement(key, &rfq.rfq_id, &format!("r-{provider}"), json!({}))
-        };
+        let body =
+            |key: &str, provider: &str| settlement(key, &rfq.rfq_id, &format!("r-{provider}"), json!({}));
         let said = "quote is not in a settle-eligible status";
         assert_eq!(refused(settle(&world, body("t", "provider-a")).await).message, said);
         select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
@@ -228,7 +233,10 @@ async fn the_rate_stands_beside_the_reference_and_its_source() {
         let rate = rate.expect("a rate");
         assert_eq!(rate.spread_from_reference_bps, Some(384));
         let reference = rate.reference.expect("a reference");
-        assert_eq!((reference.source.as_str(), reference.buy_amount), ("median of desk, exchange", 2_600_000));
+        assert_eq!(
+            (reference.source.as_str(), reference.buy_amount),
+            ("median of desk, exchange", 2_600_000)
+        );
         let selection = select(&world, "s", &rfq.rfq_id, "best_price_v1").await.expect("selected");
         assert_eq!(selection.execution.expect("a report").rate.spread_from_reference_bps, Some(384));
         let settled = settle(&world, settlement("t", &rfq.rfq_id, "q", json!({}))).await.expect("settled");

@@ -263,7 +263,8 @@ async fn a_request_is_its_requesters_alone() {
         // The key spaces of callers are their own.
         assert_ne!(open_as(&operator()).await.expect("opened").rfq_id, rfq.rfq_id);
         let path = || RfqPath { rfq_id: rfq.rfq_id.clone() };
-        let look = async |caller: &Caller| world.call::<HydraFxGet>(caller, path(), Nothing {}, Nothing {}).await;
+        let look =
+            async |caller: &Caller| world.call::<HydraFxGet>(caller, path(), Nothing {}, Nothing {}).await;
         assert!(look(&bound_to(7)).await.is_ok() && look(&operator()).await.is_ok());
         assert_eq!(refused(look(&bound_to(8)).await).code, Code::NotFound);
         let select = SelectFxQuote {

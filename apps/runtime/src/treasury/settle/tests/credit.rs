@@ -3,7 +3,15 @@
 
 use std::sync::Arc;
 
-use oa_contract::{Amount, Asset, Clock, matrix::CreditLoanGet, wire::{credit::LoanStatus, paths::CreditSettlementPath, treasury::{JobStatus, SettlementRoute}}};
+use oa_contract::{
+    Amount, Asset, Clock,
+    matrix::CreditLoanGet,
+    wire::{
+        credit::LoanStatus,
+        paths::CreditSettlementPath,
+        treasury::{JobStatus, SettlementRoute},
+    },
+};
 use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
 use oa_lightning::{Simulated, bolt11::Network, simulated};
 use oa_store::tables::ledger;

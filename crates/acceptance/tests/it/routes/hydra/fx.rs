@@ -152,7 +152,8 @@ async fn limits_and_rates_are_told_by_operators() {
         }
         let path = "/admin/v1/fx/rates?sell_asset=usd&buy_asset=btc_ln";
         let listed = world.http.get(path).await.json();
-        let said: Vec<_> = listed["rates"].as_array().unwrap().iter().map(|one| &one["buy"]["amount"]).collect();
+        let said: Vec<_> =
+            listed["rates"].as_array().unwrap().iter().map(|one| &one["buy"]["amount"]).collect();
         assert_eq!(said, [2_700, 2_500]);
         let mut wrong = rate("x", 1);
         wrong["buy"]["unit"] = json!("sats");

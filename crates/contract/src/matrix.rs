@@ -14,7 +14,7 @@ use crate::{
         body_schema, query_schema, sealed::Sealed,
     },
     receipt::Receipt,
-    refusal::{Code, Refusal, Service, Stop},
+    refusal::{Code, Service, Stop},
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, credit, fraud, fx, health, hydra,
         identity, l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing,
@@ -177,7 +177,7 @@ macro_rules! operation {
         impl<S: Send + Sync + 'static> Handle<$op> for S {
             async fn handle(&self, _: Ask<$op>) -> Result<Answer<Nothing>, Stop> {
                 let message = concat!("`", $name, "` stands in the route table, but this build does not serve it yet");
-                Err(Refusal::new(Code::NotBuilt, message).into())
+                Err(crate::refusal::Refusal::new(Code::NotBuilt, message).into())
             }
         }
     };

@@ -29,14 +29,14 @@ async fn an_envelope_is_held_in_the_pool_and_paid_from_it() {
         assert_eq!((refusal.code, refusal.message.as_str()), (Code::Conflict, "pool capacity exceeded"));
         verified(&world, "stl_1", "r1", "job", true).await;
         let settled = settle(&world, evidenced(&id, &invoice("i", 250_000), "r1")).await.expect("settled");
-        assert_eq!((settled.outcome, settled.spent_sats, settled.fee_sats), (Outcome::Success, 250, 3));
+        assert_eq!((settled.outcome, settled.spent_sats, settled.fee_sats), (Outcome::Success, 250, 2));
         // What arrived, and what the way cost.
         assert_eq!(pool(&world).await, (1_500_000 - 250_000 - 1_000, 0));
         let owed = loan(&world, &settled.settlement_id).await;
-        assert_eq!((owed.principal_msats, owed.routing_msats, owed.fee_msats), (250_000, 1_000, 3_000));
-        assert_eq!((owed.owed_msats, owed.status), (254_000, LoanStatus::Open));
-        assert_eq!((settled.owed_msats, purse.asked()), (Some(254_000), 1));
-        assert_eq!(exposure(&world).await.owed_msats, 254_000);
+        assert_eq!((owed.principal_msats, owed.routing_msats, owed.fee_msats), (250_000, 1_000, 2_000));
+        assert_eq!((owed.owed_msats, owed.status), (253_000, LoanStatus::Open));
+        assert_eq!((settled.owed_msats, purse.asked()), (Some(253_000), 1));
+        assert_eq!(exposure(&world).await.owed_msats, 253_000);
         adds_up(&world).await;
     })
     .await;
@@ -184,13 +184,13 @@ async fn what_was_drawn_is_paid_back_to_the_pool_with_its_fee() {
         let settled = drawn(&world).await;
         let id = &settled.settlement_id;
         let part = repay(&world, "k", id, Some(100_000)).await.expect("repaid").loan;
-        assert_eq!((part.owed_msats, part.status), (154_000, LoanStatus::Open));
+        assert_eq!((part.owed_msats, part.status), (153_000, LoanStatus::Open));
         assert_eq!(repay(&world, "k", id, Some(100_000)).await.expect("again").loan, part);
         assert_eq!(refused(repay(&world, "k", id, None).await).code, Code::Conflict);
-        assert!(refused(repay(&world, "k2", id, Some(154_001)).await).message.contains("154000"));
+        assert!(refused(repay(&world, "k2", id, Some(153_001)).await).message.contains("153000"));
         let whole = repay(&world, "k3", id, None).await.expect("repaid").loan;
         assert_eq!((whole.owed_msats, whole.status), (0, LoanStatus::Repaid));
-        assert_eq!(pool(&world).await, (2_000_000 + 3_000, 0), "the fee is the pool's");
+        assert_eq!(pool(&world).await, (2_000_000 + 2_000, 0), "the fee is the pool's");
         assert_eq!(refused(repay(&world, "k4", id, None).await).message, "everything is repaid already");
         assert_eq!(refused(repay(&world, "k5", "ceps_none", None).await).code, Code::NotFound);
         adds_up(&world).await;
@@ -208,7 +208,7 @@ async fn what_is_due_is_collected_from_the_agents_owner() {
         world.clock.advance_ms((1_800 + 86_400) * 1_000);
         assert_eq!(crate::background::credit::sweep_once(&world.runtime).await.expect("swept").1, 1);
         assert_eq!(loan(&world, &settled.settlement_id).await.status, LoanStatus::Repaid);
-        assert_eq!(pool(&world).await, (2_003_000, 0));
+        assert_eq!(pool(&world).await, (2_002_000, 0));
         adds_up(&world).await;
     })
     .await;
@@ -227,11 +227,11 @@ async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
         assert_eq!(crate::background::credit::sweep_once(&world.runtime).await.expect("swept").1, 1);
         assert_eq!(crate::background::credit::sweep_once(&world.runtime).await.expect("swept").1, 0);
         let owed = loan(&world, &settled.settlement_id).await;
-        assert_eq!((owed.status, owed.owed_msats), (LoanStatus::Defaulted, 254_000));
+        assert_eq!((owed.status, owed.owed_msats), (LoanStatus::Defaulted, 253_000));
         let notice = owed.default_notice.expect("a notice");
-        assert_eq!((&notice["reason"], &notice["loss_sats"]), (&json!("not_repaid"), &json!(254)));
+        assert_eq!((&notice["reason"], &notice["loss_sats"]), (&json!("not_repaid"), &json!(253)));
         let exposure = exposure(&world).await;
-        assert_eq!((exposure.loss_count_30d, exposure.owed_msats), (1, 254_000));
+        assert_eq!((exposure.loss_count_30d, exposure.owed_msats), (1, 253_000));
         // Whoever pays later has paid.
         repay(&world, "k", &settled.settlement_id, None).await.expect("repaid");
         assert_eq!(loan(&world, &settled.settlement_id).await.status, LoanStatus::Repaid);

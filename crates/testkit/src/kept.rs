@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, types::Value};
 
-/// Tables whose rows move by themselves: deliveries on their way, and the probe of readiness.
-const MOVING: [&str; 3] = ["outbox", "stream", "store_probe"];
+/// Tables whose rows move by themselves: deliveries on their way, the probe of readiness, and who leads.
+const MOVING: [&str; 4] = ["outbox", "stream", "store_probe", "treasury_watch"];
 /// Columns that note a use, not a change.
 const NOTES: [&str; 1] = ["last_used_at"];
 

@@ -94,7 +94,7 @@ async fn no_value_in_any_place_is_a_fault() {
                 );
                 let (status, text) = stage.ask(row, &path, body.as_ref()).await;
                 asked += 1;
-                if status == 500 {
+                if status == 500 && !is_promised(&text) {
                     faults.push(format!("{} {path}: {text}", row.name));
                 }
             }
@@ -116,7 +116,7 @@ async fn no_value_in_any_place_is_a_fault() {
                 }));
                 for (value, status, text) in answers.await {
                     asked += 1;
-                    if status == 500 {
+                    if status == 500 && !is_promised(&text) {
                         let value: String = value.to_string().chars().take(40).collect();
                         faults.push(format!("{} with {value} at {place:?}: {text}", row.name));
                     }
@@ -126,4 +126,10 @@ async fn no_value_in_any_place_is_a_fault() {
         assert!(asked > 1_000, "only {asked} requests were made");
         assert!(faults.is_empty(), "{engine:?}: {} faults of {asked}:\n{}", faults.len(), faults.join("\n"));
     }
+}
+
+/// Where no wallet is configured, the lane of pools answers 500 in these words, because clients know them so
+/// (liquidity §1.1, §5.2).
+fn is_promised(text: &str) -> bool {
+    text.contains("dependency unavailable: wallet executor")
 }

@@ -1,6 +1,7 @@
 //! What credit does to agents, pools and providers, on both engines: the acceptance list of credit-fx §11, and what must
 //! not fail beyond it. The wallet is SIMULATED.
 
+mod chaos;
 mod money;
 mod specified;
 
@@ -62,13 +63,15 @@ struct Purse {
     inner: Simulated,
     mood: Mutex<Mood>,
     asked: AtomicU32,
+    /// What was really paid.
+    made: Mutex<Vec<String>>,
 }
 
 impl Purse {
     fn new(mood: Mood) -> Arc<Self> {
         let balance = Msats::new(1_000_000_000).expect("msats");
         let inner = Simulated::new("purse", Network::Regtest, Arc::new(Still), balance);
-        Arc::new(Purse { inner, mood: Mutex::new(mood), asked: AtomicU32::new(0) })
+        Arc::new(Purse { inner, mood: Mutex::new(mood), asked: AtomicU32::new(0), made: Mutex::default() })
     }
 
     fn asked(&self) -> u32 {
@@ -94,7 +97,14 @@ impl Wallet for Purse {
                 return Err(WalletError::not_done("no_route", "there is no way to the provider"));
             }
             let paid = match order.payment_hash {
-                Some(_) => self.inner.pay(order).await?,
+                Some(_) => {
+                    let paid = self.inner.pay(order).await?;
+                    let mut made = self.made.lock().expect("payments");
+                    if !made.contains(&order.request_id) {
+                        made.push(order.request_id.clone());
+                    }
+                    paid
+                }
                 None => Paid {
                     payment_id: Some("p".into()),
                     preimage: None,

@@ -43,18 +43,49 @@ async fn an_envelope_is_held_in_the_pool_and_paid_from_it() {
 }
 
 #[tokio::test]
+async fn sixty_four_settlements_of_one_envelope_with_mixed_content_are_one_payment() {
+    on_each(strict, Mood::Pays, async |world: World, purse: Arc<Purse>| {
+        deposited(&world, 2_000_000).await;
+        let id = enveloped(&world, "job", 1_000).await;
+        for n in 0..8 {
+            verified(&world, &format!("stl_{n}"), "r1", "job", true).await;
+        }
+        let mixed = (0..64).map(|n| match n % 16 {
+            15 => failing(&id),
+            14 => evidenced(&id, &invoice("i0", 100_000), "unknown"),
+            n => evidenced(&id, &invoice(&format!("i{}", n % 8), 100_000), "r1"),
+        });
+        let bodies: Vec<_> = mixed.collect();
+        let ended = join_all(bodies.into_iter().map(|body| settle(&world, body))).await;
+        let done: Vec<_> = ended.into_iter().filter_map(Result::ok).collect();
+        assert!(!done.is_empty() && done.windows(2).all(|pair| pair[0] == pair[1]), "one ending");
+        let paid = u32::from(done[0].outcome == Outcome::Success);
+        assert_eq!(purse.asked(), paid);
+        assert_eq!(pool(&world).await, (2_000_000 - 101_000 * i128::from(paid), 0));
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_settlements_of_one_envelope_with_different_invoices_make_one_payment() {
     on_each(strict, Mood::Pays, async |world: World, purse: Arc<Purse>| {
         deposited(&world, 2_000_000).await;
         let id = enveloped(&world, "job", 1_000).await;
-        verified(&world, "stl_1", "r1", "job", true).await;
-        verified(&world, "stl_2", "r1", "job", true).await;
-        let bodies: Vec<_> =
-            (0..16).map(|n| evidenced(&id, &invoice(&format!("i{}", n % 8), 100_000), "r1")).collect();
-        let ended = join_all(bodies.into_iter().map(|body| settle(&world, body))).await;
-        let done: Vec<_> = ended.into_iter().filter_map(Result::ok).collect();
-        assert!(!done.is_empty() && done.windows(2).all(|pair| pair[0] == pair[1]));
-        assert_eq!((purse.asked(), pool(&world).await), (1, (2_000_000 - 101_000, 0)));
+        for n in 0..2 {
+            verified(&world, &format!("stl_{n}"), "r1", "job", true).await;
+        }
+        let (one, other) = (invoice("one", 100_000), invoice("other", 100_000));
+        let (one, other) = tokio::join!(
+            settle(&world, evidenced(&id, &one, "r1")),
+            settle(&world, evidenced(&id, &other, "r1"))
+        );
+        let refused = match (one, other) {
+            (Ok(_), Err(stop)) | (Err(stop), Ok(_)) => refused(Err::<(), _>(stop)),
+            both => panic!("one of two: {both:?}"),
+        };
+        assert_eq!((refused.code, purse.asked()), (Code::Conflict, 1));
+        assert_eq!(pool(&world).await, (2_000_000 - 101_000, 0));
         adds_up(&world).await;
     })
     .await;

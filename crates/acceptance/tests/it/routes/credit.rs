@@ -88,12 +88,10 @@ async fn an_offer_becomes_an_envelope_and_a_payment_with_signed_receipts() {
         let loan = format!("/admin/v1/credit/loans/{}", settled["settlement_id"].as_str().unwrap());
         let owed = world.http.get(&loan).await.json()["loan"]["owed_msats"].clone();
         assert_eq!(owed, settled["owed_msats"]);
-        let repaid = ok(
-            &world,
-            "/admin/v1/credit/repay",
-            &json!({"settlement_id": settled["settlement_id"], "owner_user_id": 11, "idempotency_key": "k"}),
-        );
-        assert_eq!(repaid.await["loan"]["status"], "repaid");
+        let body =
+            json!({"settlement_id": settled["settlement_id"], "owner_user_id": 11, "idempotency_key": "k"});
+        let repaid = ok(&world, "/admin/v1/credit/repay", &body).await;
+        assert_eq!(repaid["loan"]["status"], "repaid");
     }
 }
 

@@ -78,7 +78,7 @@ async fn two_exchanges_go_their_way_and_are_counted() {
             assert_eq!(settled["status"], if allowed { "released" } else { "withheld" });
             assert_eq!(settled["receipt"]["wallet_receipt"], Value::Null);
             assert_eq!(settled["receipt"]["canonical_json_sha256"].as_str().map(str::len), Some(64));
-            let again = ok(&world, SETTLE, &settling("again", rfq, name, &context)).await;
+            let again = ok(&world, SETTLE, &settling(&format!("{name} again"), rfq, name, &context)).await;
             assert_eq!(again, settled);
         }
         let told = world.http.get("/internal/v1/hydra/observability").await.json()["fx"].clone();

@@ -286,6 +286,7 @@ Examples:
   oa provider --repositories ~/src --jobs 4
   oa provider --repositories ~/src --visible $HOME/.cargo,$HOME/.rustup --job-path $HOME/.cargo/bin:/usr/bin:/bin
   oa provider --bind-addr 10.0.0.7:9400 --base-url http://10.0.0.7:9400 --id build-7
+  oa provider statement provider:build-7                   what it has earned and was not yet paid
 
 Each job runs in a sandbox of its own: new namespaces, a root that holds only /usr and what --visible names, all
 of it read-only, no network, no capability, a Landlock domain, a list of allowed system calls, and limits on time,
@@ -310,10 +311,25 @@ the provider at its base URL; one in a private network is believed only with RUN
 
 /// Runs jobs of others in sandboxes, for a runtime that sells them
 #[derive(Args, Debug)]
-#[command(after_help = PROVIDER_HELP)]
+#[command(after_help = PROVIDER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Provider {
     #[command(flatten)]
     pub settings: crate::config::ProviderFlags,
+    #[command(subcommand)]
+    pub about: Option<AboutProvider>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AboutProvider {
+    /// Shows what a provider has earned and was not yet paid, and every movement that made it so
+    Statement {
+        /// The worker that the provider is enrolled as: `provider:<id>` for one of `oa provider`
+        #[arg(value_name = "WORKER")]
+        worker_id: String,
+        /// How many movements, the newest first
+        #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
+        limit: u64,
+    },
 }
 
 const CONFORMANCE_HELP: &str = "\

@@ -192,6 +192,7 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_INTERVAL_SECONDS", Kind::Count(0), Some("60"), "How often a snapshot is taken.";
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_JITTER_SECONDS", Kind::Count(0), Some("5"), "How much later than that, at most.";
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_RETENTION_COUNT", Kind::Count(0), Some("120"), "How many snapshots of a pool are kept.";
+    "RUNTIME_PROVIDER_TOKEN", Kind::Secret, None, "The secret shared with providers that let only this runtime in, at least 16 characters: OA_PROVIDER_CALLER_TOKEN there.";
     "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
     "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";
@@ -324,6 +325,7 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_KEEP_MB", Kind::Count(1), Some("1024"), "How much output, artifacts and answers are kept.";
     "OA_PROVIDER_KEEP_HOURS", Kind::Count(1), Some("168"), "How long they are kept.";
     "OA_PROVIDER_OPERATOR_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
+    "OA_PROVIDER_CALLER_TOKEN", Kind::Secret, None, "The secret shared with the runtime that sends jobs, at least 16 characters: RUNTIME_PROVIDER_TOKEN there. A provider that listens beyond this machine has one.";
 };
 
 /// Settings of `oa wallet`.

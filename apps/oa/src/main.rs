@@ -35,7 +35,7 @@ use oa_control::identity::NewUser;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    cli::{Cli, Command, Common, Exec, Pool, Runs, Skills, Users},
+    cli::{AboutProvider, Cli, Command, Common, Exec, Pool, Runs, Skills, Users},
     config::{SettingFlags, Settings, process_environment},
     connect::{Place, Wish},
     data_dir::DataDir,
@@ -107,6 +107,11 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let settings = Settings::load(&args.settings.0, &process_environment, &data)?;
             let wish = Wish { runtime_url: common.runtime_url.clone(), token: common.token.clone() };
             let place = connect::find(&wish, &settings, &data)?;
+            if let Some(AboutProvider::Statement { worker_id, limit }) = args.about {
+                return provider::statement::show(&place.client()?, &worker_id, limit, common.output)
+                    .await
+                    .map(|()| OK);
+            }
             provider::run(&settings, &place, &data, common.output).await
         }
         Command::Job(cli::Job::Run(wanted)) => have_done(wanted, &common).await,

@@ -23,6 +23,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::connect::Place;
@@ -49,6 +50,7 @@ pub struct Simulated {
     pub held: Arc<Mutex<Held>>,
     pub address: SocketAddr,
     task: Option<JoinHandle<()>>,
+    end: CancellationToken,
 }
 
 struct Request {
@@ -68,16 +70,21 @@ enum Reply {
 
 impl Simulated {
     pub async fn start() -> Self {
-        let mut simulated =
-            Simulated { held: Arc::default(), address: SocketAddr::from(([127, 0, 0, 1], 0)), task: None };
+        let mut simulated = Simulated {
+            held: Arc::default(),
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            task: None,
+            end: CancellationToken::new(),
+        };
         simulated.revive().await;
         simulated
     }
 
-    /// Dies as by `kill -9`: the port is closed and every connection is cut.
-    pub fn kill(&mut self) {
+    /// Dies as by `kill -9`: the port is closed and every connection is cut when this returns.
+    pub async fn kill(&mut self) {
+        self.end.cancel();
         if let Some(task) = self.task.take() {
-            task.abort();
+            task.await.expect("ended");
         }
     }
 
@@ -91,11 +98,15 @@ impl Simulated {
         };
         self.address = listener.local_addr().expect("an address");
         let held = self.held.clone();
+        self.end = CancellationToken::new();
+        let end = self.end.clone();
         self.task = Some(tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
-            while let Ok((socket, _)) = listener.accept().await {
+            while let Some(Ok((socket, _))) = end.run_until_cancelled(listener.accept()).await {
                 connections.spawn(converse(socket, held.clone()));
             }
+            drop(listener);
+            connections.shutdown().await;
         }));
     }
 
@@ -115,7 +126,7 @@ impl Simulated {
 
 impl Drop for Simulated {
     fn drop(&mut self) {
-        self.kill();
+        self.end.cancel();
     }
 }
 

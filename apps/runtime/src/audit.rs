@@ -53,7 +53,7 @@ pub async fn audit(store: &Store, mut progress: impl FnMut(&Audit)) -> Result<Au
             progress(&audit);
         }
     }
-    let mut cursor = Some(Cursor::default());
+    let mut cursor = Some(Cursor::thorough());
     while let Some(from) = cursor {
         let Looked { rows, findings, next } = match store.read("audit.ledger", from, look).await {
             Ok(looked) => looked,

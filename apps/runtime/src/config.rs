@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-use oa_contract::signer::Signer;
+use oa_contract::{provider_token, signer::Signer};
 
 use crate::{
     credit::CreditPolicy, hydra::fx::FxPolicy, liquidity::settings::Settings as Liquidity,
@@ -116,6 +116,8 @@ pub struct Config {
     /// Payments over Lightning.
     pub liquidity: Liquidity,
     pub pools: PoolSettings,
+    /// What providers that let only this runtime in know it by.
+    pub provider_token: Option<provider_token::Secret>,
 }
 
 impl Default for Config {
@@ -148,6 +150,7 @@ impl Default for Config {
             credit: CreditPolicy::default(),
             liquidity: Liquidity::default(),
             pools: PoolSettings::default(),
+            provider_token: None,
         }
     }
 }
@@ -222,6 +225,7 @@ impl Config {
             credit: CreditPolicy::read(lookup)?,
             liquidity: Liquidity::read(lookup)?,
             pools: PoolSettings::read(lookup)?,
+            provider_token: shared_with_providers(lookup)?,
         };
         config.off_only_on_loopback()
     }
@@ -322,6 +326,13 @@ pub(crate) fn boolean(
     variable: &'static str,
     default: bool,
 ) -> Result<bool, ConfigError> {
+fn shared_with_providers(lookup: Lookup<'_>) -> Result<Option<provider_token::Secret>, ConfigError> {
+    let variable = "RUNTIME_PROVIDER_TOKEN";
+    let secret = provider_token::Secret::read(lookup(variable).as_deref());
+    secret.map_err(|problem| ConfigError { variable, problem })
+}
+
+fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
     let Some(text) = lookup(variable) else { return Ok(default) };
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),

@@ -20,7 +20,10 @@ use crate::{
     hydra::tally::Tally,
     liquidity::{desk::Desk, watch::WalletWatch},
     marketplace::{dispatch::Calls, market::Market, rate::Rate},
-    treasury::settle::reexecution::Reexecutor,
+    treasury::{
+        settle::reexecution::Reexecutor,
+        wallet::{NoWallet, WalletReceipts},
+    },
 };
 
 /// What a runtime is made of; `oa` and the tests make it.
@@ -75,6 +78,8 @@ pub struct Runtime {
     pub hydra: Tally,
     /// Runs jobs once more, so that providers can be compared.
     pub reexecutor: Arc<dyn Reexecutor>,
+    /// What the wallet has really paid.
+    pub wallet: Arc<dyn WalletReceipts>,
     /// Which jobs those are follows from this, and no provider knows it.
     pub(crate) reexecution_seed: Arc<str>,
     pub(crate) openapi: Arc<str>,
@@ -119,6 +124,7 @@ impl Runtime {
             calls: Arc::new(Calls::new(&config)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
+            wallet: Arc::new(NoWallet),
             reexecutor: Arc::new(crate::treasury::settle::observer::Market),
             reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),

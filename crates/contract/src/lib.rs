@@ -9,6 +9,7 @@ pub mod matrix;
 pub mod openapi;
 pub mod operation;
 pub mod port;
+pub mod provider_token;
 pub mod receipt;
 pub mod refusal;
 pub mod sunset;

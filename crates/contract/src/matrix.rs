@@ -617,6 +617,13 @@ section! {
         /// Proves to a provider that its shares are inside the signed total.
         row { runtime PoolsProve = "pools.prove", GET "/admin/v1/pools/:pool_id/proof"
             (paths::PoolPath, pools::ProveShares, Nothing) -> [200] pools::SharesProof,
+        /// An operator ends a provider's quarantine; it is on probation then.
+        row { runtime WorkersRelease = "workers.release", POST "/admin/v1/workers/:worker_id/release"
+            (paths::WorkerPath, Nothing, workers::ReleaseWorker) -> [200] workers::ReleaseReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// What a provider has earned and was not yet paid, for its owner.
+        row { runtime ProvidersStatement = "providers.statement", GET "/admin/v1/providers/:worker_id/statement"
+            (paths::WorkerPath, treasury::StatementQuery, Nothing) -> [200] treasury::ProviderStatement,
             by service, open, may [], reads [] }
     }
 }

@@ -236,15 +236,7 @@ pub trait Forward: Send + Sync + 'static {
 /// matrix::mount_authority::<Undecided>(&mut Router);
 /// ```
 ///
-/// A planned row needs none; it answers `501 not_built`:
-///
-/// ```
-/// use oa_contract::{Handle, matrix::TreasuryComputeSummary};
-///
-/// struct Undecided;
-/// fn decides<S: Handle<TreasuryComputeSummary>>() {}
-/// decides::<Undecided>();
-/// ```
+/// A planned row needs none; it answers `501 not_built`.
 pub trait Mount<S> {
     fn row<O: Operation>(&mut self)
     where

@@ -141,6 +141,17 @@ pub struct Refusal {
     pub retry_after_ms: Option<u64>,
     /// Where a reader may start again (`stale_cursor` only).
     pub resume_after: Option<u64>,
+    /// By how much a budget is too small (`budget_exceeded` only).
+    pub shortage: Option<Box<Shortage>>,
+}
+
+/// What is left of a budget, and what would have been needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shortage {
+    /// The account of the budget: the owner's own or a nested one.
+    pub budget: String,
+    pub remaining_msats: u64,
+    pub needed_msats: u64,
 }
 
 impl Refusal {
@@ -153,6 +164,7 @@ impl Refusal {
             reason_code: None,
             retry_after_ms: None,
             resume_after: None,
+            shortage: None,
         }
     }
 

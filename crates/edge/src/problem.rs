@@ -84,6 +84,11 @@ fn flat(refusal: &Refusal) -> Value {
     if let Some(reason) = refusal.reason_code {
         body["reason_code"] = json!(reason);
     }
+    if let Some(shortage) = &refusal.shortage {
+        body["budget"] = json!(shortage.budget);
+        body["remaining_msats"] = json!(shortage.remaining_msats);
+        body["needed_msats"] = json!(shortage.needed_msats);
+    }
     if let Some(millis) = refusal.retry_after_ms {
         body["retry_after_ms"] = json!(millis);
     }

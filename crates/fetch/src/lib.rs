@@ -426,5 +426,7 @@ fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
+#[cfg(any(test, feature = "spellings"))]
+pub mod spellings;
 #[cfg(test)]
 mod tests;

@@ -138,7 +138,7 @@ impl AccountId {
 
     /// The row that a transfer writes to: always the same one for the same transfer, so that a repetition
     /// finds it again.
-    pub(crate) fn row_for(&self, transfer: &str) -> AccountId {
+    pub fn row_for(&self, transfer: &str) -> AccountId {
         match self.kind.is_spread() && self.stripe.is_none() {
             // FNV-1a: spreads short ids well, and never changes.
             true => {

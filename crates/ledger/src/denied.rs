@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oa_contract::{Refusal, Stop};
+use oa_contract::{Refusal, Stop, refusal::Shortage};
 
 use crate::{
     account::{AccountId, Kind},
@@ -96,9 +96,20 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         match &denied {
             // The words that clients of the marketplace know.
-            Denied::Insufficient { account, .. } if matches!(account.kind(), Kind::Owner | Kind::Budget) => {
-                let reason_code = Some("budget_exceeded");
-                Refusal { reason_code, ..Refusal::forbidden("insufficient budget") }
+            Denied::Insufficient { account, available, needed }
+                if matches!(account.kind(), Kind::Owner | Kind::Budget) =>
+            {
+                let msats = |units: i128| u64::try_from(units.max(0)).unwrap_or(u64::MAX);
+                let shortage = Shortage {
+                    budget: account.to_string(),
+                    remaining_msats: msats(*available),
+                    needed_msats: msats(*needed),
+                };
+                Refusal {
+                    reason_code: Some("budget_exceeded"),
+                    shortage: Some(Box::new(shortage)),
+                    ..Refusal::forbidden("insufficient budget")
+                }
             }
             Denied::Unknown { .. } => Refusal::not_found(denied.to_string()),
             Denied::Malformed(_) | Denied::Overflow { .. } => Refusal::invalid(denied.to_string()),

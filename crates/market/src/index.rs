@@ -1,8 +1,9 @@
 //! Decides who comes first (marketplace §5). Offers stand on shelves, one a capability, in the order in which they
-//! are chosen; an offer moves when its worker changes, so choosing looks at no more offers than it answers.
+//! are chosen; an offer moves when its worker changes or is not heard of any more, so choosing looks at no more
+//! offers than it answers with.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -18,6 +19,7 @@ use oa_contract::{
 use crate::{
     offer::{Caps, Offer},
     price::{AllIn, all_in},
+    shelf::{Piles, Placed, Rank, Shelf},
 };
 
 const STRIKE_COST: u64 = 500;
@@ -28,26 +30,7 @@ const IDLE_EXPLAINED: usize = 8;
 /// Offers that are passed over in one look, of which it is said why.
 const PASSED_EXPLAINED: usize = 16;
 
-/// What is compared, from left to right; the smallest wins.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    cost: u64,
-    tier: u8,
-    topology: u8,
-    failure_strikes: u64,
-    provider_id: String,
-    worker_id: String,
-}
-
-type Ordered = BTreeMap<Rank, Arc<Offer>>;
 type Listed = BTreeMap<(String, String), Arc<Offer>>;
-
-/// Offers that can be had for one capability, as long as they are heard of.
-#[derive(Default)]
-struct Shelf {
-    owned: HashMap<Owner, Ordered>,
-    reserve: Ordered,
-}
 
 /// All offers.
 #[derive(Default)]
@@ -58,6 +41,11 @@ pub struct Index {
     listed_by_owner: HashMap<Owner, Listed>,
     /// Offers that cannot be had, by owner.
     idle: HashMap<Owner, Listed>,
+    /// Offers on shelves by when they were last heard of, up to the line and beyond it.
+    silent: BTreeSet<(Timestamp, String)>,
+    heard: BTreeSet<(Timestamp, String)>,
+    /// Whoever was last heard of before this lies with those that are silent. It moves with time.
+    line: Option<Timestamp>,
 }
 
 /// What is looked for.
@@ -86,6 +74,8 @@ pub struct Candidate {
 pub struct Ranked {
     pub candidates: Vec<Candidate>,
     pub passed: Vec<Considered>,
+    /// Piles and offers that were looked at for it.
+    pub looked_at: usize,
 }
 
 impl Index {
@@ -133,20 +123,46 @@ impl Index {
         }
     }
 
+    /// Whether everybody lies where they belong at this moment.
+    pub fn is_settled(&self, now: Timestamp, stale_after_ms: i64) -> bool {
+        let line = line(now, stale_after_ms);
+        let silent = self.heard.first().is_some_and(|(at, _)| *at < line);
+        let back = self.silent.last().is_some_and(|(at, _)| *at >= line);
+        !silent && !back
+    }
+
+    /// Time has passed: whoever was not heard of since is put apart. Each offer is moved once for each time that it
+    /// was heard of.
+    pub fn settle(&mut self, now: Timestamp, stale_after_ms: i64) {
+        let line = line(now, stale_after_ms);
+        self.line = Some(line);
+        let before = (line, String::new());
+        let rest = self.heard.split_off(&before);
+        let mut moved = std::mem::replace(&mut self.heard, rest);
+        // Only where the clock went back.
+        moved.extend(self.silent.split_off(&before));
+        for (_, worker_id) in moved {
+            let Some(offer) = self.offers.get(&worker_id).cloned() else { continue };
+            self.take_down(&offer);
+            self.put_up(&offer);
+        }
+    }
+
     /// The best `limit` who can do it: the owner's own first, then the reserve pool.
     pub fn rank(&self, need: Need<'_>, limit: usize) -> Ranked {
         let mut ranked = Ranked::default();
         let capability = need.capability.trim();
         if let Some(shelf) = self.shelves.get(capability).filter(|_| !capability.is_empty()) {
-            let owned = shelf.owned.get(need.owner).into_iter().flatten();
-            let owned = owned.map(|(rank, offer)| (rank, offer, SelectionTier::Owned));
-            let reserve = shelf.reserve.iter().filter(|(_, offer)| offer.standing.owner != *need.owner);
-            let reserve = reserve.map(|(rank, offer)| (rank, offer, SelectionTier::ReservePool));
-            for (rank, offer, tier) in owned.chain(reserve) {
+            let sources = [
+                (SelectionTier::Owned, shelf.owned.get(need.owner)),
+                (SelectionTier::ReservePool, Some(&shelf.reserve)),
+            ];
+            for (tier, piles) in sources {
+                let Some(piles) = piles else { continue };
                 if ranked.candidates.len() >= limit {
                     break;
                 }
-                ranked.look(need, capability, rank, offer, tier);
+                ranked.look(need, capability, tier, piles, limit);
             }
         }
         let idle = self.idle.get(need.owner).into_iter().flatten().take(IDLE_EXPLAINED);
@@ -154,17 +170,41 @@ impl Index {
         ranked
     }
 
-    /// How many could be had now: the owner's own, and others in the reserve pool.
+    /// This very one, if it can do the job at all.
+    pub fn candidate(&self, need: Need<'_>, worker_id: &str) -> Option<Candidate> {
+        let capability = need.capability.trim();
+        let offer = self.offers.get(worker_id).filter(|offer| can_be_had(offer))?;
+        let tier = match offer.supply_class {
+            _ if offer.standing.owner == *need.owner => SelectionTier::Owned,
+            SupplyClass::ReservePool => SelectionTier::ReservePool,
+            _ => return None,
+        };
+        let offers = !capability.is_empty() && offer.capabilities.iter().any(|one| one == capability);
+        let can = offers && why_not(offer, need).is_none();
+        can.then(|| Candidate {
+            offer: offer.clone(),
+            tier,
+            price: all_in(offer, capability),
+            ranked_cost: rank(offer, capability).cost,
+        })
+    }
+
+    /// How many could be had when everybody was last put where they belong: the owner's own, and others in the
+    /// reserve pool.
     pub fn count(&self, need: Need<'_>) -> (u64, u64) {
         let capability = need.capability.trim();
         let Some(shelf) = self.shelves.get(capability).filter(|_| !capability.is_empty()) else {
             return (0, 0);
         };
-        let fresh =
-            |offer: &Arc<Offer>| offer.liveness(need.now, need.stale_after_ms).0 == HeartbeatState::Fresh;
-        let owned = shelf.owned.get(need.owner).into_iter().flatten().filter(|(_, offer)| fresh(offer));
-        let others = shelf.reserve.values().filter(|offer| offer.standing.owner != *need.owner);
-        (owned.count() as u64, others.filter(|offer| fresh(offer)).count() as u64)
+        let heard_of = |piles: Option<&Piles>| piles.map_or(0, Piles::heard_of) as u64;
+        let own_reserve = heard_of(shelf.reserve_owned.get(need.owner));
+        (heard_of(shelf.owned.get(need.owner)), heard_of(Some(&shelf.reserve)) - own_reserve)
+    }
+
+    /// Whether it lies with those that are heard of.
+    fn is_heard(&self, offer: &Offer) -> bool {
+        let at = offer.standing.last_heartbeat_at;
+        at.is_some_and(|at| self.line.is_none_or(|line| at >= line))
     }
 
     fn put_up(&mut self, offer: &Arc<Offer>) {
@@ -176,13 +216,14 @@ impl Index {
             self.idle.entry(owner.clone()).or_default().insert(place, offer.clone());
             return;
         }
+        let heard = self.is_heard(offer);
+        if let Some(beat) = beat(offer) {
+            if heard { &mut self.heard } else { &mut self.silent }.insert(beat);
+        }
+        let reserve = offer.supply_class == SupplyClass::ReservePool;
         for capability in &offer.capabilities {
             let shelf = self.shelves.entry(capability.clone()).or_default();
-            let rank = rank(offer, capability);
-            shelf.owned.entry(owner.clone()).or_default().insert(rank.clone(), offer.clone());
-            if offer.supply_class == SupplyClass::ReservePool {
-                shelf.reserve.insert(rank, offer.clone());
-            }
+            shelf.put(rank(offer, capability), offer, reserve, heard);
         }
     }
 
@@ -192,12 +233,14 @@ impl Index {
         self.listed.remove(&place);
         remove_from(&mut self.listed_by_owner, owner, &place);
         remove_from(&mut self.idle, owner, &place);
+        if let Some(beat) = beat(offer) {
+            self.heard.remove(&beat);
+            self.silent.remove(&beat);
+        }
         for capability in &offer.capabilities {
             let Some(shelf) = self.shelves.get_mut(capability) else { continue };
-            let rank = rank(offer, capability);
-            shelf.reserve.remove(&rank);
-            remove_from(&mut shelf.owned, owner, &rank);
-            if shelf.owned.is_empty() && shelf.reserve.is_empty() {
+            shelf.take(&rank(offer, capability), offer);
+            if shelf.is_empty() {
                 self.shelves.remove(capability);
             }
         }
@@ -205,33 +248,65 @@ impl Index {
 }
 
 impl Ranked {
-    fn look(
-        &mut self,
-        need: Need<'_>,
-        capability: &str,
-        rank: &Rank,
-        offer: &Arc<Offer>,
-        tier: SelectionTier,
-    ) {
-        let (state, age) = offer.liveness(need.now, need.stale_after_ms);
-        let unfit = match state {
-            HeartbeatState::Fresh => need.resources.and_then(|resources| unfit(&offer.caps, resources)),
-            HeartbeatState::Missing => Some("it was never heard of".to_owned()),
-            _ => Some(format!("it was last heard of {} ms ago", age.unwrap_or_default())),
-        };
-        match unfit {
-            None => self.candidates.push(Candidate {
-                offer: offer.clone(),
-                tier,
-                price: all_in(offer, capability),
-                ranked_cost: rank.cost,
-            }),
-            Some(why) if self.passed.len() < PASSED_EXPLAINED => {
-                self.passed.push(considered(offer, Some(tier), why));
+    /// Candidates from these piles, up to the limit; and of those that stand before the last of them but cannot do
+    /// it, why.
+    fn look(&mut self, need: Need<'_>, capability: &str, tier: SelectionTier, piles: &Piles, limit: usize) {
+        self.looked_at += piles.width();
+        let theirs =
+            |offer: &Offer| tier == SelectionTier::ReservePool && offer.standing.owner == *need.owner;
+        let mut last = None;
+        let mut passed: Vec<(Placed<'_>, String)> = Vec::new();
+        for (rank, offer) in piles.fit(need.resources) {
+            if self.candidates.len() >= limit {
+                last = Some(rank);
+                break;
             }
-            Some(_) => {}
+            self.looked_at += 1;
+            if theirs(offer) {
+                continue;
+            }
+            // Time may have passed since they were put in their places.
+            match why_not(offer, need) {
+                None => self.candidates.push(Candidate {
+                    offer: offer.clone(),
+                    tier,
+                    price: all_in(offer, capability),
+                    ranked_cost: rank.cost,
+                }),
+                Some(why) => passed.push(((rank, offer), why)),
+            }
         }
+        let room = PASSED_EXPLAINED.saturating_sub(self.passed.len());
+        let unfit = piles.unfit(need.resources).take_while(|(rank, _)| last.is_none_or(|last| *rank < last));
+        for (rank, offer) in unfit.filter(|(_, offer)| !theirs(offer)).take(room) {
+            self.looked_at += 1;
+            let why = why_not(offer, need).unwrap_or_else(|| "it was silent a moment ago".to_owned());
+            passed.push(((rank, offer), why));
+        }
+        passed.sort_by_key(|((rank, _), _)| *rank);
+        let passed = passed.into_iter().take(room);
+        self.passed.extend(passed.map(|((_, offer), why)| considered(offer, Some(tier), why)));
     }
+}
+
+/// What keeps an offer on a shelf from doing a job, if anything does.
+fn why_not(offer: &Offer, need: Need<'_>) -> Option<String> {
+    let (state, age) = offer.liveness(need.now, need.stale_after_ms);
+    match state {
+        HeartbeatState::Fresh => need.resources.and_then(|resources| unfit(&offer.caps, resources)),
+        HeartbeatState::Missing => Some("it was never heard of".to_owned()),
+        _ => Some(format!("it was last heard of {} ms ago", age.unwrap_or_default())),
+    }
+}
+
+/// Whoever was last heard of before this is silent: its age in whole milliseconds is above the limit.
+fn line(now: Timestamp, stale_after_ms: i64) -> Timestamp {
+    Timestamp::from_micros(now.plus_millis(-stale_after_ms - 1).micros() + 1)
+}
+
+/// When an offer was last heard of, and whose it is.
+fn beat(offer: &Offer) -> Option<(Timestamp, String)> {
+    offer.standing.last_heartbeat_at.map(|at| (at, offer.standing.worker_id.clone()))
 }
 
 impl Candidate {
@@ -396,6 +471,7 @@ mod tests {
         for offer in offers {
             index.put(&offer.standing.worker_id.clone(), Some(offer));
         }
+        index.settle(NOW, 120_000);
         index
     }
 
@@ -545,6 +621,51 @@ mod tests {
         }
         let names = |index: &Index| index.listed(None, None).map(|offer| place(offer)).collect::<Vec<_>>();
         assert_eq!(names(&changing), names(&standing));
+    }
+
+    #[test]
+    fn choosing_looks_at_no_more_than_it_answers_with_however_many_there_are() {
+        const ANSWER: usize = 8;
+        let old = Some(NOW.plus_millis(-120_001));
+        let pool = |name: &str, owner| Standing { reserve_pool: true, ..standing(name, owner) };
+        // The best 9,990 are silent, too small, quarantined, or the caller's own in the pool but silent too.
+        let offers = (0..10_000_u64).map(|n| {
+            let name = format!("w{n:05}");
+            let said = match n % 4 {
+                _ if n >= 9_990 => (pool(&name, 2), json!({"caps": {"max_timeout_secs": 300}})),
+                0 => (Standing { last_heartbeat_at: old, ..pool(&name, 2) }, json!({})),
+                1 => (pool(&name, 3), json!({"caps": {"max_timeout_secs": 10 + n % 7}})),
+                2 => (Standing { quarantine: Some(None), ..pool(&name, 4) }, json!({})),
+                _ => (Standing { last_heartbeat_at: old, ..pool(&name, 1) }, json!({})),
+            };
+            priced(said.0, n + 1, said.1)
+        });
+        let mut all = index(offers);
+        let resources = Resources { timeout_secs: 300, ..Resources::default() };
+        let owner = Owner::User(1);
+        let ranked = all.rank(need(&owner, Some(&resources)), ANSWER);
+        assert_eq!(ranked.candidates[0].offer.standing.worker_id, "w09990");
+        assert_eq!((ranked.candidates.len(), ranked.passed.len()), (ANSWER, PASSED_EXPLAINED));
+        let most = ANSWER + PASSED_EXPLAINED + 2 * (8 + 1);
+        assert!(ranked.looked_at <= most, "{} of at most {most}", ranked.looked_at);
+        assert_eq!(all.count(need(&owner, None)), (0, 2_498 + 10));
+        // Somebody in particular is found by name, whoever comes before.
+        let named = |worker_id| all.candidate(need(&owner, Some(&resources)), worker_id);
+        assert_eq!(named("w09999").expect("it can").offer.standing.worker_id, "w09999");
+        for cannot in ["w00000", "w00001", "w00002", "w00003", "nobody"] {
+            assert!(named(cannot).is_none(), "{cannot}");
+        }
+        // Two minutes later nobody was heard of; all are moved at once, and then none is looked at.
+        let later = Need { now: NOW.plus_millis(120_002), ..need(&owner, Some(&resources)) };
+        assert!(!all.is_settled(later.now, later.stale_after_ms));
+        all.settle(later.now, later.stale_after_ms);
+        let ranked = all.rank(later, ANSWER);
+        assert!(ranked.candidates.is_empty() && ranked.looked_at <= most, "{}", ranked.looked_at);
+        assert_eq!(all.count(later), (0, 0));
+        // A clock that goes back brings them back.
+        assert!(!all.is_settled(NOW, 120_000));
+        all.settle(NOW, 120_000);
+        assert_eq!(all.rank(need(&owner, Some(&resources)), ANSWER).candidates.len(), ANSWER);
     }
 
     #[test]

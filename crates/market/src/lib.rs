@@ -9,6 +9,7 @@ pub mod price;
 pub mod quote;
 pub mod router;
 pub mod score;
+mod shelf;
 
 pub use index::{Candidate, Index, Need};
 pub use offer::{Caps, Offer, Standing};

@@ -42,6 +42,8 @@ pub struct Caps {
     pub max_memory_mb: Option<u64>,
     pub max_cpus: Option<f64>,
     pub max_disk_mb: Option<u64>,
+    /// Jobs at one time.
+    pub max_jobs: Option<u64>,
 }
 
 /// A provider, as it stands until its worker changes.
@@ -225,6 +227,7 @@ fn caps(metadata: &Value) -> Caps {
         max_memory_mb: said("max_memory_mb").and_then(Value::as_u64),
         max_cpus: said("max_cpus").and_then(Value::as_f64),
         max_disk_mb: said("max_disk_mb").and_then(Value::as_u64),
+        max_jobs: said("max_jobs").and_then(Value::as_u64),
     }
 }
 

@@ -26,7 +26,7 @@ CREATE TABLE market_quotes (
 
 CREATE INDEX market_quotes_unused ON market_quotes (created_at) WHERE dispatch_id IS NULL;
 
--- One row a job that an owner had run: asked again in the same run with the same attempt, it is the same
+-- One row a job that an owner had run, and where in the owner's budgets it lies: asked again in the same run with the same attempt, it is the same
 -- dispatch. A run of zeros stands for none. `changes` counts what was written, so that whoever comes late with a
 -- reply sees that the row has moved on.
 CREATE TABLE market_dispatches (
@@ -50,6 +50,9 @@ CREATE TABLE market_dispatches (
   opened_at BIGINT NOT NULL,
   changed_at BIGINT NOT NULL,
   answered_at BIGINT,
+  organisation TEXT,
+  repo TEXT,
+  issue TEXT,
   seal BIGINT NOT NULL,
   UNIQUE (owner_key, run_id, job_hash, attempt)
 );

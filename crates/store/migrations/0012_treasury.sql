@@ -37,6 +37,7 @@ CREATE TABLE compute_settlements (
 CREATE INDEX compute_settlements_by_owner ON compute_settlements (owner_key, updated_at, settlement_id);
 CREATE INDEX compute_settlements_reserved ON compute_settlements (job_hash, settlement_id) WHERE status = 'reserved';
 CREATE INDEX compute_settlements_reserved_of ON compute_settlements (owner_key, job_hash, settlement_id) WHERE status = 'reserved';
+CREATE INDEX compute_settlements_by_run ON compute_settlements (run_id, job_hash, attempt);
 -- What a dispatch received is paid for once.
 CREATE UNIQUE INDEX compute_settlements_by_dispatch ON compute_settlements (dispatch_id) WHERE dispatch_id IS NOT NULL;
 

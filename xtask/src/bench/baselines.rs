@@ -203,6 +203,36 @@ impl Postgres {
         })
     }
 
+    /// Accounts that everybody may move between, and a place for entries.
+    pub fn open_accounts(&self, accounts: usize) -> Result<()> {
+        let sql = format!(
+            "create table account (id bigint primary key, balance bigint not null);
+             create table entry (id bigserial primary key, debit bigint not null, credit bigint not null, \
+                amount bigint not null, at timestamptz not null default now());
+             insert into account select n, 1000000000 from generate_series(0, {accounts} - 1) n"
+        );
+        load::on_one_thread(async { Ok(self.connect().await?.batch_execute(&sql).await?) })
+    }
+
+    /// One unit between two accounts: both rows locked in order, both updated, an entry inserted, committed.
+    pub fn transfers(&self, window: Window, connections: usize, accounts: usize) -> Result<Sample> {
+        load::on_one_thread(async {
+            let mut callers = Vec::with_capacity(connections);
+            for at in 0..connections {
+                let client = self.connect().await?;
+                let lock = client
+                    .prepare("select balance from account where id in ($1, $2) order by id for update")
+                    .await?;
+                let update =
+                    client.prepare("update account set balance = balance + $2 where id = $1").await?;
+                let insert =
+                    client.prepare("insert into entry (debit, credit, amount) values ($1, $2, $3)").await?;
+                callers.push(Mover { client, lock, update, insert, at, step: connections, accounts });
+            }
+            load::timed_callers(callers, window).await
+        })
+    }
+
     /// Writes out what the inserts left dirty, so that nobody else's stretch pays for it.
     pub fn settle(&self) -> Result<()> {
         load::on_one_thread(async { Ok(self.connect().await?.batch_execute("checkpoint").await?) })
@@ -228,6 +258,33 @@ impl Caller for Inserter {
         let rows = self.client.execute(&self.insert, &[&run, &super::EVENT_TYPE, &&*self.payload]).await?;
         ensure!(rows == 1, "an insert of {rows} rows");
         self.at = (self.at + self.step) % self.runs;
+        Ok(())
+    }
+}
+
+struct Mover {
+    client: Client,
+    lock: Statement,
+    update: Statement,
+    insert: Statement,
+    at: usize,
+    step: usize,
+    accounts: usize,
+}
+
+impl Caller for Mover {
+    async fn call(&mut self) -> Result<()> {
+        let half = self.accounts / 2;
+        let debit = (self.at % half) as i64;
+        let credit = (half + self.at.wrapping_mul(7) % half) as i64;
+        let transaction = self.client.transaction().await?;
+        let locked = transaction.query(&self.lock, &[&debit, &credit]).await?;
+        ensure!(locked.len() == 2, "{} accounts were locked", locked.len());
+        transaction.execute(&self.update, &[&debit, &-1_i64]).await?;
+        transaction.execute(&self.update, &[&credit, &1_i64]).await?;
+        transaction.execute(&self.insert, &[&debit, &credit, &1_i64]).await?;
+        transaction.commit().await?;
+        self.at += self.step;
         Ok(())
     }
 }

@@ -5,6 +5,7 @@
 
 mod baselines;
 mod load;
+mod market;
 mod process;
 mod proxy;
 mod svg;
@@ -41,6 +42,8 @@ pub enum Bench {
     /// What a request pays for going through control, against the runtime itself and against nginx (installed when
     /// absent).
     Proxy(proxy::Proxy),
+    /// What a dispatch costs beyond its command, payments a second against PostgreSQL, choosing among 10,000.
+    Market(market::Market),
 }
 
 #[derive(Args)]
@@ -110,7 +113,9 @@ impl Append {
 }
 
 pub fn run(bench: Bench) -> Result<()> {
-    if cfg!(debug_assertions) {
+    // Whether it works can be seen without speed.
+    let works = matches!(&bench, Bench::Market(market) if market.only_works());
+    if cfg!(debug_assertions) && !works {
         // The load and the parse-only server are part of the figures, so they too must be built for speed.
         progress("building the bench for release");
         let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -121,6 +126,7 @@ pub fn run(bench: Bench) -> Result<()> {
     match bench {
         Bench::Append(append) => run_append(&append),
         Bench::Proxy(proxy) => proxy::run(&proxy),
+        Bench::Market(market) => market::run(&market),
     }
 }
 

@@ -101,7 +101,8 @@ struct Home {
 impl Home {
     fn make(named: Option<PathBuf>) -> Result<Self, Failure> {
         let kept = named.is_some();
-        let path = named.unwrap_or_else(|| std::env::temp_dir().join(format!("oa-demo-{}", Uuid::now_v7().simple())));
+        let path = named
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("oa-demo-{}", Uuid::now_v7().simple())));
         if fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(Failure::usage(format!(
                 "{} holds something already: --data of a demonstration is a new directory",
@@ -170,7 +171,10 @@ fn work() -> SandboxRunRequest {
             resources: Resources { timeout_secs: 30, memory_mb: 128, ..Resources::default() },
         },
         repo: oa_contract::wire::jobs::Repo::default(),
-        commands: vec![command("seq 1 200000 | sha256sum"), command("test $((6 * 7)) -eq 42 && echo all tests passed")],
+        commands: vec![
+            command("seq 1 200000 | sha256sum"),
+            command("test $((6 * 7)) -eq 42 && echo all tests passed"),
+        ],
         env: std::collections::BTreeMap::default(),
         verification: Verification::default(),
     }
@@ -206,7 +210,13 @@ async fn market(data: &DataDir, book: &mut Book) -> Result<PathBuf, Failure> {
     told
 }
 
-async fn sandbox(data: &DataDir, place: &Place, name: &str, owner: u64, price: &str) -> Result<Local, Failure> {
+async fn sandbox(
+    data: &DataDir,
+    place: &Place,
+    name: &str,
+    owner: u64,
+    price: &str,
+) -> Result<Local, Failure> {
     let keep = DataDir::at(data.path().join("providers").join(name));
     fs::create_dir_all(keep.path()).map_err(|error| Failure::file(keep.path(), &error))?;
     Local::start(local::Wish {
@@ -255,19 +265,27 @@ async fn trade(data: &DataDir, book: &mut Book, talk: &Talk) -> Result<PathBuf, 
     book.indented(&show::considered(&quoted.selection.considered))?;
     let reply = talk.dispatch(run_id, &request, &quoted.quote, 2).await?;
     for run in &reply.response.runs {
-        book.indented(&format!("> {}", crate::output::plain(run.stdout_preview.as_deref().unwrap_or_default().trim_end())))?;
+        book.indented(&format!(
+            "> {}",
+            crate::output::plain(run.stdout_preview.as_deref().unwrap_or_default().trim_end())
+        ))?;
     }
     let second = talk.settle(run_id, &request, (&quoted.quote, &reply), true).await?;
     let provider = &reply.selection.provider.provider_id;
     book.indented(&checked(second.reexecution.as_ref()))?;
     book.indented(&paid(&second, &quoted.quote, provider))?;
     if !second.verification_passed {
-        return Err(Failure::wrong("the honest provider was not paid: please report this with the output above"));
+        return Err(Failure::wrong(
+            "the honest provider was not paid: please report this with the output above",
+        ));
     }
     let settlement = |name: &str, one: &Settlement| json!({"provider_id": name, "settlement": one});
     book.keep("settlements", json!([settlement(cheat::NAME, &first), settlement(provider, &second)]));
-    book.keep("caught", json!({"provider_id": caught.provider_id, "quarantined": caught.quarantined,
-        "failure_strikes": caught.failure_strikes, "incidents": incident}));
+    book.keep(
+        "caught",
+        json!({"provider_id": caught.provider_id, "quarantined": caught.quarantined,
+        "failure_strikes": caught.failure_strikes, "incidents": incident}),
+    );
     talk.finish(run_id, "succeeded").await?;
     let file = data.path().join("proof.jsonl");
     runs::export::write_proof(&talk.client, run_id, &file).await?;
@@ -275,7 +293,11 @@ async fn trade(data: &DataDir, book: &mut Book, talk: &Talk) -> Result<PathBuf, 
 }
 
 async fn catalog(talk: &Talk) -> Result<Vec<CatalogEntry>, Failure> {
-    let call = Call::<MarketplaceCatalogProviders> { path: Nothing {}, query: ListProviders::default(), body: Nothing {} };
+    let call = Call::<MarketplaceCatalogProviders> {
+        path: Nothing {},
+        query: ListProviders::default(),
+        body: Nothing {},
+    };
     let ProviderCatalog { providers, .. } = talk.asked(&call).await?;
     Ok(providers)
 }
@@ -287,7 +309,10 @@ fn standing(entry: &CatalogEntry) -> String {
     };
     let reason = entry.quarantine_reason.as_deref().unwrap_or("no reason is given");
     match entry.quarantined {
-        true => format!("{} has {strikes} and is quarantined ({reason}): nobody is sent there any more", entry.provider_id),
+        true => format!(
+            "{} has {strikes} and is quarantined ({reason}): nobody is sent there any more",
+            entry.provider_id
+        ),
         false => format!("{} has {strikes}", entry.provider_id),
     }
 }
@@ -297,15 +322,27 @@ async fn incidents(book: &Book, talk: &Talk, run_id: Uuid) -> Result<usize, Fail
     let query = ListIncidents { provider_id: Some(cheat::NAME.to_owned()), ..ListIncidents::default() };
     let list = talk.asked(&Call::<FraudIncidents> { path: Nothing {}, query, body: Nothing {} }).await?;
     for incident in list.incidents.iter().rev() {
-        let evidence: Value =
-            incident.evidence.as_ref().and_then(|text| serde_json::from_str(text.get()).ok()).unwrap_or_default();
-        let seqs: Vec<String> =
-            evidence["events"].as_array().into_iter().flatten().map(|event| event["seq"].to_string()).collect();
+        let evidence: Value = incident
+            .evidence
+            .as_ref()
+            .and_then(|text| serde_json::from_str(text.get()).ok())
+            .unwrap_or_default();
+        let seqs: Vec<String> = evidence["events"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|event| event["seq"].to_string())
+            .collect();
         let points = match seqs.is_empty() {
             true => String::new(),
             false => format!(", its evidence: events {} of run {run_id}", seqs.join(", ")),
         };
-        book.indented(&format!("{} ({}, {}){points}", incident.incident_id, incident.incident_type, incident.severity.name()))?;
+        book.indented(&format!(
+            "{} ({}, {}){points}",
+            incident.incident_id,
+            incident.incident_type,
+            incident.severity.name()
+        ))?;
     }
     Ok(list.incidents.len())
 }

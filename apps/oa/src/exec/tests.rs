@@ -162,7 +162,7 @@ async fn a_server_that_dies_and_comes_back_misses_nothing() {
         exec(shell("for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.1; done"), &place).await
     });
     tokio::time::sleep(Duration::from_millis(300)).await;
-    simulated.kill();
+    simulated.kill().await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     simulated.revive().await;
     let done = command.await.expect("ended");
@@ -180,7 +180,7 @@ async fn what_could_not_be_sent_is_kept_and_sent_later() {
     let order = Order { patience: Duration::from_millis(200), ..shell("sleep 0.3; echo late; exit 5") };
     let command = tokio::spawn(async move { exec(order, &place).await });
     tokio::time::sleep(Duration::from_millis(150)).await;
-    simulated.kill();
+    simulated.kill().await;
     let done = command.await.expect("ended");
     assert_eq!(done.code, 5, "the command's own code");
     let spools = done.spools();
@@ -198,7 +198,7 @@ async fn what_could_not_be_sent_is_kept_and_sent_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_server_nothing_is_started_unless_that_is_allowed() {
     let mut simulated = Simulated::start().await;
-    simulated.kill();
+    simulated.kill().await;
     let directory = scratch();
     let marker = directory.path().join("ran");
     let script = format!("touch {}; echo hello", marker.display());

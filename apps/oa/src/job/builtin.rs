@@ -27,16 +27,16 @@ const PLACES: u32 = 64;
 pub struct Berth {
     data: DataDir,
     name: String,
-    pub number: u32,
+    number: u32,
     _lock: Flock<File>,
 }
 
 impl Berth {
-    /// The first free place from `from` on.
-    pub fn take(data: &DataDir, from: u32) -> Result<Self, Failure> {
+    /// The first free place.
+    pub fn take(data: &DataDir) -> Result<Self, Failure> {
         data.create()?;
         let jobs = data.path().join("jobs");
-        for number in from..PLACES {
+        for number in 0..PLACES {
             let path = jobs.join(number.to_string());
             let wrong = |error: std::io::Error| Failure::file(&path, &error);
             fs::create_dir_all(&path).map_err(wrong)?;
@@ -50,7 +50,7 @@ impl Berth {
                 Err((_, error)) => return Err(wrong(error.into())),
             }
         }
-        Err(Failure::wrong(format!("{} jobs run here already: wait for one of them", PLACES - from)))
+        Err(Failure::wrong(format!("{PLACES} jobs run here already: wait for one of them")))
     }
 }
 

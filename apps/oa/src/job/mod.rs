@@ -100,7 +100,9 @@ pub async fn run(order: Order, around: Around<'_>) -> Result<u8, Failure> {
     finished.map_err(ours)?;
     match done {
         Ended::Interrupted(signal) => {
-            job.screen.tells(&format!("{signal}: the job was taken back, run {run_id} is canceled, nothing is paid"));
+            job.screen.tells(&format!(
+                "{signal}: the job was taken back, run {run_id} is canceled, nothing is paid"
+            ));
             Ok(u8::try_from(128 + signal as i32).unwrap_or(1))
         }
         Ended::Done(report) => {
@@ -191,7 +193,13 @@ impl Job<'_> {
             Failure::new(failure.code, sentence)
         })?;
         let quote = reply.quote.clone().unwrap_or(quoted.quote);
-        Ok(Ended::Done(Box::new(Report { run_id: self.run_id, quote, considered: quoted.selection.considered, reply, settlement })))
+        Ok(Ended::Done(Box::new(Report {
+            run_id: self.run_id,
+            quote,
+            considered: quoted.selection.considered,
+            reply,
+            settlement,
+        })))
     }
 
     /// Somebody who does it, and at what price.
@@ -200,28 +208,21 @@ impl Job<'_> {
             self.screen.begins("asking for a price");
             return Ok((None, self.talk.quote(&self.spec.request, None).await.map_err(nobody)?));
         }
-        let mut from = 0;
-        loop {
-            self.screen.begins("starting the built-in provider");
-            let berth = Berth::take(self.around.data, from)?;
-            let local = match self.kit() {
-                Some(kit) => kit.worker(&berth, self.screen.tap()).await?,
-                None => return Err(Failure::wrong("there is no built-in provider for this job")),
-            };
-            let quoted = self.talk.quote(&self.spec.request, Some(local.worker_id())).await;
-            match quoted {
-                Ok(quoted) => {
-                    self.hired.push(local);
-                    return Ok((Some(berth), quoted));
-                }
-                Err(failure) => {
-                    local.stop().await;
-                    // Jobs that ran out of time have cost this one its name; the next has another.
-                    if !failure.sentence.contains("it is quarantined") {
-                        return Err(failure);
-                    }
-                    from = berth.number + 1;
-                }
+        self.screen.begins("starting the built-in provider");
+        let berth = Berth::take(self.around.data)?;
+        let local = match self.kit() {
+            Some(kit) => kit.worker(&berth, self.screen.tap()).await?,
+            None => return Err(Failure::wrong("there is no built-in provider for this job")),
+        };
+        match self.talk.quote(&self.spec.request, Some(local.worker_id())).await {
+            Ok(quoted) => {
+                self.hired.push(local);
+                Ok((Some(berth), quoted))
+            }
+            Err(failure) => {
+                let failure = released(failure, local.worker_id());
+                local.stop().await;
+                Err(failure)
             }
         }
     }
@@ -307,9 +308,10 @@ impl Job<'_> {
     /// What a provider elsewhere shows of the output.
     fn pass_on(&self, reply: &DispatchReply) {
         for run in &reply.response.runs {
-            for (stream, text) in
-                [(oa_sandbox::Stream::Stdout, &run.stdout_preview), (oa_sandbox::Stream::Stderr, &run.stderr_preview)]
-            {
+            for (stream, text) in [
+                (oa_sandbox::Stream::Stdout, &run.stdout_preview),
+                (oa_sandbox::Stream::Stderr, &run.stderr_preview),
+            ] {
                 if let Some(text) = text {
                     self.screen.output(stream, text.as_bytes());
                 }
@@ -327,13 +329,30 @@ fn nobody(failure: Failure) -> Failure {
     Failure::new(failure.code, sentence)
 }
 
+/// One of ours that was killed in mid-job often enough is trusted no more: who can change that.
+fn released(failure: Failure, worker_id: &str) -> Failure {
+    match failure.sentence.contains("it is quarantined") {
+        true => Failure::new(
+            failure.code,
+            format!(
+                "{}. An operator ends that: POST /admin/v1/workers/{worker_id}/release",
+                failure.sentence.trim_end_matches('.')
+            ),
+        ),
+        false => failure,
+    }
+}
+
 fn undone(failure: Failure, order: &Order) -> Failure {
     let hint = match failure.sentence.contains("budget") {
         true => "Raise the budget of this owner (POST /admin/v1/budgets)",
         false if order.builtin => "`oa doctor` looks what this machine lacks",
         false => "--providers shows who was asked; leave --provider out to have it done here",
     };
-    Failure::new(failure.code, format!("the job was not done: {}. {hint}", failure.sentence.trim_end_matches('.')))
+    Failure::new(
+        failure.code,
+        format!("the job was not done: {}. {hint}", failure.sentence.trim_end_matches('.')),
+    )
 }
 
 /// Somebody had it and did not bring it to an end.

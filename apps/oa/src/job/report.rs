@@ -108,10 +108,16 @@ pub fn checked(report: Option<&ReexecutionReport>) -> String {
             "verified: {who} ran it once more and came to the same, but for what may differ honestly: {what}"
         ),
         ReexecutionOutcome::Disputed => {
-            format!("disputed: {who} ran it once more and came to something else ({what}); nobody can tell who is right")
+            format!(
+                "disputed: {who} ran it once more and came to something else ({what}); nobody can tell who is right"
+            )
         }
-        ReexecutionOutcome::Refuted => format!("refuted: {who} ran it once more and agree on something else: {what}"),
-        ReexecutionOutcome::Unavailable => "verified: the answer is sound in itself; nobody else could run it once more".to_owned(),
+        ReexecutionOutcome::Refuted => {
+            format!("refuted: {who} ran it once more and agree on something else: {what}")
+        }
+        ReexecutionOutcome::Unavailable => {
+            "verified: the answer is sound in itself; nobody else could run it once more".to_owned()
+        }
     }
 }
 

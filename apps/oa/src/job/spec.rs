@@ -54,7 +54,9 @@ fn source(order: &Order) -> Result<(String, Option<Vec<PathBuf>>, String), Failu
     }
     let path = order.repo.strip_prefix("file://").unwrap_or(&order.repo);
     let resolved = repo::resolve(Path::new(path), &order.git_ref).map_err(|why| {
-        Failure::usage(format!("{why}. --repo names a git repository with at least one commit, --git-ref what of it"))
+        Failure::usage(format!(
+            "{why}. --repo names a git repository with at least one commit, --git-ref what of it"
+        ))
     })?;
     let place = &resolved.place;
     let source = place.to_str().ok_or_else(|| Failure::usage(format!("{} is no text", place.display())))?;

@@ -112,6 +112,9 @@ impl Talk {
             quote_id: Some(quote.quote_id.clone()),
             quote_sha256: Some(quote.quote_sha256.clone()),
             attempt: Some(attempt),
+            organisation: None,
+            repo: None,
+            issue: None,
         };
         let call = Call::<MarketplaceDispatchSandboxRun> { path: Nothing {}, query: Nothing {}, body };
         self.asked(&call).await
@@ -143,6 +146,9 @@ impl Talk {
             dispatch_id: Some(reply.dispatch_id.clone()),
             attempt: Some(reply.attempt),
             reexecute: Some(reexecute),
+            organisation: None,
+            repo: None,
+            issue: None,
         };
         let call = Call::<TreasurySettleSandboxRun> { path: Nothing {}, query: Nothing {}, body };
         self.asked(&call).await
@@ -165,11 +171,15 @@ impl Talk {
                     });
                 }
                 // It is at it: the same question again has the same answer.
-                Err(CallError::Refused { status: 503, message, .. }) if message.contains("send the same request") => {
+                Err(CallError::Refused { status: 503, message, .. })
+                    if message.contains("send the same request") =>
+                {
                     (silent_since, backoff) = (Instant::now(), Backoff::new());
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
-                Err(error) if is_away(&error) && silent_since.elapsed() < PATIENCE => backoff.wait(&error).await,
+                Err(error) if is_away(&error) && silent_since.elapsed() < PATIENCE => {
+                    backoff.wait(&error).await
+                }
                 Err(error) => return Err(self.failed(error)),
             }
         }

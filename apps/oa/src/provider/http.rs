@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Extension, Path, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{DefaultBodyLimit, Extension, Path, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
@@ -33,16 +34,23 @@ const LONGEST_KEY: usize = 256;
 pub struct Provider {
     pub id: String,
     pub jobs: Arc<Jobs>,
+    /// The operator's.
     pub token: Option<SecretString>,
+    /// What whoever sends jobs shows; anybody may who comes this near when there is none.
+    pub caller: Option<SecretString>,
     pub clock: SystemClock,
 }
 
 pub fn router(provider: Arc<Provider>) -> Router {
-    Router::new()
-        .route("/healthz", get(health))
+    // Jobs, and what they have said. Who may come in is asked before the body is read.
+    let jobs = Router::new()
         .route("/v1/sandbox_run", post(sandbox_run))
         .route("/v1/repo_index", post(repo_index))
         .route("/v1/blobs/{digest}", get(blob))
+        .route_layer(from_fn_with_state(provider.clone(), callers_only));
+    Router::new()
+        .merge(jobs)
+        .route("/healthz", get(health))
         .route("/v1/status", get(status))
         .route("/v1/disable", post(|provider, peer, headers| switch(provider, peer, headers, false)))
         .route("/v1/enable", post(|provider, peer, headers| switch(provider, peer, headers, true)))
@@ -192,18 +200,31 @@ async fn switch(
     headers: HeaderMap,
     enabled: bool,
 ) -> Response {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
-    let may = match (&provider.token, shown) {
-        (Some(token), Some(shown)) => same(reveal(token), shown),
-        (Some(_), None) => false,
-        (None, _) => peer.ip().to_canonical().is_loopback(),
+    let may = match &provider.token {
+        Some(token) => shows(&headers, token),
+        None => peer.ip().to_canonical().is_loopback(),
     };
     if !may {
         return text(403, "only the operator may do this");
     }
     provider.jobs.enable(enabled);
     document(&json!({"ok": true, "enabled": enabled}))
+}
+
+async fn callers_only(State(provider): State<Arc<Provider>>, request: Request, next: Next) -> Response {
+    match &provider.caller {
+        Some(token) if !shows(request.headers(), token) => {
+            let mut refused = text(401, "this provider does jobs for its runtime only");
+            refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            refused
+        }
+        _ => next.run(request).await,
+    }
+}
+
+fn shows(headers: &HeaderMap, token: &SecretString) -> bool {
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|shown| same(reveal(token), shown))
 }
 
 /// Compares digests, so that the time it takes says nothing about the token.

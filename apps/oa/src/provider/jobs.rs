@@ -1,4 +1,5 @@
 //! Decides which request runs: each key once, whatever comes twice or at once, and the answer is on disk before anybody hears it.
+//! Whoever finds no place here is told 429: that is nobody's fault, and another provider may have one.
 
 use std::{
     collections::HashMap,
@@ -39,6 +40,8 @@ pub struct Jobs {
 struct Running {
     /// The hash of the request.
     request: String,
+    /// It takes up a place; until then it is only asked whether it was answered before.
+    runs: bool,
     cancel: Cancel,
     reply: watch::Receiver<Option<Reply>>,
 }
@@ -90,7 +93,7 @@ impl Jobs {
     }
 
     pub fn running_count(&self) -> usize {
-        self.running().len()
+        in_work(&self.running())
     }
 
     pub fn is_enabled(&self) -> bool {
@@ -133,65 +136,81 @@ impl Jobs {
         if !self.is_enabled() {
             return Err(Refusal::new(503, "provider disabled"));
         }
-        let mut reply = match self.begin(order, run)? {
-            Begun::Known(body) => return Ok(body),
-            Begun::Runs(reply) => reply,
-        };
+        let mut reply = self.begin(order, run)?;
         match reply.wait_for(Option::is_some).await {
             Ok(reply) => reply.clone().unwrap_or_else(|| Err(Refusal::new(500, "the job had no end"))),
             Err(_) => Err(Refusal::new(500, "the job had no end")),
         }
     }
 
+    /// Whoever comes first with a key finds out whether it was answered before, and has it run if not; others with the
+    /// same key wait for what the first one hears. A key leaves the list when its answer is on disk, so that it is
+    /// always found in one of the two.
     fn begin(
         self: &Arc<Self>,
         order: Order,
         run: impl FnOnce(&Workshop, &Cancel) -> Result<Done, Refusal> + Send + 'static,
-    ) -> Result<Begun, Refusal> {
-        let other = || Refusal::new(409, "this idempotency key was used for another request");
-        // Held while the disk is asked, so that a job that is just ending is either running or kept.
+    ) -> Result<watch::Receiver<Option<Reply>>, Refusal> {
         let mut running = self.running();
         if let Some(job) = running.get(&order.key) {
             if job.request != order.request {
                 return Err(other());
             }
             self.cache_hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(Begun::Runs(job.reply.clone()));
-        }
-        match self.workshop.keep.answer(&order.key) {
-            Ok(Some(answer)) if answer.request == order.request => {
-                self.cache_hits.fetch_add(1, Ordering::Relaxed);
-                return Ok(Begun::Known(answer.body));
-            }
-            Ok(Some(_)) => return Err(other()),
-            Ok(None) => {}
-            // Not knowing whether it ran is no reason to run it again.
-            Err(error) => {
-                return Err(Refusal::new(503, format!("what was answered cannot be read: {error}")));
-            }
-        }
-        if self.is_ending() {
-            return Err(Refusal::new(503, "provider is ending"));
-        }
-        if running.len() >= self.most_at_once {
-            return Err(Refusal::new(503, "provider is busy"));
+            return Ok(job.reply.clone());
         }
         let (tell, reply) = watch::channel(None);
         let cancel = Cancel::new();
-        running.insert(
-            order.key.clone(),
-            Running { request: order.request.clone(), cancel: cancel.clone(), reply: reply.clone() },
-        );
-        self.executions.fetch_add(1, Ordering::Relaxed);
+        let first = Running {
+            request: order.request.clone(),
+            runs: false,
+            cancel: cancel.clone(),
+            reply: reply.clone(),
+        };
+        running.insert(order.key.clone(), first);
+        drop(running);
         let jobs = self.clone();
         // Whoever asked may go away: the job goes on, and its answer is kept.
         tokio::task::spawn_blocking(move || {
             let leaves = Leaves { jobs: &jobs, key: &order.key };
-            let reply = jobs.perform(&order, &cancel, run);
+            let reply = match jobs.known(&order) {
+                Some(reply) => reply,
+                None => jobs.admit(&order.key).and_then(|()| jobs.perform(&order, &cancel, run)),
+            };
             drop(leaves);
             let _ = tell.send(Some(reply));
         });
-        Ok(Begun::Runs(reply))
+        Ok(reply)
+    }
+
+    /// What was answered to this key before.
+    fn known(&self, order: &Order) -> Option<Reply> {
+        match self.workshop.keep.answer(&order.key) {
+            Ok(Some(answer)) if answer.request == order.request => {
+                self.cache_hits.fetch_add(1, Ordering::Relaxed);
+                Some(Ok(answer.body))
+            }
+            Ok(Some(_)) => Some(Err(other())),
+            Ok(None) => None,
+            // Not knowing whether it ran is no reason to run it again.
+            Err(error) => Some(Err(Refusal::new(503, format!("what was answered cannot be read: {error}")))),
+        }
+    }
+
+    /// A place for the job with this key, if there is one.
+    fn admit(&self, key: &str) -> Result<(), Refusal> {
+        let mut running = self.running();
+        if self.is_ending() {
+            return Err(Refusal::new(429, "provider is ending"));
+        }
+        if in_work(&running) >= self.most_at_once {
+            return Err(Refusal::new(429, "provider is busy"));
+        }
+        if let Some(job) = running.get_mut(key) {
+            job.runs = true;
+        }
+        self.executions.fetch_add(1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn perform(
@@ -229,7 +248,7 @@ impl Jobs {
             }
         };
         self.note(&line);
-        if let Err(error) = self.workshop.keep.purge() {
+        if let Err(error) = self.workshop.keep.purge_when_due() {
             self.note(&format!("what is old cannot be forgotten: {error}"));
         }
         done.map(|done| done.body)
@@ -248,9 +267,12 @@ impl Drop for Leaves<'_> {
     }
 }
 
-enum Begun {
-    Known(String),
-    Runs(watch::Receiver<Option<Reply>>),
+fn in_work(running: &HashMap<String, Running>) -> usize {
+    running.values().filter(|job| job.runs).count()
+}
+
+fn other() -> Refusal {
+    Refusal::new(409, "this idempotency key was used for another request")
 }
 
 fn seconds(time: Duration) -> String {

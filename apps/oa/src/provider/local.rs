@@ -9,10 +9,10 @@ use oa_edge::Drain;
 use serde_json::json;
 use tokio::{net::TcpListener, task::JoinHandle};
 
+pub use super::work::Tap;
 use super::{
     GOODBYE, LAST_ANSWERS, enrol::Enrolment, http, http::Provider, jobs::Jobs, metadata, number, workshop,
 };
-pub use super::work::Tap;
 use crate::{
     backoff::{Backoff, may_pass},
     config::Settings,
@@ -45,8 +45,6 @@ pub struct Wish<'a> {
 
 /// A provider that runs.
 pub struct Local {
-    pub id: String,
-    pub base: String,
     pub layers: String,
     jobs: Arc<Jobs>,
     enrolment: Arc<Enrolment>,
@@ -67,17 +65,27 @@ impl Local {
         let base = format!("http://{}", listener.local_addr().map_err(wrong)?);
         let layers = workshop.isolation.layers.to_string();
         let price = number(wish.settings, "OA_PROVIDER_MIN_PRICE_MSATS");
-        let mut metadata = metadata(&wish.id, &base, price, &workshop);
+        let at_once = number(wish.settings, "OA_PROVIDER_JOBS");
+        let mut metadata = metadata(&wish.id, &base, price, at_once, &workshop);
         if wish.reserve_pool {
             metadata["reserve_pool"] = json!(true);
         }
-        let at_once = usize::try_from(number(wish.settings, "OA_PROVIDER_JOBS")).unwrap_or(1);
+        let at_once = usize::try_from(at_once).unwrap_or(1);
         let jobs = Arc::new(Jobs::new(workshop, at_once, wish.format).quietly());
-        let provider =
-            Provider { id: wish.id.clone(), jobs: jobs.clone(), token: None, clock: SystemClock::default() };
+        let provider = Provider {
+            id: wish.id.clone(),
+            jobs: jobs.clone(),
+            token: None,
+            caller: None,
+            clock: SystemClock::default(),
+        };
         let drain = Drain::new();
-        let server =
-            tokio::spawn(oa_edge::serve(listener, http::router(Arc::new(provider)), drain.clone(), LAST_ANSWERS));
+        let server = tokio::spawn(oa_edge::serve(
+            listener,
+            http::router(Arc::new(provider)),
+            drain.clone(),
+            LAST_ANSWERS,
+        ));
         let enrolment = Arc::new(Enrolment {
             client: wish.place.client()?,
             worker_id: format!("provider:{}", wish.id),
@@ -91,7 +99,7 @@ impl Local {
             return Err(failure);
         }
         let beats = tokio::spawn(beat(enrolment.clone(), jobs.clone()));
-        Ok(Local { id: wish.id, base, layers, jobs, enrolment, drain, server, beats })
+        Ok(Local { layers, jobs, enrolment, drain, server, beats })
     }
 
     pub fn worker_id(&self) -> &str {
@@ -132,11 +140,13 @@ async fn enrol(enrolment: &Enrolment) -> Result<(), Failure> {
 /// The likeliest reason has a remedy.
 fn not_taken(base: &str, error: CallError) -> Failure {
     match &error {
-        CallError::Refused { message, .. } if message.contains("not a public address") => Failure::wrong(format!(
-            "the runtime at {base} does not call providers on this machine. `oa up` does while it listens on loopback \
+        CallError::Refused { message, .. } if message.contains("not a public address") => {
+            Failure::wrong(format!(
+                "the runtime at {base} does not call providers on this machine. `oa up` does while it listens on loopback \
 addresses; for a runtime that was started in another way, set RUNTIME_ALLOW_LOOPBACK_PROVIDERS=1 there. Or let a \
 provider that is enrolled do it: --provider any"
-        )),
+            ))
+        }
         _ => Failure::call(base, error),
     }
 }

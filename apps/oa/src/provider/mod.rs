@@ -6,13 +6,17 @@ mod jobs;
 mod keep;
 pub mod local;
 pub mod repo;
+pub mod statement;
 mod work;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
-use oa_contract::wire::{
-    jobs::{REPO_INDEX, SANDBOX_RUN},
-    workers::{NameOwner, WorkerStatus},
+use oa_contract::{
+    provider_token::Secret,
+    wire::{
+        jobs::{REPO_INDEX, SANDBOX_RUN},
+        workers::{NameOwner, WorkerStatus},
+    },
 };
 use oa_edge::Drain;
 use oa_sandbox::{Isolation, Launcher, Layers, Sandbox, Visible};
@@ -52,6 +56,7 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
     let address = settings
         .address("OA_PROVIDER_BIND_ADDR")
         .ok_or_else(|| Failure::usage("OA_PROVIDER_BIND_ADDR is missing"))?;
+    let secret = caller_secret(settings, address)?;
     let listener =
         TcpListener::bind(address).await.map_err(|error| Failure::wrong(format!("{address}: {error}")))?;
     let address = listener.local_addr().map_err(|error| Failure::wrong(error.to_string()))?;
@@ -59,12 +64,14 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
         settings.get("OA_PROVIDER_BASE_URL").map_or_else(|| format!("http://{address}"), str::to_owned);
     let id = settings.get("OA_PROVIDER_ID").map_or_else(|| usual_id(address.port()), str::to_owned);
     let price = number(settings, "OA_PROVIDER_MIN_PRICE_MSATS");
-    let metadata = metadata(&id, &base, price, &workshop);
-    let at_once = usize::try_from(number(settings, "OA_PROVIDER_JOBS")).unwrap_or(1);
+    let at_once = number(settings, "OA_PROVIDER_JOBS");
+    let metadata = metadata(&id, &base, price, at_once, &workshop);
     let isolation = isolation(&workshop.isolation);
-    let jobs = Arc::new(Jobs::new(workshop, at_once, format));
+    let jobs = Arc::new(Jobs::new(workshop, usize::try_from(at_once).unwrap_or(1), format));
     let token = settings.get("OA_PROVIDER_OPERATOR_TOKEN").map(SecretString::from);
-    let provider = Provider { id: id.clone(), jobs: jobs.clone(), token, clock: SystemClock::default() };
+    let caller = secret.map(|secret| SecretString::from(secret.token(&base)));
+    let provider =
+        Provider { id: id.clone(), jobs: jobs.clone(), token, caller, clock: SystemClock::default() };
     let drain = Drain::new();
     let router = http::router(Arc::new(provider));
     let server = tokio::spawn(oa_edge::serve(listener, router, drain.clone(), LAST_ANSWERS));
@@ -112,6 +119,18 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
 async fn say(enrolment: Option<&Enrolment>, status: WorkerStatus, reason: &str) {
     if let Some(enrolment) = enrolment {
         let _ = tokio::time::timeout(GOODBYE, enrolment.say(status, reason)).await;
+    }
+}
+
+/// What the runtime that sends jobs proves itself with. Where others could send them too, there is such a thing.
+fn caller_secret(settings: &Settings, address: SocketAddr) -> Result<Option<Secret>, Failure> {
+    let name = "OA_PROVIDER_CALLER_TOKEN";
+    let secret = Secret::read(settings.get(name)).map_err(|why| Failure::usage(format!("{name} {why}")))?;
+    match secret.is_none() && !address.ip().to_canonical().is_loopback() {
+        true => Err(Failure::usage(format!(
+            "others reach {address} and could run jobs here: set {name}, and RUNTIME_PROVIDER_TOKEN at the runtime to the same, or listen on a loopback address"
+        ))),
+        false => Ok(secret),
     }
 }
 
@@ -192,7 +211,7 @@ fn usual_id(port: u16) -> String {
     format!("{}-{port}", plain.take(60).collect::<String>())
 }
 
-fn metadata(id: &str, base: &str, price: u64, workshop: &Workshop) -> Value {
+fn metadata(id: &str, base: &str, price: u64, at_once: u64, workshop: &Workshop) -> Value {
     let caps = &workshop.caps;
     json!({
         "roles": ["client", "provider"],
@@ -205,6 +224,7 @@ fn metadata(id: &str, base: &str, price: u64, workshop: &Workshop) -> Value {
             "max_memory_mb": caps.memory_mb,
             "max_cpus": caps.cpus,
             "max_disk_mb": caps.disk_mb,
+            "max_jobs": at_once,
             "network_policies": ["none", "localhost"],
         },
         "isolation": isolation(&workshop.isolation),

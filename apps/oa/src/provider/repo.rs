@@ -116,7 +116,8 @@ pub fn resolve(path: &Path, name: &str) -> Result<Resolved, String> {
     let options = gix::open::Options::isolated();
     let repository = gix::open_opts(place, options)
         .map_err(|error| format!("the repository {} cannot be read: {error}", place.display()))?;
-    let unknown = |error: &dyn std::fmt::Display| format!("{} has no commit {name:?}: {error}", place.display());
+    let unknown =
+        |error: &dyn std::fmt::Display| format!("{} has no commit {name:?}: {error}", place.display());
     let object = repository.rev_parse_single(name).map_err(|error| unknown(&error))?;
     let object = object.object().map_err(|error| unknown(&error))?;
     let commit = object.peel_to_kind(gix::object::Kind::Commit).map_err(|error| unknown(&error))?;

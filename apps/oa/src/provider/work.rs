@@ -147,6 +147,8 @@ impl Workshop {
         let commands = request.commands.iter().map(|one| {
             let workdir =
                 one.workdir.as_deref().map(|dir| inside(dir, &request.repo.mount_path)).transpose()?;
+            // Where it starts anyway need not be said.
+            let workdir = workdir.filter(|dir| dir != Path::new("."));
             Ok(Command { workdir, continue_on_fail: one.continue_on_fail, ..Command::shell(&one.cmd) })
         });
         let mut spec = Spec::new(commands.collect::<Result<_, Refusal>>()?);
@@ -232,13 +234,19 @@ impl Workshop {
             let why = if why.is_empty() { format!("{:?}", outcome.ended) } else { why };
             return Err(beyond(format!("the repository cannot be checked out: {why}")));
         }
-        let runs: Vec<_> = outcome
+        let mut runs: Vec<_> = outcome
             .runs
             .iter()
             .skip(before)
             .zip(&request.commands)
             .map(|(run, command)| told(run, &command.cmd, &outcome.ended))
             .collect();
+        let too_much = matches!(outcome.ended, Ended::Limit(Limit::Memory | Limit::Output));
+        if let Some(last) = runs.last_mut().filter(|last| too_much && last.exit_code == 0) {
+            // It came to its end, but something that it began, or the rest of what it said, was too much: the job's
+            // own doing.
+            last.exit_code = Exit::Ended.code();
+        }
         let (status, error) = judged(&outcome, &runs);
         let output = canonical::hash_of(&json!({"runs": runs, "status": status})).map_err(broken)?;
         let response = SandboxRunResponse {

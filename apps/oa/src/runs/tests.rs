@@ -52,7 +52,7 @@ async fn an_unknown_run_is_a_refusal_and_a_dead_server_is_no_answer() {
         REFUSED
     );
     assert_eq!(show::show(&client, Uuid::nil(), Format::Text).await.expect_err("unknown").code, REFUSED);
-    simulated.kill();
+    simulated.kill().await;
     assert_eq!(list::list(&client, None, 1, Format::Text).await.expect_err("dead").code, NO_ANSWER);
 }
 

@@ -109,7 +109,8 @@ fn text(bytes: &[u8]) -> String {
 
 /// The run that a command said it opened.
 fn run_of(said: &str) -> String {
-    let line = said.lines().find_map(|line| line.strip_prefix("oa: run ")).unwrap_or_else(|| panic!("{said}"));
+    let line =
+        said.lines().find_map(|line| line.strip_prefix("oa: run ")).unwrap_or_else(|| panic!("{said}"));
     line[..36].to_owned()
 }
 
@@ -153,9 +154,13 @@ async fn a_command_that_fails_gives_its_code_and_is_neither_paid_nor_held_agains
     assert_eq!(up.status(&run_of(&said)).await, "failed");
     // The same for a program, in one document; and a job that was done before is done again.
     let done = up.oa(&["-o", "json", "job", "run", "--repo"]).arg(&source).args(failing).output().unwrap();
-    let told: Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{}", text(&done.stderr)));
+    let told: Value =
+        serde_json::from_slice(&done.stdout).unwrap_or_else(|_| panic!("{}", text(&done.stderr)));
     assert_eq!((done.status.code(), &told["exit_code"]), (Some(7), &Value::from(7)));
-    assert_eq!((&told["settlement_status"], &told["paid"]["provider_msats"]), (&"withheld".into(), &0.into()));
+    assert_eq!(
+        (&told["settlement_status"], &told["paid"]["provider_msats"]),
+        (&"withheld".into(), &0.into())
+    );
     assert_eq!(told["violations"], Value::Array(Vec::new()));
 }
 
@@ -197,7 +202,10 @@ async fn what_cannot_be_done_is_said_with_what_to_do_about_it() {
     let (code, said) = job(&nowhere);
     assert!(code == Some(125) && said.contains("`oa up`"), "{code:?} {said}");
     let (code, said) = job(&["--repo", home.path().to_str().unwrap(), "--", "true"]);
-    assert!(code == Some(2) && said.contains("no git repository") && said.contains("--repo"), "{code:?} {said}");
+    assert!(
+        code == Some(2) && said.contains("no git repository") && said.contains("--repo"),
+        "{code:?} {said}"
+    );
     let (code, said) = job(&["--repo", source, "--git-ref", "no-such", "--", "true"]);
     assert!(code == Some(2) && said.contains("no-such"), "{code:?} {said}");
     let (code, said) = job(&["--repo", "https://example.com/r.git", "--", "true"]);

@@ -38,7 +38,7 @@ async fn append(http: &Http, run: &str, key: Option<&str>, content: &str) -> Opt
 }
 
 /// A POST that may break off with the connection.
-async fn try_post(http: &Http, path: &str, body: &Value) -> Option<(u16, Value)> {
+pub async fn try_post(http: &Http, path: &str, body: &Value) -> Option<(u16, Value)> {
     let (http, path, body) = (http.clone(), path.to_owned(), body.clone());
     // The helper of the kit stops the test when the connection breaks; here that is what we are after.
     let task =

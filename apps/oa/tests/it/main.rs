@@ -7,6 +7,7 @@ mod demo;
 mod exec;
 mod job;
 mod kill;
+mod kill_settlements;
 mod payments;
 mod provider;
 mod server;

@@ -22,7 +22,11 @@ struct Provider {
 
 impl Provider {
     async fn start(home: &Path, more: &[&str]) -> Self {
-        let (data, log) = (home.join("provider-data"), home.join("provider.log"));
+        Self::named("prov-a", home, more).await
+    }
+
+    async fn named(id: &str, home: &Path, more: &[&str]) -> Self {
+        let (data, log) = (home.join(format!("{id}-data")), home.join(format!("{id}.log")));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bind = format!("127.0.0.1:{port}");
         let file = File::options().create(true).append(true).open(&log).unwrap();
@@ -30,7 +34,7 @@ impl Provider {
             .arg("provider")
             .arg("--data")
             .arg(&data)
-            .args(["--bind-addr", &bind, "--id", "prov-a", "--repositories", home.to_str().unwrap()])
+            .args(["--bind-addr", &bind, "--id", id, "--repositories", home.to_str().unwrap()])
             .args(more)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -294,6 +298,16 @@ async fn what_is_not_to_be_had_here_is_refused_and_nothing_runs() {
 async fn a_job_that_outlives_its_time_or_its_provider_is_told_as_such() {
     let home = tempfile::tempdir().unwrap();
     let provider = Provider::alone(home.path()).await;
+    // What the job itself has got wrong is its failure, not that of whoever ran it.
+    let mut lost = job(&["true"]);
+    lost["commands"][0]["workdir"] = json!("no-such-directory");
+    let loud = job(&["head -c 30000000 /dev/zero"]);
+    for (key, request, code, why) in [("lost", lost, 127, "No such file"), ("loud", loud, 137, "")] {
+        let failed = provider.run(key, &request).await.json();
+        assert_eq!((&failed["status"], &failed["runs"][0]["exit_code"]), (&json!("failed"), &json!(code)));
+        let said = failed["runs"][0]["stderr_preview"].as_str().unwrap_or_default();
+        assert!(said.contains(why) && failed.get("error").is_none(), "{failed}");
+    }
     let mut request = job(&["sleep 60"]);
     request["sandbox"]["resources"] = json!({"timeout_secs": 1});
     let late = provider.run("late", &request).await.json();
@@ -370,7 +384,7 @@ async fn a_provider_enrols_lives_and_leaves_in_order() {
         provider.signal("-TERM");
         // A new key each time: what was answered before the signal was noticed is still answered.
         let mut attempt = 0;
-        while provider.run(&format!("late-{attempt}"), &job(&["true"])).await.status != 503 {
+        while provider.run(&format!("late-{attempt}"), &job(&["true"])).await.status != 429 {
             attempt += 1;
             assert!(attempt < 1000);
         }
@@ -382,4 +396,161 @@ async fn a_provider_enrols_lives_and_leaves_in_order() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(worker().await.json()["worker"]["worker"]["status"], "stopped", "{}", provider.said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_finds_no_place_is_told_so_and_what_was_answered_is_answered_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let provider = Provider::start(home.path(), &["--enrol", "false", "--jobs", "1"]).await;
+    let known = provider.run("known", &job(&["echo known"])).await;
+    let long = job(&["sleep 3; echo finished"]);
+    let (finished, ()) = tokio::join!(provider.run("long", &long), async {
+        provider.until_running(1).await;
+        let busy = provider.run("other", &job(&["true"])).await;
+        assert_eq!((busy.status, busy.text()), (429, "provider is busy".to_owned()));
+        assert_eq!(provider.run("known", &job(&["echo known"])).await.text(), known.text());
+        assert_eq!(provider.run("known", &job(&["echo else"])).await.status, 409);
+    });
+    assert_eq!(finished.json()["runs"][0]["stdout_preview"], "finished\n", "{}", finished.text());
+    assert_eq!(provider.run("other", &job(&["true"])).await.status, 200, "what was refused was not kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_lets_only_its_runtime_in_and_does_not_listen_to_others_without_that() {
+    let home = tempfile::tempdir().unwrap();
+    let open = oa()
+        .arg("provider")
+        .arg("--data")
+        .arg(home.path().join("open"))
+        .args(["--bind-addr", "0.0.0.0:0", "--enrol", "false"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&open.stderr).into_owned();
+    assert_eq!(open.status.code(), Some(2), "{said}");
+    assert!(said.contains("OA_PROVIDER_CALLER_TOKEN") && said.contains("RUNTIME_PROVIDER_TOKEN"), "{said}");
+    let secret = "shared by the two of them";
+    let mut server = Server::new(&home.path().join("runtime-data"));
+    server.environment = vec![
+        ("RUNTIME_ALLOW_LOOPBACK_PROVIDERS", "1".to_owned()),
+        ("RUNTIME_PROVIDER_TOKEN", secret.to_owned()),
+    ];
+    server.start().await;
+    let provider = enrolled("prov-a", home.path(), &server, &["--caller-token", secret]).await;
+    let request = job(&["echo hi"]);
+    assert_eq!(provider.run("stranger", &request).await.status, 401);
+    assert_eq!(provider.http.get(&format!("/v1/blobs/{}", "0".repeat(64))).await.status, 401);
+    let guess = Http::new(provider.http.base.clone(), Some(secret.to_owned()));
+    assert_eq!(guess.post("/v1/sandbox_run", &request).await.status, 401, "the secret itself is no token");
+    assert_eq!(provider.counts().await, (0, 0));
+    let done = server.http().post(DISPATCH, &json!({"owner_user_id": 7, "request": request})).await;
+    assert_eq!(
+        (done.status, &done.json()["response"]["status"]),
+        (200, &json!("success")),
+        "{}",
+        done.text()
+    );
+    assert_eq!(provider.counts().await, (1, 0));
+}
+
+const DISPATCH: &str = "/internal/v1/marketplace/dispatch/sandbox-run";
+
+/// A provider of user 7, once the runtime chooses it.
+async fn enrolled(id: &str, home: &Path, server: &Server, more: &[&str]) -> Provider {
+    let token = fs::read_to_string(server.data.join("keys/service.token")).unwrap();
+    let url = server.url();
+    let mut words = vec!["--runtime-url", &url, "--token", token.trim(), "--owner-user-id", "7"];
+    words.extend(["--heartbeat-seconds", "1"]);
+    words.extend(more);
+    let provider = Provider::named(id, home, &words).await;
+    let begun = Instant::now();
+    loop {
+        let seen = server.http().get(&format!("/internal/v1/workers/provider:{id}?owner_user_id=7")).await;
+        let known = &seen.json()["worker"]["worker"];
+        let here = known["metadata"]["provider_base_url"] == provider.http.base.as_str();
+        if known["status"] == "running" && known["metadata"]["qualified"] == true && here {
+            return provider;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}\n{}", seen.text(), provider.said());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What is reserved, and what was spent.
+async fn account(runtime: &Http) -> (u64, u64) {
+    let told = runtime.get("/internal/v1/treasury/compute/summary?owner_user_id=7").await.json();
+    let account = &told["account"];
+    (account["reserved_msats"].as_u64().unwrap(), account["spent_msats"].as_u64().unwrap())
+}
+
+async fn strikes(runtime: &Http, id: &str) -> u64 {
+    let listed = runtime.get("/internal/v1/marketplace/catalog/providers").await.json();
+    let all = listed["providers"].as_array().unwrap().clone();
+    let one = all.into_iter().find(|one| one["provider_id"] == id).unwrap();
+    one["failure_strikes"].as_u64().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_that_is_killed_in_mid_job_is_not_paid_and_whoever_does_the_job_is_paid_once() {
+    let home = tempfile::tempdir().unwrap();
+    let mut server = Server::new(&home.path().join("runtime-data"));
+    server.environment = vec![
+        ("RUNTIME_ALLOW_LOOPBACK_PROVIDERS", "1".to_owned()),
+        ("RUNTIME_REEXECUTION_SAMPLE_BPS", "0".to_owned()),
+    ];
+    server.start().await;
+    let runtime = server.http();
+    let begun = runtime.post("/internal/v1/runs", &json!({"owner_user_id": 7})).await.json();
+    let run = begun["run"]["id"].as_str().unwrap().to_owned();
+    let request = job(&["sleep 2; echo done"]);
+    let order = json!({"owner_user_id": 7, "run_id": run, "request": request});
+    // Sent, and killed while the job runs.
+    let killed = async |provider: Provider| {
+        let (answered, ()) = tokio::join!(runtime.post(DISPATCH, &order), async {
+            provider.until_running(1).await;
+            provider.signal("-KILL");
+        });
+        answered
+    };
+    // With nobody else, the job has failed and nothing is held.
+    let alone = enrolled("prov-a", home.path(), &server, &["--min-price-msats", "900"]).await;
+    let failed = killed(alone).await;
+    assert_eq!((failed.status, &failed.json()["reason_code"]), (400, &json!("provider_unreachable")));
+    assert_eq!((account(&runtime).await, strikes(&runtime, "prov-a").await), ((0, 0), 1));
+    // The same again, with somebody who takes over.
+    let again = enrolled("prov-a", home.path(), &server, &["--min-price-msats", "300"]).await;
+    let other = enrolled("prov-b", home.path(), &server, &["--min-price-msats", "1200"]).await;
+    let dispatched = killed(again).await;
+    assert_eq!(dispatched.status, 200, "{}\n{}", dispatched.text(), other.said());
+    let told = dispatched.json();
+    assert_eq!(told["fallback_from_provider_id"], "prov-a", "{told}");
+    assert_eq!(told["selection"]["provider"]["provider_id"], "prov-b");
+    assert_eq!(told["response"]["runs"][0]["stdout_preview"], "done\n");
+    assert_eq!((account(&runtime).await.0, other.counts().await), (1206, (1, 0)));
+    let settle = json!({
+        "owner_user_id": 7, "run_id": run, "provider_id": "prov-b", "provider_worker_id": "provider:prov-b",
+        "amount_msats": 1200, "request": request, "response": told["response"], "quote": told["quote"],
+    });
+    let path = "/internal/v1/treasury/compute/settle/sandbox-run";
+    let mut first = None;
+    for _ in 0..3 {
+        let settled = runtime.post(path, &settle).await;
+        assert_eq!((settled.status, &settled.json()["settlement_status"]), (200, &json!("released")));
+        assert_eq!(first.get_or_insert(settled.json()), &settled.json());
+    }
+    // Asked for once more, it is answered from what is kept.
+    assert_eq!(runtime.post(DISPATCH, &order).await.json()["dispatch_id"], told["dispatch_id"]);
+    assert_eq!((account(&runtime).await, other.counts().await), ((0, 1206), (1, 0)));
+    let shown = runtime.get(&format!("/internal/v1/runs/{run}")).await.json();
+    let events = shown["run"]["events"].as_array().unwrap();
+    let paid: Vec<&Value> =
+        events.iter().filter(|event| event["payload"]["receipt_type"] == "PaymentReleased").collect();
+    assert_eq!(paid.len(), 1, "{shown}");
+    let findings = runtime.post("/internal/v1/treasury/compute/reconcile", &json!({})).await.json();
+    assert_eq!(findings["drift"]["findings"], json!([]), "{findings}");
+    // What dies with the runtime is not the money.
+    server.kill();
+    server.start().await;
+    let runtime = server.http();
+    assert_eq!(account(&runtime).await, (0, 1206));
+    assert_eq!(runtime.post(path, &settle).await.json(), first.unwrap());
 }

@@ -99,6 +99,10 @@ pub async fn at_start(runtime: &Runtime) {
             Portion::Last => return,
         }
     }
+    tracing::info!(
+        rows,
+        "the ledger is larger than what is looked at before the start; the auditor goes on behind it"
+    );
 }
 
 /// Goes on where the start has stopped, round after round, until it is cancelled.

@@ -9,10 +9,10 @@ use oa_store::{Tx, tables::treasury_watch as watch};
 
 use crate::{
     Runtime,
-    treasury::reconcile::{WATCH, watch_key},
+    treasury::compare::{WATCH, watch_key},
 };
 
-/// Settlements that are compared in one transaction.
+/// Settlements, transfers and payments that are compared before what was found is written.
 const PORTION: u32 = 200;
 /// Portions of one round: a large history is compared over several rounds.
 const PORTIONS: usize = 25;

@@ -48,7 +48,10 @@ pub fn key(said: &str) -> Result<String, Refusal> {
         true => Err(Refusal::invalid(format!(
             "idempotency_key must be at most {LONGEST_KEY} bytes without control characters"
         ))),
-        false => Ok(key.to_owned()),
+        false => {
+            log::not_reserved(key)?;
+            Ok(key.to_owned())
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use oa_store::tables::market_dispatches::JobKey;
 
 use super::{
     dispatch::{Desk, Dispatched, Job, Look, Looked, drive, look},
+    place,
     quote_sandbox_run::hash,
 };
 use crate::{Runtime, workers::owner};
@@ -44,6 +45,7 @@ impl Handle<MarketplaceDispatchSandboxRun> for Runtime {
         let job = Job {
             key: wanted.key.clone(),
             caller: wanted.caller.clone(),
+            place: place::said(ask.body.organisation, ask.body.repo, ask.body.issue)?,
             request: ask.body.request,
             quote: None,
             asked_at,

@@ -41,21 +41,30 @@ struct Seen {
     latest: Option<Timestamp>,
 }
 
+/// Names of changed workers that were taken to be looked up. Those that were not go back, also when whoever looked is
+/// not there any more: a request may end, or be ended, at any place where it waits.
+struct Taken<'a> {
+    hub: &'a Hub,
+    names: HashSet<String>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if !self.names.is_empty() {
+            self.hub.return_changed_workers(std::mem::take(&mut self.names));
+        }
+    }
+}
+
 impl Market {
     /// Brings the index up to what is committed.
     pub async fn refresh(&self, store: &Store, hub: &Hub) -> Result<(), Stop> {
         let mut seen = self.seen.lock().await;
-        let mut names = hub.take_changed_workers();
+        let mut taken = Taken { hub, names: hub.take_changed_workers() };
         if !seen.loaded {
-            match everybody(store).await {
-                Ok(all) => names.extend(all),
-                Err(stop) => {
-                    hub.return_changed_workers(names);
-                    return Err(stop);
-                }
-            }
+            taken.names.extend(everybody(store).await?);
         }
-        self.look(store, hub, names).await?;
+        self.look(store, taken).await?;
         seen.loaded = true;
         Ok(())
     }
@@ -80,41 +89,50 @@ impl Market {
         }
         let fresh = changes.iter().filter(|(name, at)| seen.changes.get(*name) != Some(at));
         let names: HashSet<String> = fresh.map(|(name, _)| name.clone()).collect();
-        self.look(store, hub, names).await?;
+        self.look(store, Taken { hub, names }).await?;
         seen.latest = changes.values().copied().max().or(Some(now)).max(seen.latest);
         seen.changes = changes;
         Ok(())
     }
 
-    async fn look(&self, store: &Store, hub: &Hub, names: HashSet<String>) -> Result<(), Stop> {
-        let mut left: Vec<String> = names.into_iter().collect();
-        while !left.is_empty() {
-            let batch = left.split_off(left.len().saturating_sub(BATCH));
-            match store.read("market.look", batch.clone(), look).await {
-                Ok(offers) => {
-                    let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-                    offers.into_iter().for_each(|(worker_id, offer)| index.put(&worker_id, offer));
-                }
-                Err(stop) => {
-                    hub.return_changed_workers(left.into_iter().chain(batch).collect());
-                    return Err(stop);
-                }
+    async fn look(&self, store: &Store, mut taken: Taken<'_>) -> Result<(), Stop> {
+        while !taken.names.is_empty() {
+            let batch: Vec<String> = taken.names.iter().take(BATCH).cloned().collect();
+            let offers = store.read("market.look", batch, look).await?;
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            for (worker_id, offer) in offers {
+                index.put(&worker_id, offer);
+                taken.names.remove(&worker_id);
             }
         }
         Ok(())
     }
 
     pub fn rank(&self, need: Need<'_>, limit: usize) -> Ranked {
-        self.with(|index| index.rank(need, limit))
+        self.at(need, |index| index.rank(need, limit))
+    }
+
+    /// How many could be had now.
+    pub fn count(&self, need: Need<'_>) -> (usize, (u64, u64)) {
+        self.at(need, |index| (index.len(), index.count(need)))
     }
 
     /// Adds this one to those that were found, if it can do the job at all.
     pub fn with_named(&self, ranked: &mut Ranked, need: Need<'_>, worker_id: &str) {
         let there = |one: &Candidate| one.offer.standing.worker_id == worker_id;
         if !ranked.candidates.iter().any(there) {
-            let all = self.rank(need, usize::MAX);
-            ranked.candidates.extend(all.candidates.into_iter().filter(there));
+            ranked.candidates.extend(self.with(|index| index.candidate(need, worker_id)));
         }
+    }
+
+    /// Looks into the index as it is at this moment: whoever is silent by now is put apart before.
+    fn at<T>(&self, need: Need<'_>, look: impl FnOnce(&Index) -> T) -> T {
+        let settled = self.with(|index| index.is_settled(need.now, need.stale_after_ms));
+        if !settled {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            index.settle(need.now, need.stale_after_ms);
+        }
+        self.with(look)
     }
 
     /// Looks into the index.
@@ -187,4 +205,45 @@ pub fn still_stands(seen: &Offer, now: &Offer, owner: &Owner) -> bool {
     let reachable = now.base() == seen.base() && now.standing.qualified && !now.is_quarantined();
     let allowed = now.standing.owner == *owner || now.standing.reserve_pool;
     reachable && allowed && now.standing.status == seen.standing.status
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::FutureExt as _;
+    use oa_contract::wire::workers::RegisterWorker;
+
+    use super::*;
+    use crate::{
+        testing::{HealthRoute, World, on_each_engine, operator},
+        workers::tests_support::{raw, register, user},
+    };
+
+    #[tokio::test]
+    async fn what_changed_is_looked_up_also_when_the_first_who_looks_goes_away() {
+        on_each_engine(async |world: World| {
+            let runtime = &world.runtime;
+            let market = Market::default();
+            market.refresh(&runtime.store, &runtime.hub).await.expect("loaded");
+            let route = HealthRoute::answering(200).await;
+            let metadata = format!(
+                r#"{{"roles":["provider"],"provider_base_url":"{}","capabilities":["oa.sandbox_run.v1"]}}"#,
+                route.base()
+            );
+            let body =
+                RegisterWorker { worker_id: Some("p".into()), metadata: Some(raw(&metadata)), ..user(1) };
+            register(&world, &operator(), body).await.expect("registered");
+            {
+                // It has taken the names and waits for the store when its request ends.
+                let mut leaves = pin!(market.refresh(&runtime.store, &runtime.hub));
+                assert!(leaves.as_mut().now_or_never().is_none(), "it waits");
+            }
+            assert!(market.with(|index| index.get("p").is_none()));
+            market.refresh(&runtime.store, &runtime.hub).await.expect("refreshed");
+            assert!(market.with(|index| index.get("p").is_some()));
+            assert!(runtime.hub.take_changed_workers().is_empty());
+        })
+        .await;
+    }
 }

@@ -7,6 +7,7 @@ pub mod decision;
 pub mod dispatch;
 pub mod dispatch_sandbox_run;
 pub mod market;
+pub mod place;
 pub mod quote_sandbox_run;
 pub mod rate;
 pub mod reserve;

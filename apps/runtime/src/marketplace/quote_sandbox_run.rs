@@ -24,6 +24,7 @@ use crate::{
 };
 
 const SCHEMA: &str = "openagents.marketplace.compute_quote.v1";
+const NO_PRICE: &str = "unable to compute all-in quote";
 
 impl Handle<MarketplaceQuoteSandboxRun> for Runtime {
     async fn handle(&self, ask: Ask<MarketplaceQuoteSandboxRun>) -> Result<Answer<QuoteReply>, Stop> {
@@ -50,11 +51,11 @@ impl Handle<MarketplaceQuoteSandboxRun> for Runtime {
                 by_name(&ranked, worker_id, moment)?
             }
         };
-        let quoted = ranked.candidates.first().and_then(|best| promised(best, &job_hash, moment.now));
-        let quote = quoted.ok_or_else(|| Refusal::new(Code::Internal, "unable to compute all-in quote"))?;
-        let row = row(&owner, &quote, moment.now)?;
+        let best = ranked.candidates.first().cloned();
+        let candidate = best.ok_or_else(|| Refusal::new(Code::Internal, NO_PRICE))?;
         let key = key(&owner);
-        self.store.write("market.quote", key, row, keep).await?;
+        let wish = Wish { owner, candidate, job_hash: job_hash.clone(), now: moment.now };
+        let quote = self.store.write("market.quote", key, wish, keep).await?;
         let capability = SANDBOX_RUN.to_owned();
         Ok(QuoteReply { schema: SCHEMA.into(), job_hash, capability, selection, quote }.into())
     }
@@ -79,8 +80,33 @@ fn by_name(ranked: &Ranked, worker_id: &str, moment: Moment) -> Result<Selection
     Ok(selection)
 }
 
-async fn keep(tx: &mut Tx, row: &QuoteRow) -> Result<(), Stop> {
-    market_quotes::keep(tx, row).await.map(|_| ())
+struct Wish {
+    owner: Owner,
+    candidate: Candidate,
+    job_hash: String,
+    now: Timestamp,
+}
+
+/// Whoever asks again within the second is promised a price of its own, or the second dispatch would find the
+/// first one's quote taken.
+async fn keep(tx: &mut Tx, wish: &Wish) -> Result<Quote, Stop> {
+    for second in 0..SECONDS {
+        let quoted = promised(&wish.candidate, &wish.job_hash, wish.now.plus_seconds(second));
+        let quote = quoted.ok_or_else(|| Refusal::new(Code::Internal, NO_PRICE))?;
+        if market_quotes::get(tx, &wish.owner, &quote.quote_id).await?.is_none() {
+            market_quotes::keep(tx, &row(&wish.owner, &quote, wish.now)?).await?;
+            return Ok(quote);
+        }
+    }
+    Err(too_many().into())
+}
+
+/// Prices of equal jobs in one second would share a name, so the first second that is free is taken; an owner asks
+/// for fewer in a minute than there are seconds in it.
+pub(super) const SECONDS: i64 = 120;
+
+pub(super) fn too_many() -> Refusal {
+    Refusal::unavailable("too many equal jobs were begun at one time; try again in a moment")
 }
 
 /// What promises and binds an owner's quotes, one after the other.

@@ -11,7 +11,6 @@ use oa_store::{
     Tx,
     tables::{budgets, ledger::Booked},
 };
-use uuid::Uuid;
 
 /// Whose the fees and adders of this market are.
 const MARKET: &str = "compute";
@@ -44,7 +43,8 @@ pub fn hold_id(dispatch_id: &str, call_no: u64) -> Result<TransferId, Denied> {
 pub struct Wanted {
     pub id: TransferId,
     pub owner: Owner,
-    pub run_id: Option<Uuid>,
+    /// Where in the owner's budgets the work lies.
+    pub place: Place,
     pub worker_id: String,
     pub price: AllIn,
     pub expires_at: Timestamp,
@@ -57,7 +57,7 @@ pub async fn hold(tx: &mut Tx, wanted: &Wanted, now: Timestamp) -> Result<Booked
     let reservation = Reservation {
         id: wanted.id.clone(),
         owner: wanted.owner.clone(),
-        place: Place { run: wanted.run_id, ..Place::default() },
+        place: wanted.place.clone(),
         payees: payees(&wanted.price, &wanted.worker_id)?,
         hold: Hold { expires_at: Some(wanted.expires_at) },
         reference: wanted.reference.clone(),

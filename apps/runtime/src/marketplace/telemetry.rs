@@ -14,7 +14,7 @@ const WINDOW: usize = 256;
 pub enum Note {
     NotFound,
     Answered { latency_ms: u64, fell_back: bool },
-    Failed { fell_back: bool },
+    Failed,
 }
 
 pub fn key(owner: &Owner) -> Key {
@@ -41,10 +41,7 @@ fn decide(known: Option<TelemetryRow>, owner: &Owner, note: Note, now: Timestamp
     row.updated_at = now;
     match note {
         Note::NotFound => row.dispatch_not_found += 1,
-        Note::Failed { fell_back } => {
-            row.dispatch_errors += 1;
-            row.dispatch_fallbacks += u64::from(fell_back);
-        }
+        Note::Failed => row.dispatch_errors += 1,
         Note::Answered { latency_ms, fell_back } => {
             row.dispatch_fallbacks += u64::from(fell_back);
             if row.latencies.len() >= WINDOW {
@@ -65,7 +62,7 @@ mod tests {
         let owner = Owner::User(1);
         let now = Timestamp::EPOCH;
         let mut row = decide(None, &owner, Note::NotFound, now);
-        row = decide(Some(row), &owner, Note::Failed { fell_back: false }, now);
+        row = decide(Some(row), &owner, Note::Failed, now);
         for latency_ms in 0..300 {
             row = decide(Some(row), &owner, Note::Answered { latency_ms, fell_back: latency_ms == 0 }, now);
         }

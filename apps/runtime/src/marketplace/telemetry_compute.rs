@@ -30,7 +30,7 @@ impl Handle<MarketplaceTelemetryCompute> for Runtime {
         self.market.refresh(&self.store, &self.hub).await?;
         let Moment { now, stale_after_ms } = Moment::of(self);
         let need = Need { capability, owner: &owner, resources: None, now, stale_after_ms };
-        let (total, (owned, reserve)) = self.market.with(|index| (index.len(), index.count(need)));
+        let (total, (owned, reserve)) = self.market.count(need);
         let row = self.store.read("market.telemetry", owner.clone(), read).await?;
         Ok(ComputeTelemetry {
             schema: SCHEMA.into(),

@@ -57,6 +57,31 @@ pub fn blank_head(run_id: Uuid, owner_key: Option<String>, now: Timestamp) -> He
     }
 }
 
+/// Keys under which the service itself tells what became of money and of evidence. A caller that may name a key
+/// of the service names none of these, or it could keep such an event out of the log.
+const RESERVED_KEYS: [&str; 10] = [
+    "budget-released:",
+    "budget-reserved:",
+    "cep-settlement:",
+    "fraud:",
+    "payment:",
+    "price-integrity:",
+    "quote-commit:",
+    "receipt-payment:",
+    "verification:",
+    "verify:",
+];
+
+/// Refuses a caller's key that would be taken for one of the service's own.
+pub fn not_reserved(key: &str) -> Result<(), Refusal> {
+    match RESERVED_KEYS.iter().find(|prefix| key.starts_with(**prefix)) {
+        Some(prefix) => Err(Refusal::invalid(format!(
+            "idempotency_key must not begin with {prefix}, which is how settlements are told; choose another prefix"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// The event that the entry's key became, if the key was used. Another content under it is a conflict for a
 /// caller; the service's own keys belong to the first writer (§9.3).
 pub async fn replayed(tx: &mut Tx, head: &Head, entry: &Entry) -> Result<Option<EventPosition>, Stop> {

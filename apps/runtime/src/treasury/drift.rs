@@ -1,72 +1,17 @@
-//! Decides where a settlement, the ledger and the run differ: each settlement is compared with the transfer that
-//! it names and with the payment that its run tells of (§17.3).
+//! Decides where a settlement, the ledger and the run differ: each settlement is compared with every leg of the
+//! transfer that it names and with the payment that its run tells of (§17.3).
 
-use oa_contract::{
-    Stop, Timestamp,
-    wire::{runs::Actor, treasury::JobStatus},
-};
-use oa_ledger::{State, Transfer, TransferId};
-use oa_store::{
-    Tx,
-    tables::{
-        ledger, runs,
-        treasury::{self as table, SettlementRow},
-        treasury_watch as watch,
-    },
-};
-use serde_json::Value;
+use oa_contract::{Fault, wire::treasury::JobStatus};
+use oa_ledger::{Kind, State, Transfer, budget::Place};
+use oa_store::tables::treasury::SettlementRow;
 
-use super::job_name;
-
-/// What a portion showed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
-    pub jobs: u64,
-    pub findings: u64,
-    /// Where to go on; empty when everything was compared.
-    pub next: String,
-}
-
-/// Compares up to `limit` settlements behind `after`, and keeps what differs.
-pub async fn compare(tx: &mut Tx, after: &str, limit: u32, now: Timestamp) -> Result<Compared, Stop> {
-    let rows = table::after(tx, after, limit).await?;
-    let mut compared = Compared::default();
-    if rows.len() == limit as usize {
-        compared.next = rows.last().map(|row| row.settlement_id.clone()).unwrap_or_default();
-    }
-    for row in rows {
-        let differs = differences(tx, &row).await?;
-        compared.jobs += 1;
-        compared.findings += differs.len() as u64;
-        for (kind, detail) in &differs {
-            tracing::error!(settlement = row.settlement_id, kind, detail, "the treasury does not add up");
-        }
-        watch::keep(tx, &row.settlement_id, &differs, now).await?;
-    }
-    Ok(compared)
-}
-
-async fn differences(tx: &mut Tx, row: &SettlementRow) -> Result<Vec<(&'static str, String)>, Stop> {
-    let transfer = ledger::get(tx, &TransferId::new(row.hold_id.as_str())?).await?;
-    let paid = paid(tx, row).await?;
-    Ok(judge(row, transfer.as_ref(), paid))
-}
-
-/// What the run says was paid; none when it says nothing.
-async fn paid(tx: &mut Tx, row: &SettlementRow) -> Result<Option<u64>, Stop> {
-    let key = format!("payment:{}:{}", job_name(&row.job_hash, row.attempt), row.status.name());
-    let Some(known) = runs::key(tx, row.run_id, Actor::Service, &key).await? else { return Ok(None) };
-    let event = runs::event_at(tx, row.run_id, known.position).await?;
-    let payload: Value = serde_json::from_str(event.payload.get()).unwrap_or(Value::Null);
-    Ok(payload["amount_msats"].as_u64())
-}
+use crate::marketplace::reserve::{self, AllIn};
 
 /// What does not fit, by kind.
-pub fn judge(
-    row: &SettlementRow,
-    transfer: Option<&Transfer>,
-    paid: Option<u64>,
-) -> Vec<(&'static str, String)> {
+pub type Differs = Vec<(&'static str, String)>;
+
+/// Compares a settlement with its transfer and with what its run says was paid.
+pub fn judge(row: &SettlementRow, transfer: Option<&Transfer>, paid: Option<u64>) -> Result<Differs, Fault> {
     let mut found = Vec::new();
     // A pool paid, and was paid back what it paid and more: the debt says how much (`credit_loans`).
     let by_credit = row.hold_id.ends_with(":credit");
@@ -84,10 +29,8 @@ pub fn judge(
                 let (said, is) = (row.status.name(), transfer.state.name());
                 found.push(("ledger_state", format!("{said} here, but {} is {is}", row.hold_id)));
             }
-            let moved = transfer.legs.first().and_then(|leg| leg.captured).map(|amount| amount.get());
-            if row.status == JobStatus::Released && moved != Some(row.amount.get()) && !by_credit {
-                let moved = moved.unwrap_or_default();
-                found.push(("ledger_amount", format!("{} were owed, and {moved} were moved", row.amount)));
+            if !by_credit {
+                legs(row, transfer, &mut found)?;
             }
         }
     }
@@ -104,13 +47,52 @@ pub fn judge(
         }
         _ => {}
     }
-    found
+    Ok(found)
+}
+
+/// Every payee has its leg, from the payer and with its amount; what follows are budgets, which count the sum.
+fn legs(row: &SettlementRow, transfer: &Transfer, found: &mut Differs) -> Result<(), Fault> {
+    let odd = |error| Fault::new("comparing a settlement", error);
+    let price =
+        AllIn { provider: row.amount, operator_fee: row.operator_fee, policy_adder: row.policy_adder };
+    let payees = reserve::payees(&price, &row.worker_id).map_err(odd)?;
+    let payer = Place::default().scope().account(&row.owner).map_err(odd)?;
+    let mut held = transfer.legs.iter();
+    for (payee, owed) in &payees {
+        let kind = if payee.kind() == Kind::Provider { "ledger_amount" } else { "ledger_fee" };
+        let Some(booked) = held.next() else {
+            found.push((kind, format!("{owed} were owed to {payee}, and nothing is held for it")));
+            continue;
+        };
+        if booked.leg.credit != payee.row_for(transfer.id.as_str()) {
+            found.push(("ledger_payee", format!("{payee} was to be paid, and {} is", booked.leg.credit)));
+        }
+        if booked.leg.debit != payer {
+            found.push(("ledger_payer", format!("{payer} was to pay, and {} does", booked.leg.debit)));
+        }
+        let moved = booked.captured.unwrap_or_default();
+        if row.status == JobStatus::Released && moved != *owed {
+            found.push((kind, format!("{owed} were owed to {payee}, and {moved} were moved")));
+        } else if booked.leg.amount != *owed {
+            found.push((kind, format!("{owed} were owed to {payee}, and {} are held", booked.leg.amount)));
+        }
+    }
+    let total = payees.iter().map(|(_, owed)| owed.get()).fold(0, u64::saturating_add);
+    for booked in held {
+        let leg = &booked.leg;
+        if leg.debit.kind() != Kind::Budget || leg.credit.kind() != Kind::BudgetUse {
+            found.push(("ledger_payee", format!("nothing is owed to {}, which is paid too", leg.credit)));
+        } else if leg.amount.get() != total {
+            found.push(("ledger_budget", format!("{} counts {} instead of {total}", leg.debit, leg.amount)));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use oa_contract::{Amount, Asset, Msats, Owner};
-    use oa_ledger::{AccountId, BookedLeg, Kind, Leg, Places};
+    use oa_contract::{Amount, Asset, Msats, Owner, Timestamp};
+    use oa_ledger::{AccountId, BookedLeg, Leg, Places, TransferId};
     use uuid::Uuid;
 
     use super::*;
@@ -172,7 +154,8 @@ mod tests {
     }
 
     fn kinds(row: &SettlementRow, transfer: Option<Transfer>, paid: Option<u64>) -> Vec<&'static str> {
-        judge(row, transfer.as_ref(), paid).into_iter().map(|(kind, _)| kind).collect()
+        let judged = judge(row, transfer.as_ref(), paid).expect("judged");
+        judged.into_iter().map(|(kind, _)| kind).collect()
     }
 
     #[test]
@@ -208,5 +191,57 @@ mod tests {
         );
         let reserved = row(JobStatus::Reserved, None);
         assert_eq!(kinds(&reserved, Some(transfer(State::Posted, 1000)), None), ["ledger_state"]);
+    }
+
+    #[test]
+    fn every_leg_counts() {
+        let amount = |units| Amount::new(units).expect("an amount");
+        let account = |kind, asset: &str, name: &str| {
+            AccountId::new(kind, Asset::new(asset).expect("an asset"), name).expect("an account")
+        };
+        let row = SettlementRow {
+            operator_fee: Msats::new(5).expect("an amount"),
+            ..row(JobStatus::Released, None)
+        };
+        let good = || {
+            let mut transfer = transfer(State::Posted, 1000);
+            let more = [
+                ("msats", Kind::Owner, "user:1", Kind::OperatorFee, "compute", 5),
+                ("msats.budget", Kind::Budget, "run/x@user:1", Kind::BudgetUse, "user:1", 1005),
+            ];
+            for (asset, debit, from, credit, to, units) in more {
+                let leg = Leg {
+                    debit: account(debit, asset, from),
+                    credit: account(credit, asset, to).row_for("hold"),
+                    amount: amount(units),
+                };
+                let captured = Some(amount(units));
+                transfer.legs.push(BookedLeg { leg, captured, ..transfer.legs[0].clone() });
+            }
+            transfer
+        };
+        assert_eq!(kinds(&row, Some(good()), Some(1000)), [""; 0]);
+        type Bend = fn(&mut Transfer);
+        let wrong: [(&str, Bend); 6] = [
+            ("ledger_payee", |transfer| {
+                transfer.legs[0].leg.credit =
+                    AccountId::new(Kind::Provider, Asset::msats(), "other").expect("an account");
+            }),
+            ("ledger_payer", |transfer| {
+                transfer.legs[1].leg.debit =
+                    AccountId::new(Kind::Owner, Asset::msats(), "user:2").expect("an account");
+            }),
+            ("ledger_fee", |transfer| transfer.legs[1].captured = Amount::new(4)),
+            ("ledger_fee", |transfer| transfer.legs.truncate(1)),
+            ("ledger_budget", |transfer| {
+                transfer.legs[2].leg.amount = Amount::new(1000).expect("an amount");
+            }),
+            ("ledger_payee", |transfer| transfer.legs.push(transfer.legs[1].clone())),
+        ];
+        for (kind, break_it) in wrong {
+            let mut transfer = good();
+            break_it(&mut transfer);
+            assert_eq!(kinds(&row, Some(transfer), Some(1000)), [kind]);
+        }
     }
 }

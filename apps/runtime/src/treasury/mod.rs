@@ -1,10 +1,12 @@
 //! The treasury of compute: one settlement for an owner, a run, a job and an attempt, whole or not at all; what
 //! it all comes to; and the comparison with ledger and runs (marketplace §10).
 
+pub mod compare;
 pub mod drift;
 pub mod reconcile;
 pub mod settle;
 pub mod summary;
+pub mod wallet;
 
 use oa_contract::{
     Code, Fault, Owner, Refusal, canonical,

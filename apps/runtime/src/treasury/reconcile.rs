@@ -21,7 +21,7 @@ use oa_store::{
 };
 use serde_json::json;
 
-use super::{drift, job, job_name, key, raw, settle::Run};
+use super::{compare::WATCH, job, job_name, key, raw, settle::Run};
 use crate::{Runtime, runs, runs::log::Entry};
 
 const SCHEMA: &str = "openagents.treasury.compute_reconcile_summary.v1";
@@ -34,12 +34,13 @@ impl Handle<TreasuryComputeReconcile> for Runtime {
     async fn handle(&self, ask: Ask<TreasuryComputeReconcile>) -> Result<Answer<ReconcileSummary>, Stop> {
         let age = ask.body.max_age_seconds.unwrap_or(self.config.reservation_ttl_seconds).max(0);
         let most = ask.body.max_jobs.unwrap_or(self.config.reconciliation_max_jobs).clamp(1, MOST_JOBS);
-        // Whoever speaks for one owner gives back what is that owner's; an operator, everybody's.
-        let owner = ask.caller.owner();
+        // Whoever speaks for one owner gives back what is that owner's; an operator, whose it names, or everybody's.
+        let owner = whose(&ask)?;
         let updated = self.expire_reservations(owner.clone(), age, most).await?;
-        let freed = Amount::sum(updated.iter().map(|row| row.amount.into()));
+        let parts = updated.iter().flat_map(|row| [row.amount, row.operator_fee, row.policy_adder]);
+        let freed = Amount::sum(parts.map(Amount::from));
         let freed = freed.and_then(|freed| Msats::try_from(freed).ok());
-        let drift = match owner {
+        let drift = match ask.caller.owner() {
             None => self.compare_some().await?,
             // What is wrong elsewhere is nobody else's to see.
             Some(_) => DriftReport::default(),
@@ -54,6 +55,16 @@ impl Handle<TreasuryComputeReconcile> for Runtime {
         };
         Ok(summary.into())
     }
+}
+
+fn whose(ask: &Ask<TreasuryComputeReconcile>) -> Result<Option<Owner>, Stop> {
+    let (user, guest) = (ask.body.owner_user_id, ask.body.owner_guest_scope.as_deref());
+    if user.is_none() && guest.is_none_or(|scope| scope.trim().is_empty()) {
+        return Ok(ask.caller.owner());
+    }
+    let named = Owner::from_parts(user, guest)?;
+    ask.caller.must_speak_for(&named)?;
+    Ok(Some(named))
 }
 
 impl Runtime {
@@ -87,29 +98,12 @@ impl Runtime {
             Ok((watch::get(tx, name).await?.rounds, watch::findings(tx, SHOWN_FINDINGS).await?))
         };
         let (rounds, findings) = self.store.read("treasury.drift", WATCH, look).await?;
-        Ok(DriftReport { compared_jobs: compared.jobs, rounds, findings })
+        let wallet = match self.wallet.name() {
+            Some(name) => format!("compared with the receipts of {name}"),
+            None => "not compared: no wallet is configured".into(),
+        };
+        Ok(DriftReport { compared_jobs: compared.jobs, rounds, wallet_receipts: wallet, findings })
     }
-
-    pub(crate) async fn compare_portion(&self, limit: u32) -> Result<drift::Compared, Stop> {
-        let ask = (limit, self.now());
-        self.store.write("treasury.compare", watch_key(), ask, compare).await
-    }
-}
-
-/// The one watch over all settlements.
-pub(crate) const WATCH: &str = "compute";
-
-pub(crate) fn watch_key() -> oa_store::Key {
-    oa_store::Key::text("treasury_watch", WATCH)
-}
-
-async fn compare(tx: &mut Tx, (limit, now): &(u32, Timestamp)) -> Result<drift::Compared, Stop> {
-    let standing = watch::get(tx, WATCH).await?;
-    let compared = drift::compare(tx, &standing.cursor, *limit, *now).await?;
-    let rounds = standing.rounds + u64::from(compared.next.is_empty());
-    let standing = watch::Watch { cursor: compared.next.clone(), rounds, ..standing };
-    watch::put(tx, WATCH, &standing).await?;
-    Ok(compared)
 }
 
 /// What somebody settled in between is left alone.

@@ -9,10 +9,12 @@ pub mod list;
 pub mod metadata;
 pub mod qualification;
 pub mod register;
+pub mod release;
 pub mod reputation;
 pub mod reserve;
 pub mod ruling;
 pub mod snapshot;
+pub mod statement;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests_support;

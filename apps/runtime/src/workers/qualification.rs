@@ -28,6 +28,10 @@ fn decide(metadata: &Value) -> Result<String, Refusal> {
     if base.is_empty() {
         return Err(Refusal::invalid("provider_base_url is required for provider role"));
     }
+    if base.contains(['?', '#']) {
+        // What stands behind it is appended: it would be a part of the query, and any other route would be asked.
+        return Err(Refusal::invalid("provider_base_url must have neither a query nor a fragment"));
+    }
     if strings(metadata, "capabilities").next().is_none() {
         return Err(Refusal::invalid("capabilities[] is required for provider role"));
     }

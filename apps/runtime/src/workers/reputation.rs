@@ -20,6 +20,12 @@ use crate::fraud::{NewIncident, record};
 const VIOLATIONS_THRESHOLD: u64 = 3;
 const FAILURES_THRESHOLD: u64 = 5;
 const PRICE_VIOLATIONS_THRESHOLD: u64 = 3;
+/// What is left of the strikes of whoever was released from quarantine: the lowest tier, and one violation from it.
+pub const PROBATION_STRIKES: u64 = VIOLATIONS_THRESHOLD - 1;
+/// Jobs done well after which a released provider is trusted again.
+const PROBATION_JOBS: u64 = 5;
+/// How many jobs it had done well when it was released.
+const PROBATION: &str = "last_release_success_count";
 
 /// What was seen.
 #[derive(Clone, Debug)]
@@ -163,6 +169,11 @@ fn decide(known: &WorkerRow, seen: &Seen, moment: Moment) -> Result<Decided, Fau
             row.reputation.success_count += 1;
             put("last_success_at", at.into());
             put("last_success_job_hash", seen.job_hash.as_str().into());
+            let since = marks.get(PROBATION).and_then(Value::as_u64);
+            if since.is_some_and(|since| row.reputation.success_count >= since + PROBATION_JOBS) {
+                marks.remove(PROBATION);
+                row.reputation.failure_strikes = 0;
+            }
             (0, u64::MAX, "")
         }
         Signal::PriceIntegrity(facts) => {
@@ -190,12 +201,31 @@ fn decide(known: &WorkerRow, seen: &Seen, moment: Moment) -> Result<Decided, Fau
     Ok(Decided { row, quarantined })
 }
 
+/// The row of whoever is released from quarantine: no more strikes than the lowest tier has, and none fewer.
+pub fn on_probation(known: &WorkerRow, reason: &str, moment: Moment) -> Result<WorkerRow, Fault> {
+    let mut row = known.clone();
+    let mut marks = marks(known)?;
+    let violations = number(known, "price_integrity_violations")?;
+    if violations > 0 {
+        let left = violations.min(PRICE_VIOLATIONS_THRESHOLD - 1);
+        marks.insert("price_integrity_violations".into(), left.into());
+    }
+    marks.insert("last_release_at".into(), moment.now.offset().into());
+    marks.insert("last_release_reason".into(), short(reason).into());
+    marks.insert(PROBATION.into(), row.reputation.success_count.into());
+    row.reputation.marks = raw(&Value::Object(marks))?;
+    row.reputation.failure_strikes = PROBATION_STRIKES;
+    row.reputation.quarantined_at = None;
+    row.reputation.quarantine_reason = None;
+    Ok(row)
+}
+
 /// Reasons come from elsewhere and may be long.
 fn short(text: &str) -> String {
     text.chars().take(500).collect()
 }
 
-fn raw(value: &Value) -> Result<Box<RawValue>, Fault> {
+pub fn raw(value: &Value) -> Result<Box<RawValue>, Fault> {
     RawValue::from_string(canonical::compact(value)).map_err(|error| Fault::new("writing a signal", error))
 }
 

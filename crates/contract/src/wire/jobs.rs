@@ -117,6 +117,7 @@ pub struct SandboxCommand {
 
 /// How the outcome is to be checked (§3.3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "JobVerification")]
 pub struct Verification {
     pub mode: VerificationMode,
     #[serde(default = "once")]

@@ -320,6 +320,15 @@ pub struct DispatchSandboxRun {
     /// 1 when not said; another number has the same job run once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Where in the owner's budgets the work lies, unless the run's metadata says so in `budget`: an organisation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// a repository in it,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// and an issue of that. Every budget that is set around it bounds the work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issue: Option<String>,
 }
 
 impl operation::Body for DispatchSandboxRun {}

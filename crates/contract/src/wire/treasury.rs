@@ -100,6 +100,58 @@ pub struct ComputeJob {
     pub attempt: u32,
 }
 
+/// A page of a provider's movements.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatementQuery {
+    /// 1 to 200, 50 by default; 0 is taken as 1, more as 200.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// `next` of an earlier answer: continue behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+}
+
+impl operation::Query for StatementQuery {}
+
+/// What a provider has earned, what of that was not paid out yet, and the movements that made it so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProviderStatement {
+    /// `openagents.treasury.provider_statement.v1`.
+    pub schema: String,
+    pub worker_id: String,
+    pub provider_id: String,
+    pub owner_key: String,
+    /// Earned and not paid out yet.
+    pub payable_msats: Msats,
+    pub earned_msats_total: Msats,
+    pub paid_msats_total: Msats,
+    /// Promised for jobs that are not settled; it may never come.
+    pub held_for_jobs_msats: Msats,
+    /// Part of what is payable that is on its way out.
+    pub paying_out_msats: Msats,
+    /// Newest first.
+    pub entries: Vec<StatementEntry>,
+    /// Give this as `before` for the next page; absent at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// One movement: what came in is above zero, what went out below.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StatementEntry {
+    /// From 1 on, without a gap.
+    pub seq: u64,
+    pub at: Timestamp,
+    /// `market:<dispatch>:<call>` or `treasury:<settlement>:<reservation>` for jobs.
+    pub transfer_id: String,
+    /// The step in the life of the transfer.
+    pub step: String,
+    /// What it changes in what is promised.
+    pub pending_msats: i64,
+    /// What it changes in what is payable.
+    pub posted_msats: i64,
+}
+
 /// Gives back what was reserved long ago, and compares what was settled with the ledger and the runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -111,6 +163,11 @@ pub struct Reconcile {
     /// 1 to 2000; less and more are taken as these.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_jobs: Option<u64>,
+    /// Whose reservations, for an operator; everybody's by default. Others may name themselves only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_user_id: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_guest_scope: Option<String>,
 }
 
 impl operation::Body for Reconcile {}
@@ -121,6 +178,7 @@ pub struct ReconcileSummary {
     pub schema: String,
     pub reconciled_at: Timestamp,
     pub expired_reservations: u64,
+    /// Fees counted.
     pub freed_msats_total: Msats,
     pub updated_jobs: Vec<ComputeJob>,
     /// Where ledger, runs and settlements differ.
@@ -134,14 +192,20 @@ pub struct DriftReport {
     pub compared_jobs: u64,
     /// Whole rounds over everything that was ever settled, by this call or in the background.
     pub rounds: u64,
+    /// Whether what left through a wallet was compared with the wallet's own receipts, or why not.
+    #[serde(default)]
+    pub wallet_receipts: String,
     /// What does not fit and is not explained yet; at most 50.
     pub findings: Vec<DriftFinding>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftFinding {
+    /// The settlement; or the transfer or the run's payment that no settlement is found for.
     pub settlement_id: String,
-    /// `ledger_missing`, `ledger_state`, `ledger_amount`, `event_missing` or `event_amount`.
+    /// `ledger_missing`, `ledger_state`, `ledger_amount`, `ledger_fee`, `ledger_budget`, `ledger_payee`, `ledger_payer`,
+    /// `event_missing`, `event_amount`, `settlement_missing`, `payment_unsettled`, `wallet_unknown`, `wallet_missing`,
+    /// `wallet_amount`, or `unreadable`.
     pub kind: String,
     pub detail: String,
     pub first_seen_at: Timestamp,
@@ -220,6 +284,15 @@ pub struct SettleSandboxRun {
     /// default: a payer can only ask for more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reexecute: Option<bool>,
+    /// Where in the owner's budgets the work lies, unless the run's metadata says so in `budget`: an organisation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organisation: Option<String>,
+    /// a repository in it,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo: Option<String>,
+    /// and an issue of that. Every budget that is set around it bounds the work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issue: Option<String>,
 }
 
 impl operation::Body for SettleSandboxRun {}

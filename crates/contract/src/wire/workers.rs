@@ -129,6 +129,26 @@ pub struct WorkerReply {
     pub worker: WorkerSnapshot,
 }
 
+/// Ends a quarantine, and says why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(example = serde_json::json!({"reason": "the strikes came from a job that nobody could have run", "idempotency_key": "release-1"}))]
+pub struct ReleaseWorker {
+    /// Kept with who said it.
+    pub reason: String,
+    /// Under a key, a late repetition is answered as it was the first time and ends no later quarantine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+impl Body for ReleaseWorker {}
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseReply {
+    /// Whether it was in quarantine until now.
+    pub released: bool,
+    pub worker: WorkerSnapshot,
+}
+
 /// Ascending by `worker_id`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerList {

@@ -154,23 +154,24 @@ fn become_command(plan: &Plan, command: &Command, out: OwnedFd, err: OwnedFd, st
         Some(inside) => plan.work_at.join(inside),
         None => plan.work_at.clone(),
     };
+    // Where a command starts is the job's own doing, as if its first word were `cd`: it fails as that would.
+    if let Err(error) = enter(&plan.work_at, &dir) {
+        let _ = rustix::io::write(&err, format!("{}: {error}\n", dir.display()).as_bytes());
+        sys::exit_now(127)
+    }
     program.env_clear().envs(&plan.env);
     program.stdin(Stdio::null()).stdout(out).stderr(err);
-    let error = match beneath(&plan.work_at, &dir) {
-        Ok(()) => {
-            let _ = sys::close_at_exec_from(3);
-            program.current_dir(&dir).exec()
-        }
-        Err(error) => error,
-    };
+    let _ = sys::close_at_exec_from(3);
+    let error = program.exec();
     let _ = rustix::io::write(&status, error.to_string().as_bytes());
     sys::exit_now(127)
 }
 
 /// A link may have been put in the way by an earlier command; it leads nowhere else.
-fn beneath(work: &Path, dir: &Path) -> io::Result<()> {
-    match dir.canonicalize()?.starts_with(work.canonicalize()?) {
-        true => Ok(()),
+fn enter(work: &Path, dir: &Path) -> io::Result<()> {
+    let real = dir.canonicalize()?;
+    match real.starts_with(work.canonicalize()?) {
+        true => std::env::set_current_dir(real),
         false => Err(io::Error::other("its directory is not in the working directory")),
     }
 }

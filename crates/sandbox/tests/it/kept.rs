@@ -173,12 +173,20 @@ fn the_first_failure_ends_a_job_unless_it_is_said_to_go_on() {
 #[test]
 fn commands_start_where_they_say_and_not_where_a_link_leads() {
     let host = Host::new();
-    let mut spec = shell(&host, &["mkdir -p in/side && ln -s /usr out", "pwd", "pwd"]);
-    spec.commands[1].workdir = Some(PathBuf::from("in/side"));
-    spec.commands[2].workdir = Some(PathBuf::from("out"));
+    let mut spec =
+        shell(&host, &["mkdir -p in/side && ln -s /usr out && touch file", "pwd", "pwd", "pwd", "pwd"]);
+    for (command, dir) in spec.commands[1..].iter_mut().zip(["in/side", "out", "no-such", "file"]) {
+        command.workdir = Some(PathBuf::from(dir));
+        command.continue_on_fail = true;
+    }
     let outcome = run(&host.own(), &spec);
     assert_eq!(outcome.runs[1].stdout.preview, b"/workspace/in/side\n");
-    assert!(matches!(outcome.runs[2].exit, Exit::NotStarted(_)), "{outcome:?}");
+    // The job has failed by itself, and says why where a shell would.
+    for (run, why) in outcome.runs[2..].iter().zip(["not in the working", "No such file", "Not a directory"])
+    {
+        let said = String::from_utf8_lossy(&run.stderr.preview);
+        assert_eq!((&run.exit, said.contains(why)), (&Exit::Code(127), true), "{said}");
+    }
 }
 
 #[test]

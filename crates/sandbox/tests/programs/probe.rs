@@ -588,7 +588,7 @@ fn attempt(words: &[&str]) -> Answer {
         ["iopl"] => in_child(|| check(unsafe { iopl(3) }.into())),
         #[cfg(target_arch = "x86_64")]
         ["ioperm"] => in_child(|| check(unsafe { ioperm(0x80, 1, 1) }.into())),
-        ["nice"] => in_child(|| check(unsafe { setpriority(PRIO_PROCESS as _, 0, -5) }.into())),
+        ["nice"] => in_child(|| check(unsafe { setpriority(PRIO_PROCESS as _, 0, -20) }.into())),
         ["real_time"] => in_child(|| {
             let parameters = sched_param { sched_priority: 1 };
             check(unsafe { sched_setscheduler(0, SCHED_FIFO, &raw const parameters) }.into())

@@ -1,4 +1,4 @@
 SELECT dispatch_id, owner_key, run_id, job_hash, attempt, state, calls, worker_id, provider_id, quote_id, hold_id, request_sha256,
-  response_sha256, signed_by, signature, reply, busy_until, opened_at, changed_at, answered_at, seal
+  response_sha256, signed_by, signature, reply, busy_until, opened_at, changed_at, answered_at, organisation, repo, issue, seal
 FROM market_dispatches
 WHERE owner_key = $1 AND run_id = $2 AND job_hash = $3 AND attempt = $4

@@ -35,6 +35,7 @@ static LOCK_TRANSFER: Statement = sealed_statement!("ledger/lock_transfer.postgr
 static INSERT_TRANSFER: Statement = sealed_statement!("ledger/insert_transfer", "ledger_transfers");
 static UPDATE_TRANSFER: Statement = sealed_statement!("ledger/update_transfer", "ledger_transfers");
 static TRANSFERS_AFTER: Statement = sealed_statement!("ledger/transfers_after", "ledger_transfers");
+static IDS_AFTER: Statement = statement!("ledger/ids_after");
 static DUE: Statement = statement!("ledger/due");
 static LEGS: Statement = sealed_statement!("ledger/legs", "ledger_legs");
 static INSERT_LEG: Statement = sealed_statement!("ledger/insert_leg", "ledger_legs");
@@ -166,6 +167,12 @@ pub(super) async fn transfers_after(tx: &mut Tx, after: &str, limit: u32) -> Res
         transfers.push(with_legs(tx, head).await?);
     }
     Ok(transfers)
+}
+
+/// The ids of transfers behind `after`, in their order; also of rows that cannot be read any more.
+pub async fn ids_after(tx: &mut Tx, after: &str, limit: u32) -> Result<Vec<TransferId>, Stop> {
+    let found = tx.all::<(String,)>(&IDS_AFTER, params![after, limit]).await?;
+    Ok(found.into_iter().map(|(id,)| transfer_id(&id)).collect::<Result<_, _>>()?)
 }
 
 /// What the accounts of each asset hold together.

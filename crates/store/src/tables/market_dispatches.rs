@@ -5,6 +5,7 @@ use oa_contract::{
     Owner, Timestamp,
     refusal::{Fault, Stop},
 };
+use oa_ledger::budget::Place;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -103,6 +104,8 @@ pub struct DispatchRow {
     pub opened_at: Timestamp,
     pub changed_at: Timestamp,
     pub answered_at: Option<Timestamp>,
+    /// Where in the owner's budgets it lies; the run is the job's.
+    pub place: Place,
 }
 
 /// One call of a provider.
@@ -129,11 +132,12 @@ impl FromRow for DispatchRow {
         let text = |column| Ok::<_, Fault>(row.opt_text(column)?.map(str::to_owned));
         let state = row.text(5)?;
         let run_id = row.uuid(2)?;
+        let job_run = (!run_id.is_nil()).then_some(run_id);
         Ok(DispatchRow {
             dispatch_id: row.text(0)?.to_owned(),
             job: JobKey {
                 owner: owner(row.text(1)?)?,
-                run_id: (!run_id.is_nil()).then_some(run_id),
+                run_id: job_run,
                 job_hash: row.text(3)?.to_owned(),
                 attempt: u32::try_from(row.uint(4)?)
                     .map_err(|error| Fault::new("reading an attempt", error))?,
@@ -154,6 +158,7 @@ impl FromRow for DispatchRow {
             opened_at: row.timestamp(17)?,
             changed_at: row.timestamp(18)?,
             answered_at: row.opt_timestamp(19)?,
+            place: Place { organisation: text(20)?, repo: text(21)?, issue: text(22)?, run: job_run },
         })
     }
 }
@@ -212,7 +217,10 @@ pub async fn put(tx: &mut Tx, row: &DispatchRow) -> Result<(), Stop> {
         row.busy_until,
         row.opened_at,
         row.changed_at,
-        row.answered_at
+        row.answered_at,
+        &row.place.organisation,
+        &row.place.repo,
+        &row.place.issue
     ];
     tx.execute(&PUT_DISPATCH, params).await?;
     Ok(())

@@ -36,6 +36,8 @@ static EVENTS_AFTER: Statement = crate::statement!("runs/events_after.postgres")
 static INSERT_BLOCK: Statement = sealed_statement!("runs/insert_block.sqlite", "run_blocks");
 static BLOCK: Statement = sealed_statement!("runs/block.sqlite", "run_blocks");
 static INSERT_KEY: Statement = sealed_statement!("runs/insert_key", "run_event_keys");
+static NEXT: Statement = crate::statement!("runs/next");
+static KEYS_AFTER: Statement = crate::statement!("runs/keys_after");
 static KEY: Statement = sealed_statement!("runs/key", "run_event_keys");
 
 /// Events of one block; a power of two keeps the arithmetic plain.
@@ -331,6 +333,26 @@ pub async fn key(tx: &mut Tx, run_id: Uuid, actor: Actor, key: &str) -> Result<O
 }
 
 /// The event at a position that a key or a head has remembered.
+/// The run behind `after`, in the order of their ids; also one that cannot be read any more.
+pub async fn next(tx: &mut Tx, after: Uuid) -> Result<Option<Uuid>, Stop> {
+    Ok(tx.one::<Id>(&NEXT, params![&after]).await?.map(|Id(run_id)| run_id))
+}
+
+/// Keys of the service's events behind `after`, in their order.
+pub async fn keys_after(tx: &mut Tx, run_id: Uuid, after: &str, limit: u32) -> Result<Vec<String>, Stop> {
+    let actor = actor_number(Actor::Service);
+    let keys = tx.all::<(String,)>(&KEYS_AFTER, params![&run_id, actor, after, limit]).await?;
+    Ok(keys.into_iter().map(|(key,)| key).collect())
+}
+
+struct Id(Uuid);
+
+impl FromRow for Id {
+    fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
+        Ok(Id(row.uuid(0)?))
+    }
+}
+
 pub async fn event_at(tx: &mut Tx, run_id: Uuid, position: i64) -> Result<RunEvent, Stop> {
     Ok(stored_at(tx, run_id, position).await?.event)
 }

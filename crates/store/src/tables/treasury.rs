@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     params,
     row::{FromRow, Row},
-    sealed_statement,
+    sealed_statement, statement,
     statement::Statement,
     tables::runs::json,
     transaction::Tx,
@@ -25,7 +25,8 @@ static PUT: Statement = sealed_statement!("treasury/put", "compute_settlements")
 static RECENT: Statement = sealed_statement!("treasury/recent", "compute_settlements");
 static STALE: Statement = sealed_statement!("treasury/stale", "compute_settlements");
 static STALE_OF: Statement = sealed_statement!("treasury/stale_of", "compute_settlements");
-static AFTER: Statement = sealed_statement!("treasury/after", "compute_settlements");
+static IDS_AFTER: Statement = statement!("treasury/ids_after");
+static OF_JOB: Statement = sealed_statement!("treasury/of_job", "compute_settlements");
 static EARNING: Statement = sealed_statement!("treasury/earning", "compute_earnings");
 static PUT_EARNING: Statement = sealed_statement!("treasury/put_earning", "compute_earnings");
 static EARNINGS: Statement = sealed_statement!("treasury/earnings", "compute_earnings");
@@ -232,9 +233,21 @@ pub async fn stale(
     }
 }
 
-/// Settlements behind `after`, in the order of their ids.
-pub async fn after(tx: &mut Tx, after: &str, limit: u32) -> Result<Vec<SettlementRow>, Stop> {
-    tx.all(&AFTER, params![after, limit]).await
+/// The ids behind `after`, in their order; also of rows that cannot be read any more.
+pub async fn ids_after(tx: &mut Tx, after: &str, limit: u32) -> Result<Vec<String>, Stop> {
+    let ids = tx.all::<(String,)>(&IDS_AFTER, params![after, limit]).await?;
+    Ok(ids.into_iter().map(|(id,)| id).collect())
+}
+
+/// Settlements of one attempt at a job in a run: one, unless the run is nobody's in particular.
+pub async fn of_job(
+    tx: &mut Tx,
+    run_id: Uuid,
+    job_hash: &str,
+    attempt: u32,
+    limit: u32,
+) -> Result<Vec<SettlementRow>, Stop> {
+    tx.all(&OF_JOB, params![&run_id, job_hash, attempt, limit]).await
 }
 
 /// Counts a job in the sums of its owner. The caller holds the owner's key.

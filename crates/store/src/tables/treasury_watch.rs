@@ -83,6 +83,11 @@ pub async fn findings(tx: &mut Tx, limit: u32) -> Result<Vec<DriftFinding>, Stop
     Ok(found.into_iter().map(|Found(finding)| finding).collect())
 }
 
+/// Whether anything is known to differ.
+pub async fn is_found(tx: &mut Tx, settlement_id: &str) -> Result<bool, Stop> {
+    Ok(!tx.all::<Found>(&FINDINGS_OF, params![settlement_id]).await?.is_empty())
+}
+
 /// Writes what a settlement differs in now, and forgets what it no longer does.
 pub async fn keep(
     tx: &mut Tx,

@@ -1,6 +1,7 @@
 //! What both engines promise of quotes, dispatches, telemetry, signals and the reserve pool.
 
 use oa_contract::{Msats, Owner, instant::Timestamp, refusal::Stop};
+use oa_ledger::budget;
 use oa_store::{
     Key, Store, Tx,
     tables::{
@@ -130,6 +131,12 @@ fn dispatch(id: &str, job: JobKey) -> DispatchRow {
         opened_at: NOW,
         changed_at: NOW,
         answered_at: None,
+        place: budget::Place {
+            organisation: Some("acme".into()),
+            repo: Some("site".into()),
+            issue: None,
+            run: None,
+        },
     }
 }
 
@@ -166,6 +173,8 @@ async fn a_dispatch_is_found_by_what_it_is_for() {
         let get = async |tx: &mut Tx, id: &&str| dispatches::get(tx, id).await;
         let found = store.read("get", "d3", get).await.expect("read").expect("the dispatch");
         assert_eq!(found.state, DispatchState::Answered);
+        let place = budget::Place { run, ..dispatch("d3", job(run, 2)).place };
+        assert_eq!(found.place, place);
         assert_eq!(found.reply.expect("the reply").get(), r#"{"z":1,"a":2}"#);
     })
     .await;

@@ -103,8 +103,8 @@ pub async fn reservations_are_found_by_age_and_settlements_by_owner(place: Place
     assert_eq!(ids(&own), ["s3"]);
     let recent = read(&store, async |tx, ()| treasury::recent(tx, &Owner::User(1), 2).await).await;
     assert_eq!(ids(&recent), ["s2", "s1"], "the last changed first");
-    let after = read(&store, async |tx, ()| treasury::after(tx, "s1", 2).await).await;
-    assert_eq!(ids(&after), ["s2", "s3"]);
+    let after = read(&store, async |tx, ()| treasury::ids_after(tx, "s1", 2).await).await;
+    assert_eq!(after, ["s2", "s3"]);
     place.end(store).await;
 }
 

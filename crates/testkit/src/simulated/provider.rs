@@ -36,7 +36,14 @@ struct State {
     cache_hits: u64,
     answers: HashMap<String, Value>,
     asked: Vec<(String, Value)>,
+    /// The credential of the last job.
+    shown: String,
+    at_once: usize,
+    most_at_once: usize,
+    /// Of all jobs, the most that were there at one time.
+    peak: usize,
     health: u16,
+    probed: u64,
     held: Option<Arc<Semaphore>>,
 }
 
@@ -50,7 +57,8 @@ pub struct SimulatedProvider {
 
 impl SimulatedProvider {
     pub async fn start() -> Self {
-        let state: Shared = Arc::new(Mutex::new(State { health: 200, ..State::default() }));
+        let state: Shared =
+            Arc::new(Mutex::new(State { health: 200, most_at_once: usize::MAX, ..State::default() }));
         let answering = state.clone();
         let server = Server::start(move |asked| answer(answering.clone(), asked)).await;
         SimulatedProvider { server, state }
@@ -67,6 +75,11 @@ impl SimulatedProvider {
     /// What `/healthz` answers from now on.
     pub fn health(&self, status: u16) {
         lock(&self.state).health = status;
+    }
+
+    /// How often its health was asked for.
+    pub fn probed(&self) -> u64 {
+        lock(&self.state).probed
     }
 
     /// How many jobs were run, and how many were answered from what was run before.
@@ -92,6 +105,21 @@ impl SimulatedProvider {
         }
     }
 
+    /// It does no more than so many at one time, and answers 429 to the rest.
+    pub fn does_at_once(&self, most: usize) {
+        lock(&self.state).most_at_once = most;
+    }
+
+    /// The most jobs that were there at one time.
+    pub fn peak(&self) -> usize {
+        lock(&self.state).peak
+    }
+
+    /// What whoever sent the last job proved itself with.
+    pub fn shown(&self) -> String {
+        lock(&self.state).shown.clone()
+    }
+
     pub fn kill(&self) {
         self.server.kill();
     }
@@ -107,17 +135,28 @@ fn lock(state: &Shared) -> MutexGuard<'_, State> {
 
 async fn answer(state: Shared, asked: Asked) -> Said {
     match (asked.method.as_str(), asked.path.as_str()) {
-        ("GET", "/healthz") => Said::text(lock(&state).health, "simulated"),
+        ("GET", "/healthz") => {
+            let mut state = lock(&state);
+            state.probed += 1;
+            Said::text(state.health, "simulated")
+        }
         ("POST", "/v1/sandbox_run") => {
             let job = asked.json();
             let held = {
                 let mut state = lock(&state);
                 state.asked.push((asked.header("x-idempotency-key").to_owned(), job.clone()));
+                state.shown = asked.header("authorization").to_owned();
+                if state.at_once >= state.most_at_once {
+                    return Said::text(429, "simulated crowd");
+                }
+                state.at_once += 1;
+                state.peak = state.peak.max(state.at_once);
                 state.held.clone()
             };
             if let Some(held) = held {
                 let _ = held.acquire().await;
             }
+            lock(&state).at_once -= 1;
             run(&state, asked.header("x-idempotency-key"), &job)
         }
         _ => Said::text(404, "no such route"),

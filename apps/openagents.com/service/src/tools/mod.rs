@@ -102,7 +102,12 @@ impl Tools {
 
 /// A client for addresses that the operator configured.
 fn trusted(timeout: Duration, trust: oa_fetch::Trust) -> Result<Fetcher, FetchError> {
-    let policy =
-        Policy { allow_private_networks: true, allow_loopback: false, timeout, max_bytes: 4 * 1024 * 1024, concurrency: 256 };
+    let policy = Policy {
+        allow_private_networks: true,
+        allow_loopback: false,
+        timeout,
+        max_bytes: 4 * 1024 * 1024,
+        concurrency: 256,
+    };
     Fetcher::trusting(policy, trust)
 }

@@ -161,7 +161,7 @@ fn decide(
     let note = match (&outcome.result, closing.more) {
         (_, true) => None,
         (Ok(_), false) => Some(Note::Answered { latency_ms: outcome.latency_ms, fell_back }),
-        (Err(_), false) => Some(Note::Failed { fell_back }),
+        (Err(_), false) => Some(Note::Failed),
     };
     let reply = match (answered, &outcome.result) {
         (Some(answered), _) => Some(to_raw_value(&answered.reply)),
@@ -287,5 +287,5 @@ async fn end(tx: &mut Tx, ask: &GiveUp) -> Result<(), Stop> {
         ..row
     };
     dispatches::put(tx, &failed).await?;
-    telemetry::note(tx, &ask.job.owner, Note::Failed { fell_back: true }, ask.now).await
+    telemetry::note(tx, &ask.job.owner, Note::Failed, ask.now).await
 }

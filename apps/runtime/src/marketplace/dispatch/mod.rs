@@ -9,6 +9,7 @@ mod open;
 mod provider;
 
 pub use desk::{Calls, Desk};
+pub use evidence::Document;
 pub use open::{Look, Looked, look};
 pub use provider::provider_key;
 
@@ -21,6 +22,7 @@ use oa_contract::{
         marketplace::{DispatchHold, DispatchReply, ProviderCall, Quote, SelectionTier},
     },
 };
+use oa_ledger::budget::Place;
 use oa_market::{Candidate, Need, index::Ranked};
 use oa_store::tables::{market_dispatches::JobKey, market_quotes::QuoteRow};
 
@@ -43,6 +45,8 @@ const WALL_CALLS: i64 = 2;
 pub struct Job {
     pub key: JobKey,
     pub caller: Caller,
+    /// Where the request says that it lies, beyond its run.
+    pub place: Place,
     pub request: SandboxRunRequest,
     /// The price that its owner was promised and wants kept.
     pub quote: Option<Box<QuoteRow>>,
@@ -51,8 +55,13 @@ pub struct Job {
 }
 
 impl Job {
+    /// What the owner gives it.
+    fn seconds(&self) -> i64 {
+        i64::from(self.request.sandbox.resources.timeout_secs)
+    }
+
     fn call_seconds(&self) -> i64 {
-        i64::from(self.request.sandbox.resources.timeout_secs) + GRACE_SECONDS
+        self.seconds() + GRACE_SECONDS
     }
 }
 
@@ -85,11 +94,14 @@ pub async fn drive(desk: Desk, job: Arc<Job>) -> Result<Dispatched, Stop> {
     let mut dispatch: Option<(String, u64)> = None;
     let mut left = in_turn(&job, &ranked).into_iter().take(MOST_CALLS).peekable();
     if left.peek().is_none() {
-        return nobody_there(&desk, &job, &ranked).await;
+        return nobody_there(&desk, &job, nobody(&ranked).into()).await;
     }
-    let mut last = None;
+    let (mut last, mut full) = (None, None);
     while let Some(candidate) = left.next() {
-        let _place = desk.calls.place(&candidate.offer.standing.worker_id).await?;
+        let Some(_place) = desk.calls.place(&candidate.offer).await else {
+            full = full.or_else(|| Some(busy(&candidate)));
+            continue;
+        };
         let opening = Opening::new(&desk, &job, &candidate, dispatch.clone());
         let call = match open::run(&desk, opening).await {
             Ok(Opened::Call(call)) => *call,
@@ -110,7 +122,7 @@ pub async fn drive(desk: Desk, job: Arc<Job>) -> Result<Dispatched, Stop> {
         dispatch = Some((call.dispatch_id.clone(), call.call_no));
         let outcome = provider::ask(&desk, &job, &call).await;
         let in_time = desk.now().millis_since(begun) < job.call_seconds() * WALL_CALLS * 1_000;
-        let more = left.peek().is_some() && in_time && !outcome.is_final();
+        let more = left.peek().is_some() && in_time && !outcome.is_final() && !outcome.took_all_its_time;
         let first = made.first().map(|first| first.provider_id.clone());
         made.push(told(&call.candidate, &outcome));
         let closing = close::Closing { call, outcome, more, fallback_from: first, made: made.clone() };
@@ -121,18 +133,35 @@ pub async fn drive(desk: Desk, job: Arc<Job>) -> Result<Dispatched, Stop> {
             close::Closed::Next(stop) => last = Some(stop),
         }
     }
-    if let Some((dispatch_id, call_no)) = &dispatch {
-        close::give_up(&desk, &job, dispatch_id, *call_no).await?;
+    let last = last.unwrap_or_else(|| nobody(&ranked).into());
+    match (&dispatch, full) {
+        (Some((dispatch_id, call_no)), _) => {
+            close::give_up(&desk, &job, dispatch_id, *call_no).await?;
+            Err(last)
+        }
+        (None, Some(full)) => Err(full.into()),
+        // Nobody is any more what it was chosen for: nobody was found.
+        (None, None) => nobody_there(&desk, &job, last).await,
     }
-    Err(last.unwrap_or_else(|| nobody(&ranked).into()))
+}
+
+/// Whoever could do it has its hands full.
+fn busy(candidate: &Candidate) -> Refusal {
+    let mut refusal = Refusal::unavailable(format!(
+        "provider {} has as many jobs as it does at one time; send the same request again",
+        candidate.offer.provider_id
+    ));
+    refusal.reason_code = Some("providers_busy");
+    refusal.retry_after_ms = Some(1_000);
+    refusal
 }
 
 /// Nobody can do it; unless it was done before.
-async fn nobody_there(desk: &Desk, job: &Arc<Job>, ranked: &Ranked) -> Result<Dispatched, Stop> {
+async fn nobody_there(desk: &Desk, job: &Arc<Job>, why: Stop) -> Result<Dispatched, Stop> {
     match open::nobody(desk, job).await? {
         Opened::Replay(reply) => Ok(Dispatched::Done(reply)),
         Opened::Busy { dispatch_id } => Ok(Dispatched::Busy { dispatch_id }),
-        Opened::Changed(_) | Opened::Call(_) => Err(nobody(ranked).into()),
+        Opened::Changed(_) | Opened::Call(_) => Err(why),
     }
 }
 

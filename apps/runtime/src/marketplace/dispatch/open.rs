@@ -7,7 +7,7 @@ use oa_contract::{
     Caller, Code, Fault, Refusal, Stop, Timestamp,
     wire::marketplace::{DispatchHold, DispatchReply, Quote},
 };
-use oa_ledger::{State, TransferId};
+use oa_ledger::{State, TransferId, budget::Place};
 use oa_market::{AllIn, Candidate, price::all_in};
 use oa_store::{
     Key, Tx,
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::{Call, Desk, GRACE_SECONDS, Job, evidence::Document, tier_name};
 use crate::{
     marketplace::{
-        job_key, market, quote_sandbox_run as quotes, reserve,
+        job_key, market, place, quote_sandbox_run as quotes, reserve,
         telemetry::{self, Note},
     },
     runs::visible_head,
@@ -50,8 +50,9 @@ pub enum Looked {
 /// Whether the job was done before, is being done, or may be done now at the price that was promised.
 pub async fn look(tx: &mut Tx, look: &Look) -> Result<Looked, Stop> {
     run_is_theirs(tx, &look.key, &look.caller).await?;
-    if let Some(row) = dispatches::find(tx, &look.key).await? {
-        match stands(&row, look.asked_at, look.now)? {
+    let known = dispatches::find(tx, &look.key).await?;
+    if let Some(row) = &known {
+        match stands(row, look.asked_at, look.now)? {
             Some(Opened::Replay(reply)) => return Ok(Looked::Reply(reply)),
             Some(Opened::Busy { dispatch_id }) => return Ok(Looked::Busy { dispatch_id }),
             _ => {}
@@ -60,23 +61,25 @@ pub async fn look(tx: &mut Tx, look: &Look) -> Result<Looked, Stop> {
     let Some(quote_id) = &look.quote_id else { return Ok(Looked::Free { quote: None }) };
     let quote = market_quotes::get(tx, &look.key.owner, quote_id).await?;
     let quote = quote.ok_or_else(|| Refusal::not_found(format!("no quote {quote_id}")))?;
-    promised(&quote, look)?;
+    promised(&quote, look, known.as_ref().map(|row| row.dispatch_id.as_str()))?;
     Ok(Looked::Free { quote: Some(Box::new(quote)) })
 }
 
-/// Whether the quote is for this job and still binds.
-fn promised(quote: &QuoteRow, look: &Look) -> Result<(), Refusal> {
+/// Whether the quote is for this job and still binds. A dispatch that took it in time keeps it, however often it has
+/// to be tried.
+fn promised(quote: &QuoteRow, look: &Look, ours: Option<&str>) -> Result<(), Refusal> {
     if look.quote_sha256.as_ref().is_some_and(|said| *said != quote.quote_sha256) {
         return Err(Refusal::conflict("quote_sha256 is not the hash of the quote with this id"));
     }
     if quote.job_hash != look.key.job_hash {
         return Err(Refusal::invalid("quote.objective_hash does not match job_hash"));
     }
-    if quote.valid_until_unix < look.now.unix_seconds() {
-        return Err(Refusal::invalid("quote has expired"));
-    }
-    match &quote.dispatch_id {
+    match quote.dispatch_id.as_deref() {
+        Some(taken) if ours == Some(taken) => Ok(()),
         Some(_) => Err(Refusal::conflict(format!("quote {} was taken by another dispatch", quote.quote_id))),
+        None if quote.valid_until_unix < look.now.unix_seconds() => {
+            Err(Refusal::invalid("quote has expired"))
+        }
         None => Ok(()),
     }
 }
@@ -139,7 +142,8 @@ impl Opening {
             stale_after_ms: desk.stale_after_ms,
             // Longer than the call can take: whoever finds it over may take it over.
             busy_until: now.plus_seconds(job.call_seconds() + 2 * GRACE_SECONDS),
-            hold_until: now.plus_seconds(desk.hold_seconds),
+            // No hold ends while the job may still run.
+            hold_until: now.plus_seconds(desk.hold_seconds.max(super::WALL_CALLS * job.call_seconds() + 60)),
             asked_at: job.asked_at,
             now,
         }
@@ -155,15 +159,13 @@ impl Opening {
 }
 
 /// The price at which this one is called, bound to this dispatch: the promised one where it was promised, otherwise
-/// that of now. Prices of equal jobs that begin in one second would share a name, so the first second that is free
-/// is taken; an owner begins fewer jobs in a minute than there are seconds in it.
+/// that of now.
 async fn quoted(
     tx: &mut Tx,
     opening: &Opening,
     candidate: &Candidate,
     dispatch_id: &str,
 ) -> Result<Option<(Quote, QuoteRow)>, Stop> {
-    const SECONDS: i64 = 120;
     let job = &opening.job;
     let worker_id = &candidate.offer.standing.worker_id;
     if let Some(row) = job.quote.as_ref().filter(|row| row.worker_id == *worker_id) {
@@ -172,15 +174,19 @@ async fn quoted(
         let quote = serde_json::from_str(bound.quote.get());
         return Ok(Some((quote.map_err(|error| Fault::new("reading a kept quote", error))?, bound)));
     }
-    for second in 0..SECONDS {
+    for second in 0..quotes::SECONDS {
         let at = opening.now.plus_seconds(second);
         let Some(quote) = quotes::promised(candidate, &job.key.job_hash, at) else { return Ok(None) };
-        let kept = market_quotes::keep(tx, &quotes::row(&job.key.owner, &quote, opening.now)?).await?;
-        if kept.dispatch_id.as_ref().is_none_or(|bound| bound == dispatch_id) {
+        // A price that somebody was promised is left to them.
+        let known = market_quotes::get(tx, &job.key.owner, &quote.quote_id).await?;
+        let ours = known.as_ref().is_none_or(|known| known.dispatch_id.as_deref() == Some(dispatch_id));
+        if ours {
+            let row = quotes::row(&job.key.owner, &quote, opening.now)?;
+            let kept = market_quotes::keep(tx, &row).await?;
             return Ok(Some((quote, market_quotes::bind(tx, kept, dispatch_id).await?)));
         }
     }
-    Err(Refusal::unavailable("too many equal jobs were begun at one time; try again in a moment").into())
+    Err(quotes::too_many().into())
 }
 
 pub(super) async fn run(desk: &Desk, opening: Opening) -> Result<Opened, Stop> {
@@ -229,10 +235,15 @@ async fn write(
     let dispatch_id = known.as_ref().map_or_else(|| opening.fresh_id.clone(), |row| row.dispatch_id.clone());
     let call_no = known.as_ref().map_or(0, |row| row.calls) + 1;
     let request = opening.request.as_ref().map_err(|error| Fault::msg(error.clone()))?;
+    let place = match &known {
+        // Where it was begun is where it lies, whoever goes on with it.
+        Some(row) => place::agreed(&row.place, &job.place, "the dispatch")?,
+        None => place::around(tx, job.key.run_id, &job.place).await?,
+    };
     dispatches::keep_document(tx, &request.sha256, &request.text, now).await?;
     let quoted = quoted(tx, opening, candidate, &dispatch_id).await?;
     let hold = match &quoted {
-        Some((_, row)) => Some(held(tx, opening, worker_id, &dispatch_id, call_no, row).await?),
+        Some((_, row)) => Some(held(tx, opening, worker_id, (&dispatch_id, call_no), &place, row).await?),
         None => None,
     };
     let quote = quoted.map(|(quote, _)| quote);
@@ -272,6 +283,7 @@ async fn write(
         opened_at: known.map_or(now, |row| row.opened_at),
         changed_at: now,
         answered_at: None,
+        place,
     };
     dispatches::put(tx, &row).await?;
     Ok(Call { dispatch_id, call_no, candidate: candidate.clone(), quote, hold, began_at: now })
@@ -281,8 +293,8 @@ async fn held(
     tx: &mut Tx,
     opening: &Opening,
     worker_id: &str,
-    dispatch_id: &str,
-    call_no: u64,
+    (dispatch_id, call_no): (&str, u64),
+    place: &Place,
     row: &QuoteRow,
 ) -> Result<DispatchHold, Stop> {
     let price = AllIn {
@@ -293,7 +305,7 @@ async fn held(
     let wanted = reserve::Wanted {
         id: reserve::hold_id(dispatch_id, call_no)?,
         owner: opening.job.key.owner.clone(),
-        run_id: opening.job.key.run_id,
+        place: place.clone(),
         worker_id: worker_id.to_owned(),
         price,
         expires_at: opening.hold_until,

@@ -19,6 +19,9 @@ const LONGEST_WORDS: usize = 500;
 #[derive(Debug)]
 pub struct Outcome {
     pub latency_ms: u64,
+    /// It was not done in the time that its owner gave it. Whoever asks chooses that time, so it says nothing about
+    /// the provider, and the next one would be no quicker.
+    pub took_all_its_time: bool,
     pub result: Result<SandboxRunResponse, Box<Failure>>,
 }
 
@@ -61,7 +64,7 @@ impl Outcome {
     /// Why the provider is struck, if it is (§7.3).
     pub fn strike(&self) -> Option<String> {
         match &self.result {
-            Ok(response) if response.status.was_run() => None,
+            Ok(response) if response.status.was_run() || self.took_all_its_time => None,
             Ok(response) => Some(format!("dispatch_status:{}", response.status.word())),
             Err(failure) => failure.strikes.then(|| "dispatch_error".to_owned()),
         }
@@ -72,12 +75,21 @@ impl Outcome {
 pub async fn ask(desk: &Desk, job: &Job, call: &Call) -> Outcome {
     let begun = desk.clock.now();
     let timeout = Duration::from_secs(u64::try_from(job.call_seconds()).unwrap_or_default());
-    let result = match request(job, call, timeout) {
-        Ok(request) => judge(desk.calls.fetcher.send(request).await, desk, begun, timeout),
+    let base = call.candidate.offer.base().unwrap_or_default();
+    let result = match request(job, base, timeout) {
+        Ok(request) => judge(desk.calls.send(base, request).await, desk, begun, timeout),
         Err(failure) => Err(failure),
     };
     let latency_ms = u64::try_from(desk.clock.now().millis_since(begun)).unwrap_or_default();
-    Outcome { latency_ms, result }
+    Outcome { latency_ms, took_all_its_time: took_all(job.seconds(), latency_ms, &result), result }
+}
+
+/// Whether the job was cut off at the bound of its own request. A provider that says so at once has not waited for it,
+/// and one that says nothing has had some seconds more. Two clocks may differ by a hundredth.
+fn took_all(seconds: i64, latency_ms: u64, result: &Result<SandboxRunResponse, Box<Failure>>) -> bool {
+    let cut_off =
+        matches!(result, Ok(response) if matches!(response.status, RunOutcome::Timeout | RunOutcome::Error));
+    cut_off && latency_ms >= u64::try_from(seconds.max(1) * 990).unwrap_or(u64::MAX)
 }
 
 /// What providers know a job by. They answer a key with what they answered before: another attempt has another key.
@@ -88,8 +100,7 @@ pub fn provider_key(job_hash: &str, attempt: u32) -> String {
     }
 }
 
-fn request(job: &Job, call: &Call, timeout: Duration) -> Result<Request, Box<Failure>> {
-    let base = call.candidate.offer.base().unwrap_or_default();
+fn request(job: &Job, base: &str, timeout: Duration) -> Result<Request, Box<Failure>> {
     let body = serde_json::to_vec(&job.request).map_err(|error| {
         let refusal = Refusal::invalid(format!("the job cannot be written: {error}"));
         Box::new(Failure { word: "refused", refusal, strikes: false })

@@ -9,6 +9,7 @@ use oa_contract::{
         treasury::{CepTerms, RoutePolicy, SettleSandboxRun},
     },
 };
+use oa_ledger::budget::Place;
 use oa_store::{Key, tables::market_dispatches::JobKey};
 use serde_json::json;
 use uuid::Uuid;
@@ -40,6 +41,8 @@ pub struct Asked {
     pub attempt: u32,
     /// The payer wants it run once more.
     pub reexecute: bool,
+    /// Where the request says that it lies, beyond its run.
+    pub place: Place,
     pub settlement_id: String,
     /// Of everything that is no part of the name.
     pub fingerprint: [u8; 32],
@@ -70,7 +73,12 @@ pub fn admit(body: SettleSandboxRun, caller: Caller) -> Result<Asked, Stop> {
     let response_sha256 = canonical::hash_of(&body.response).map_err(unhashed)?;
     let route = body.route_policy.unwrap_or_default();
     let quote = body.quote.as_ref().map(canonical::hash_of).transpose().map_err(unhashed)?;
-    let content = json!([provider_id, worker_id, body.amount_msats, quote, route, body.cep, response_sha256]);
+    let place = marketplace::place::said(body.organisation, body.repo, body.issue)?;
+    let mut content =
+        json!([provider_id, worker_id, body.amount_msats, quote, route, body.cep, response_sha256]);
+    if let (Some(members), true) = (content.as_array_mut(), place != Place::default()) {
+        members.push(json!([place.organisation, place.repo, place.issue]));
+    }
     Ok(Asked {
         settlement_id: treasury::settlement_id(&owner, body.run_id, &job_hash, attempt),
         fingerprint: canonical::canonical_digest(&content),
@@ -89,6 +97,7 @@ pub fn admit(body: SettleSandboxRun, caller: Caller) -> Result<Asked, Stop> {
         dispatch_id: body.dispatch_id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
         job_hash,
         attempt,
+        place,
         reexecute: body.reexecute.unwrap_or(false),
     })
 }

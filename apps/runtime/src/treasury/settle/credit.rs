@@ -14,7 +14,7 @@ use oa_contract::{
 };
 use oa_ledger::{
     AccountId, Capture, Hold, Order, TransferId,
-    budget::{Place, Reservation},
+    budget::Reservation,
 };
 use oa_lightning::bolt11;
 use oa_store::{
@@ -226,6 +226,7 @@ pub(super) async fn pay_back(
     let account = account.ok_or_else(|| oa_contract::Fault::msg("a loan without an account"))?;
     let owed = loan.owed();
     let reserved = plan.price.provider.get().min(owed);
+    let place = super::place_of(tx, asked, plan).await?;
     let mut last = None;
     for msats in [owed, reserved] {
         let mut payees = reserve::payees(&plan.price, &asked.worker_id)?;
@@ -234,7 +235,7 @@ pub(super) async fn pay_back(
         let wanted = Reservation {
             id: id.clone(),
             owner: asked.owner.clone(),
-            place: Place { run: Some(asked.run_id), ..Place::default() },
+            place: place.clone(),
             payees,
             hold: Hold { expires_at: None },
             reference: format!("{} run {}", asked.settlement_id, asked.run_id),

@@ -1,5 +1,7 @@
 //! Decides what of a settlement is an incident (§11.5), and lets its evidence point at the very events.
 
+use std::collections::BTreeMap;
+
 use oa_contract::{Stop, Timestamp, wire::fraud::Severity};
 use oa_store::Tx;
 use serde_json::{Value, json};
@@ -111,7 +113,7 @@ fn observed(asked: &Asked, seen: Option<&Seen>) -> Value {
             "outcome": seen.report.outcome,
             "differences": seen.report.differences,
             "claimed": {"worker_id": asked.worker_id, "response_sha256": asked.response_sha256},
-            "observed": seen.responses,
+            "observed": seen.responses.iter().map(|(who, one)| (who, &one.sha256)).collect::<BTreeMap<_, _>>(),
         }}),
     }
 }

@@ -20,14 +20,14 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
-    Answer, Ask, Fault, Handle, Stop, Timestamp,
+    Answer, Ask, Fault, Handle, Owner, Stop, Timestamp,
     matrix::TreasurySettleSandboxRun,
     receipt::VerifierPolicy,
     refusal::Refusal,
     signer::Signer,
     wire::treasury::{JobStatus, Settlement, SettlementRoute},
 };
-use oa_ledger::{Capture, State, TransferId};
+use oa_ledger::{Capture, State, TransferId, budget::Place};
 use oa_store::{
     Tx,
     tables::{
@@ -50,7 +50,8 @@ use crate::{
     config::TrustMode,
     credit::evidence,
     marketplace::{
-        dispatch::provider_key,
+        dispatch::{Document, provider_key},
+        place,
         reserve::{self, Wanted},
     },
     runs::log::{self, Entry},
@@ -89,8 +90,8 @@ struct Turn {
 enum Turned {
     /// Settled, now or before.
     Settled(Box<Settlement>),
-    /// The money is reserved; the job is to be run once more.
-    Reserved,
+    /// The money is reserved; the job of this owner's provider is to be run once more.
+    Reserved(Owner),
     /// The money is reserved; a pool is to pay the provider.
     Credit(Box<credit::Leg>),
 }
@@ -100,9 +101,13 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
         let asked = Arc::new(asked::admit(ask.body, ask.caller)?);
         let mut seen = None;
         let mut turned = self.settle(&asked, None, None).await?;
-        if let Turned::Reserved = turned {
+        if let Turned::Reserved(claimant) = &turned {
+            if asked.reexecute {
+                // It is work that others do because the payer wishes it, as a dispatch is.
+                self.rate.admit(&asked.owner, self.clock.now())?;
+            }
             // Whoever runs it goes on, and has the answer when it is asked again.
-            let run = tokio::time::timeout(PATIENCE, self.run_again(&asked)).await;
+            let run = tokio::time::timeout(PATIENCE, self.run_again(&asked, claimant)).await;
             seen = Some(run.map_err(|_| still_running())?);
             turned = self.settle(&asked, seen.clone(), None).await?;
         }
@@ -112,7 +117,7 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
         }
         match turned {
             Turned::Settled(settlement) => Ok((*settlement).into()),
-            Turned::Reserved | Turned::Credit(_) => {
+            Turned::Reserved(_) | Turned::Credit(_) => {
                 Err(Fault::msg("a settlement that had everything it needs was only reserved").into())
             }
         }
@@ -145,17 +150,17 @@ impl Runtime {
         self.store.write("treasury.settle", keys, turn, commit).await
     }
 
-    async fn run_again(&self, asked: &Asked) -> Seen {
-        reexecution::observe(
-            self,
-            &asked.settlement_id,
-            &asked.owner,
-            &asked.request,
-            &provider_key(&asked.job_hash, asked.attempt),
-            &asked.response,
-            &asked.worker_id,
-        )
-        .await
+    async fn run_again(&self, asked: &Asked, claimant: &Owner) -> Seen {
+        let claim = reexecution::Claim {
+            settlement_id: &asked.settlement_id,
+            payer: &asked.owner,
+            request: &asked.request,
+            job_key: &provider_key(&asked.job_hash, asked.attempt),
+            response: &asked.response,
+            worker_id: &asked.worker_id,
+            owner: claimant,
+        };
+        reexecution::observe(self, claim).await
     }
 }
 
@@ -173,7 +178,9 @@ async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
     if plan.rerun {
         table::put(tx, &row).await?;
         ledger.close(tx).await?;
-        return Ok(Turned::Reserved);
+        return Ok(Turned::Reserved(
+            facts.offer.map_or_else(|| asked.owner.clone(), |one| one.standing.owner),
+        ));
     }
     // A provider's fault is no default of the agent: what is not paid needs no envelope. Where callers are believed,
     // there is one all the same, as clients expect it.
@@ -229,6 +236,15 @@ async fn stands(tx: &mut Tx, hold_id: &str, now: Timestamp) -> Result<bool, Stop
     Ok(held.is_some_and(|held| held.state == State::Pending && held.expires_at.is_none_or(|at| at > now)))
 }
 
+/// Where it was dispatched, if that was said; in the run that pays in any case.
+async fn place_of(tx: &mut Tx, asked: &Asked, plan: &Plan) -> Result<Place, Stop> {
+    let place = match plan.dispatch.as_ref().filter(|dispatch| dispatch.place.organisation.is_some()) {
+        Some(dispatch) => place::agreed(&dispatch.place, &asked.place, "the dispatch")?,
+        None => place::around(tx, Some(asked.run_id), &asked.place).await?,
+    };
+    Ok(Place { run: Some(asked.run_id), ..place })
+}
+
 async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<String, Stop> {
     let (asked, now) = (&*turn.asked, turn.moment.now);
     let again = facts.known.as_ref().map_or(0, |known| known.reservations) + 1;
@@ -236,7 +252,7 @@ async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<St
     let wanted = Wanted {
         id: id.clone(),
         owner: asked.owner.clone(),
-        run_id: Some(asked.run_id),
+        place: place_of(tx, asked, plan).await?,
         worker_id: asked.worker_id.clone(),
         price: plan.price,
         expires_at: now.plus_seconds(turn.reservation_ttl_seconds),
@@ -289,6 +305,14 @@ async fn settled(
     }
     incidents::raise(tx, asked, plan, turn.seen.as_ref(), &mut run, now).await?;
     run.close(tx).await?;
+    for document in turn.seen.iter().flat_map(|seen| seen.responses.values()) {
+        market_dispatches::keep_document(tx, &document.sha256, &document.text, now).await?;
+    }
+    if !plan.released() {
+        // What is held against somebody can be looked at later, whoever handed it in.
+        let claimed = Document::of(&asked.response)?;
+        market_dispatches::keep_document(tx, &claimed.sha256, &claimed.text, now).await?;
+    }
     if let Some(dispatch) = &plan.dispatch {
         let dispatch = market_dispatches::DispatchRow {
             state: DispatchState::Settled,
@@ -344,7 +368,10 @@ fn answer(asked: &Asked, plan: &Plan, turn: &Turn, receipt_sha256: &str) -> Sett
 fn signals(plan: &Plan, seen: Option<&Seen>) -> Vec<Signal> {
     let mut signals = Vec::new();
     signals.extend(plan.integrity.as_ref().map(|integrity| Signal::PriceIntegrity(integrity.facts())));
-    if !plan.verdict.violations.is_empty() {
+    let unserved = |dispatch: &market_dispatches::DispatchRow| dispatch.state == DispatchState::Unserved;
+    if plan.dispatch.as_ref().is_some_and(unserved) {
+        // What was not brought to an end was counted, if at all, when it was dispatched.
+    } else if !plan.verdict.violations.is_empty() {
         let refuted = seen.is_some_and(|seen| {
             seen.report.outcome == oa_contract::wire::treasury::ReexecutionOutcome::Refuted
         });

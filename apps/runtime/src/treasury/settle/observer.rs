@@ -1,11 +1,11 @@
-//! Decides who runs a job once more: whoever the market would choose next for its owner, asked in the very words
-//! of a dispatch, so that nobody can tell a comparison from work.
+//! Decides who runs a job once more: whoever the market would choose next and who has nothing to gain by it, asked in
+//! the very words of a dispatch, so that nobody can tell a comparison from work.
 
 use std::time::Duration;
 
-use oa_contract::{Fault, Stop, wire::jobs::SANDBOX_RUN};
+use oa_contract::{Fault, Owner, Stop, wire::jobs::SANDBOX_RUN};
 use oa_fetch::Request;
-use oa_market::Need;
+use oa_market::{Candidate, Need};
 
 use super::reexecution::{Observation, Reexecutor, Rerun, Running};
 use crate::{Runtime, workers::snapshot::Moment};
@@ -24,33 +24,53 @@ impl Reexecutor for Market {
     }
 }
 
-/// The next candidates are asked in turn until one answers.
+/// The next candidates are asked in turn until one answers: those who gain nothing by either answer before the
+/// payer's own.
 async fn run(runtime: &Runtime, rerun: Rerun<'_>) -> Result<Option<Observation>, Stop> {
     runtime.market.refresh(&runtime.store, &runtime.hub).await?;
-    let moment = Moment::of(runtime);
-    let need = Need {
-        capability: SANDBOX_RUN,
-        owner: rerun.owner,
-        resources: Some(&rerun.request.sandbox.resources),
-        now: moment.now,
-        stale_after_ms: moment.stale_after_ms,
-    };
-    let ranked = runtime.market.rank(need, LOOKED_AT);
-    let other = |worker_id: &str| rerun.exclude.iter().all(|one| one != worker_id);
-    for candidate in ranked.candidates {
-        let worker_id = candidate.offer.standing.worker_id.clone();
-        let Some(base) = candidate.offer.base().filter(|_| other(&worker_id)) else { continue };
-        let _place = runtime.calls.place(&worker_id).await?;
-        let fetched = runtime.calls.fetcher.send(request(base, &rerun)?).await;
+    for (candidate, impartial) in candidates(runtime, &rerun) {
+        let (worker_id, owner) =
+            (candidate.offer.standing.worker_id.clone(), candidate.offer.standing.owner.clone());
+        let Some(base) = candidate.offer.base() else { continue };
+        let Some(_place) = runtime.calls.place(&candidate.offer).await else { continue };
+        let fetched = runtime.calls.send(base, request(base, &rerun)?).await;
         match fetched.map(|fetched| (fetched.status, serde_json::from_slice(&fetched.body))) {
             Ok((200..300, Ok(response))) => {
-                return Ok(Some(Observation { worker_id, trusted: false, response }));
+                return Ok(Some(Observation { worker_id, owner, trusted: false, impartial, response }));
             }
             // Whoever does not answer is no observer; the market itself notices who never does.
             _ => tracing::info!(worker = worker_id, "a job could not be run once more there"),
         }
     }
     Ok(None)
+}
+
+/// Who may be asked, and whether its word may go against the provider. A job done by the payer's own provider is
+/// nobody else's affair: there any of the payer's others will do.
+fn candidates(runtime: &Runtime, rerun: &Rerun<'_>) -> Vec<(Candidate, bool)> {
+    let moment = Moment::of(runtime);
+    let ranked = |owner| {
+        let need = Need {
+            capability: SANDBOX_RUN,
+            owner,
+            resources: Some(&rerun.request.sandbox.resources),
+            now: moment.now,
+            stale_after_ms: moment.stale_after_ms,
+        };
+        runtime.market.rank(need, LOOKED_AT).candidates
+    };
+    let unheard = |one: &Candidate| !rerun.exclude.contains(&one.offer.standing.worker_id);
+    if rerun.claimant == rerun.owner {
+        return ranked(rerun.owner).into_iter().filter(unheard).map(|one| (one, true)).collect();
+    }
+    // An owner that nobody can be: only the reserve pool is left.
+    let nobody = Owner::Guest(String::new());
+    let party =
+        |owner: &Owner| owner == rerun.owner || owner == rerun.claimant || rerun.heard.contains(owner);
+    let others = ranked(&nobody).into_iter().filter(|one| !party(&one.offer.standing.owner));
+    let own = ranked(rerun.owner).into_iter().filter(|one| one.offer.standing.owner == *rerun.owner);
+    let both = others.map(|one| (one, true)).chain(own.map(|one| (one, false)));
+    both.filter(|(one, _)| unheard(one)).collect()
 }
 
 fn request(base: &str, rerun: &Rerun<'_>) -> Result<Request, Fault> {

@@ -136,19 +136,25 @@ pub async fn read(tx: &mut Tx, asked: &Asked) -> Result<Facts, Stop> {
     Ok(Facts { known, head, offer, dispatch, promised, twin, taken })
 }
 
-/// The dispatch that is named, or else the one of this job: in this run, or outside of any.
+/// The dispatch that is named, or else the one of this job: in this run, or outside of any. The one that received
+/// the response comes before one that did not.
 async fn dispatch(tx: &mut Tx, asked: &Asked) -> Result<Option<DispatchRow>, Stop> {
+    let mut first = None;
     for in_run in [true, false] {
-        let job = asked.job(in_run);
-        if let Some(found) = market_dispatches::find(tx, &job).await?
-            && asked.dispatch_id.as_ref().is_none_or(|id| *id == found.dispatch_id)
-        {
+        let Some(found) = market_dispatches::find(tx, &asked.job(in_run)).await? else { continue };
+        if asked.dispatch_id.as_ref().is_some_and(|id| *id != found.dispatch_id) {
+            continue;
+        }
+        if found.response_sha256.as_ref() == Some(&asked.response_sha256) {
             return Ok(Some(found));
         }
+        first = first.or(Some(found));
     }
     match &asked.dispatch_id {
-        Some(id) => Err(Refusal::invalid(format!("dispatch_id {id} is no dispatch of this job")).into()),
-        None => Ok(None),
+        Some(id) if first.is_none() => {
+            Err(Refusal::invalid(format!("dispatch_id {id} is no dispatch of this job")).into())
+        }
+        _ => Ok(first),
     }
 }
 
@@ -198,8 +204,9 @@ pub fn decide(
         return Err(Refusal::invalid(message).into());
     }
     let foreign = offer.standing.owner != asked.owner;
-    let dispatch = received(asked, facts, rules.lenient, foreign)?;
-    let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer)?;
+    let dispatch = received(asked, facts, rules.lenient, foreign, now)?;
+    let (price, integrity) =
+        owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer, rules.lenient)?;
     let credit = route(asked, price.provider.get(), rules.lenient)?;
     let mut verdict = judge(&asked.request, &asked.response);
     if !rules.lenient {
@@ -219,8 +226,9 @@ pub fn decide(
     };
     let untrusted = offer.tier == Tier::Provisional;
     let sampled = || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps);
+    let redundant = asked.request.verification.redundancy > 1;
     // What others were asked counts, whatever made us ask.
-    if plan.released() && (seen.is_some() || untrusted || asked.reexecute || sampled()) {
+    if plan.released() && (seen.is_some() || untrusted || asked.reexecute || redundant || sampled()) {
         plan.rerun = seen.is_none();
         plan.rerun_or_nothing = untrusted && foreign && !rules.lenient;
         if let Some(seen) = seen {
@@ -274,6 +282,7 @@ fn received(
     facts: &Facts,
     lenient: bool,
     foreign: bool,
+    now: Timestamp,
 ) -> Result<Option<DispatchRow>, Refusal> {
     let inline = |why: String| match (&asked.dispatch_id, lenient || !foreign) {
         (None, true) => Ok(None),
@@ -287,7 +296,11 @@ fn received(
     };
     let id = &dispatch.dispatch_id;
     if dispatch.state == DispatchState::Calling {
-        return Err(Refusal::conflict(format!("dispatch {id} is still under way")));
+        // Whoever called has been gone for longer than the call could take.
+        return match dispatch.busy_until.is_some_and(|until| until <= now) {
+            true => inline(format!("dispatch {id} received no response; dispatch the job again")),
+            false => Err(Refusal::conflict(format!("dispatch {id} is still under way"))),
+        };
     }
     let Some(response) =
         dispatch.response_sha256.as_ref().filter(|_| dispatch.state != DispatchState::Failed)
@@ -309,13 +322,22 @@ fn received(
     Ok(Some(dispatch.clone()))
 }
 
-/// What is owed to whom. Fees are due where somebody agreed to them.
+/// What is owed to whom. Fees are due where somebody agreed to them. At which price our own dispatch was made is
+/// known: a payer that names another amount is wrong, and it is no mark against the provider.
 fn owed(
     asked: &Asked,
     facts: &Facts,
     bound: Option<&QuoteRow>,
     offer: &Offer,
+    lenient: bool,
 ) -> Result<(AllIn, Option<Integrity>), Stop> {
+    let named_right = |bound: &QuoteRow| match bound.provider_price == asked.amount {
+        true => Ok(()),
+        false => Err(Refusal::invalid(format!(
+            "amount_msats does not match the {} msats that the job was dispatched at",
+            bound.provider_price.get()
+        ))),
+    };
     let kept = |bound: &QuoteRow| AllIn {
         provider: bound.provider_price,
         operator_fee: bound.operator_fee,
@@ -323,12 +345,10 @@ fn owed(
     };
     let Some(quote) = &asked.quote else {
         return match bound {
-            Some(bound) if bound.provider_price == asked.amount => Ok((kept(bound), None)),
-            Some(bound) => Err(Refusal::invalid(format!(
-                "amount_msats does not match the {} msats that the job was dispatched at",
-                bound.provider_price.get()
-            ))
-            .into()),
+            Some(bound) => {
+                named_right(bound)?;
+                Ok((kept(bound), None))
+            }
             None => {
                 let none = Msats::ZERO;
                 Ok((AllIn { provider: asked.amount, operator_fee: none, policy_adder: none }, None))
@@ -336,7 +356,12 @@ fn owed(
         };
     };
     match bound {
-        Some(bound) => price::is_of_dispatch(quote, bound)?,
+        Some(bound) => {
+            price::is_of_dispatch(quote, bound)?;
+            if !lenient {
+                named_right(bound)?;
+            }
+        }
         None if facts.known.is_some() => {}
         None => price::is_current(quote, oa_market::price::all_in(offer, SANDBOX_RUN))?,
     }

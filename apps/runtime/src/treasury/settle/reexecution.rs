@@ -17,7 +17,7 @@ use oa_contract::{
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::{Runtime, verifications::sandbox_run::parsed};
+use crate::{Runtime, marketplace::dispatch::Document, verifications::sandbox_run::parsed};
 
 /// Others that are asked at most; the second only when the first came to something else.
 pub const MOST_OBSERVERS: usize = 2;
@@ -31,16 +31,24 @@ pub struct Rerun<'a> {
     pub request: &'a SandboxRunRequest,
     /// What a dispatch of the job calls it.
     pub job_key: &'a str,
+    /// Whose provider's word is compared.
+    pub claimant: &'a Owner,
     /// Workers that have run it already.
     pub exclude: &'a [String],
+    /// Owners of those: no second word of theirs is another one's.
+    pub heard: &'a [Owner],
 }
 
 /// What somebody else came to.
 #[derive(Clone, Debug)]
 pub struct Observation {
     pub worker_id: String,
+    pub owner: Owner,
     /// It was run by ourselves: its word needs no second.
     pub trusted: bool,
+    /// It gains nothing by either answer. Whoever would pay less may confirm that it was right to pay, and nothing
+    /// else.
+    pub impartial: bool,
     pub response: SandboxRunResponse,
 }
 
@@ -62,41 +70,55 @@ pub fn sampled(seed: &str, key: &str, bps: u32) -> bool {
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub report: ReexecutionReport,
-    /// Digests of what the others answered, by who answered it.
-    pub responses: BTreeMap<String, String>,
+    /// What the others answered, by who answered it: kept with the settlement, so that anybody can look at it again.
+    pub responses: BTreeMap<String, Document>,
+}
+
+/// Whose answer is compared, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    pub settlement_id: &'a str,
+    pub payer: &'a Owner,
+    pub request: &'a SandboxRunRequest,
+    pub job_key: &'a str,
+    pub response: &'a SandboxRunResponse,
+    pub worker_id: &'a str,
+    pub owner: &'a Owner,
 }
 
 /// Runs the job once more, and a third time where the second came to something else.
-pub async fn observe(
-    runtime: &Runtime,
-    key: &str,
-    owner: &Owner,
-    request: &SandboxRunRequest,
-    job_key: &str,
-    claim: &SandboxRunResponse,
-    claimant: &str,
-) -> Seen {
-    let mut exclude = vec![claimant.to_owned()];
+pub async fn observe(runtime: &Runtime, claim: Claim<'_>) -> Seen {
+    let mut exclude = vec![claim.worker_id.to_owned()];
+    let mut heard: Vec<Owner> = Vec::new();
     let mut observations: Vec<Observation> = Vec::new();
     // Somebody who cannot run it is no observer: a few more are asked before it is given up.
     for turn in 0..2 * MOST_OBSERVERS {
-        let rerun = Rerun { key: format!("{key}:rerun:{turn}"), owner, request, job_key, exclude: &exclude };
+        let rerun = Rerun {
+            key: format!("{}:rerun:{turn}", claim.settlement_id),
+            owner: claim.payer,
+            request: claim.request,
+            job_key: claim.job_key,
+            claimant: claim.owner,
+            exclude: &exclude,
+            heard: &heard,
+        };
         let Some(observation) = asked(runtime, rerun).await else { break };
         exclude.push(observation.worker_id.clone());
-        if !observation.response.status.was_run() {
+        let agrees = differences(claim.response, &observation.response).is_empty();
+        if !observation.response.status.was_run() || !(agrees || observation.impartial) {
             continue;
         }
-        let agrees = differences(claim, &observation.response).is_empty();
+        heard.push(observation.owner.clone());
         let decides = agrees || observation.trusted;
         observations.push(observation);
         if decides || observations.len() == MOST_OBSERVERS {
             break;
         }
     }
-    let responses = observations.iter().filter_map(|one| {
-        Some((one.worker_id.clone(), oa_contract::canonical::hash_of(&one.response).ok()?))
-    });
-    Seen { responses: responses.collect(), report: judge(claim, &observations) }
+    let responses = observations
+        .iter()
+        .filter_map(|one| Some((one.worker_id.clone(), Document::of(&one.response).ok()?)));
+    Seen { responses: responses.collect(), report: judge(claim.response, &observations) }
 }
 
 /// What cannot be asked is not held against anybody.
@@ -221,7 +243,8 @@ mod tests {
     use crate::verifications::sandbox_run::tests::answer;
 
     fn saw(worker_id: &str, response: SandboxRunResponse) -> Observation {
-        Observation { worker_id: worker_id.into(), trusted: false, response }
+        let owner = Owner::User(7);
+        Observation { worker_id: worker_id.into(), owner, trusted: false, impartial: true, response }
     }
 
     fn ok() -> SandboxRunResponse {

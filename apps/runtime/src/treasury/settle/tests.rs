@@ -2,6 +2,7 @@
 
 mod credit;
 mod evidence;
+mod given_back;
 mod repeated;
 mod rerun;
 mod specified;
@@ -110,6 +111,9 @@ fn example(run_id: Uuid) -> SettleSandboxRun {
         dispatch_id: None,
         attempt: None,
         reexecute: None,
+        organisation: None,
+        repo: None,
+        issue: None,
     }
 }
 
@@ -174,7 +178,7 @@ async fn account(world: &World, owner: u64) -> (u64, u64, u64) {
 }
 
 async fn reconcile(world: &World, max_age_seconds: i64) -> ReconcileSummary {
-    let body = Reconcile { max_age_seconds: Some(max_age_seconds), max_jobs: None };
+    let body = Reconcile { max_age_seconds: Some(max_age_seconds), ..Reconcile::default() };
     let asked = world.call::<TreasuryComputeReconcile>(&operator(), Nothing {}, Nothing {}, body).await;
     asked.expect("reconciled").1
 }

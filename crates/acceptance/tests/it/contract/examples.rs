@@ -77,7 +77,12 @@ fn every_schema_of_a_document_has_a_name_of_its_own() {
         let document = openapi::document(service);
         let names: Vec<&String> = document["components"]["schemas"].as_object().unwrap().keys().collect();
         // Two types of one name are told apart by a number, which says nothing to whoever reads a client.
-        let numbered = names.iter().filter(|name| name.ends_with(|last: char| last.is_ascii_digit()));
+        // The specification itself gives some types a name with a version.
+        let versioned = |name: &&&String| name.ends_with("V1");
+        let numbered = names
+            .iter()
+            .filter(|name| name.ends_with(|last: char| last.is_ascii_digit()))
+            .filter(|name| !versioned(name));
         assert_eq!(numbered.collect::<Vec<_>>(), Vec::<&&String>::new());
         assert!(!names.iter().any(|name| *name == "Data" || name.starts_with("Array_of_")), "{names:?}");
     }

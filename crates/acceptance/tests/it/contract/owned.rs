@@ -175,7 +175,8 @@ async fn of_runtime(world: &World, people: &People, row: &Row, parameter: &str) 
         "worker_id" => {
             let body = json!({"worker_id": "runtime-owned", "owner_user_id": people.owner_number});
             ok(&world.http.post("/internal/v1/workers", &body).await);
-            let refused = if row.name == "workers.checkpoint" { 404 } else { 403 };
+            let unknown = ["workers.checkpoint", "providers.statement"].contains(&row.name);
+            let refused = if unknown { 404 } else { 403 };
             Owned::of(refused, [("worker_id", "runtime-owned")])
         }
         // Whoever asks for quotes is told of them; to others the request does not exist.

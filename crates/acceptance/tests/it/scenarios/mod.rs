@@ -4,4 +4,5 @@ mod books_that_do_not_add_up;
 mod damaged_store;
 mod liquidity_pool;
 mod paid_job;
+mod parties_that_cheat;
 mod treasury_router;

@@ -14,7 +14,7 @@ use crate::routes::{
 };
 
 /// Settles what a dispatch answered, as a client does.
-fn settlement(run: &str, dispatched: &Value, quote: Option<&Value>) -> Value {
+pub fn settlement(run: &str, dispatched: &Value, quote: Option<&Value>) -> Value {
     let provider = &dispatched["selection"]["provider"];
     let mut body = json!({
         "owner_user_id": 11, "run_id": run,
@@ -28,24 +28,24 @@ fn settlement(run: &str, dispatched: &Value, quote: Option<&Value>) -> Value {
     body
 }
 
-async fn world(engine: oa_testkit::Engine, sample_bps: u32) -> World {
+pub async fn world(engine: oa_testkit::Engine, sample_bps: u32) -> World {
     let runtime = move |config: &mut oa_runtime::Config| config.reexecution_sample_bps = sample_bps;
     World::with(WorldOptions { engine, runtime: Box::new(runtime), ..WorldOptions::default() }).await
 }
 
-async fn spent(world: &World) -> (u64, u64) {
+pub async fn spent(world: &World) -> (u64, u64) {
     let told = world.http.get("/internal/v1/treasury/compute/summary?owner_user_id=11").await.json();
     let account = &told["account"];
     (account["reserved_msats"].as_u64().unwrap(), account["spent_msats"].as_u64().unwrap())
 }
 
-async fn post(world: &World, path: &str, body: &Value) -> Value {
+pub async fn post(world: &World, path: &str, body: &Value) -> Value {
     let answered = world.http.post(path, body).await;
     assert_eq!(answered.status, 200, "{path}: {}", answered.text());
     answered.json()
 }
 
-async fn drift(world: &World) -> Value {
+pub async fn drift(world: &World) -> Value {
     post(world, "/internal/v1/treasury/compute/reconcile", &json!({})).await["drift"]["findings"].clone()
 }
 

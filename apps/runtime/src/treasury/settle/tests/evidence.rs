@@ -9,7 +9,7 @@ use crate::{
     marketplace::reserve::{self, AllIn, Wanted},
     testing::refused,
 };
-use oa_ledger::TransferId;
+use oa_ledger::{TransferId, budget::Place};
 
 /// A response whose evidence is sound.
 pub fn sound() -> SandboxRunResponse {
@@ -45,13 +45,14 @@ pub async fn dispatched(world: &World, run_id: Option<Uuid>, response: &SandboxR
         opened_at: now,
         changed_at: now,
         answered_at: Some(now),
+        place: Place { run: run_id, ..Place::default() },
     };
     let write = async |tx: &mut Tx, (row, hold_id, now): &(DispatchRow, TransferId, Timestamp)| {
         market_dispatches::put(tx, row).await?;
         let wanted = Wanted {
             id: hold_id.clone(),
             owner: owner(),
-            run_id: row.job.run_id,
+            place: row.place.clone(),
             worker_id: "worker:a".into(),
             price: AllIn { provider: msats(1000), operator_fee: Msats::ZERO, policy_adder: Msats::ZERO },
             expires_at: now.plus_seconds(3_600),

@@ -32,7 +32,13 @@ impl Reexecutor for Others {
             assert!(!self.dies, "the process died");
             let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let worker_id = format!("other:{}", asked.len());
-            Ok(answer.map(|response| Observation { worker_id, trusted: false, response }))
+            Ok(answer.map(|response| Observation {
+                worker_id,
+                owner: Owner::User(998),
+                trusted: false,
+                impartial: true,
+                response,
+            }))
         })
     }
 }

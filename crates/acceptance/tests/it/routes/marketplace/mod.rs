@@ -1,9 +1,12 @@
 //! `/internal/v1/marketplace/*` and the scoring of routes, with SIMULATED providers on real sockets.
 
+mod budgets;
 mod catalog;
 mod decisions;
 mod dispatch;
 mod dispatch_failures;
+mod dispatch_limits;
+mod enrolment;
 mod quote;
 
 use oa_contract::Owner;

@@ -103,3 +103,19 @@ async fn the_thirty_first_call_in_a_minute_waits() {
     world.clock.advance_millis(60_001);
     assert_eq!(world.http.post(QUOTE, &order(1, json!({}))).await.status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_twice_in_one_second_is_promised_two_prices() {
+    for engine in both_engines() {
+        let world = World::on(engine).await;
+        let _single = provider(&world, "single", 11, 1000).await;
+        let ask = async || world.http.post(QUOTE, &order(11, json!({}))).await.json()["quote"].clone();
+        let (first, second) = (ask().await, ask().await);
+        assert_ne!(first["quote_id"], second["quote_id"]);
+        assert_eq!(first["total_price_msats"], second["total_price_msats"]);
+        for quote in [first, second] {
+            let answered = world.http.post(super::DISPATCH, &order(11, json!({"quote": quote}))).await;
+            assert_eq!(answered.status, 200, "{}", answered.text());
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 mod reconcile;
 mod settle;
+mod statement;
 mod summary;
 
 use oa_testkit::World;

@@ -2,6 +2,5 @@ SELECT settlement_id, owner_key, run_id, job_hash, attempt, provider_id, worker_
   verification_passed, exit_code, withheld_reason, dispatch_id, quote_sha256, hold_id, reservations, fingerprint, receipt_sha256, reply,
   reserved_at, settled_at, updated_at, seal
 FROM compute_settlements
-WHERE settlement_id > $1
-ORDER BY settlement_id
-LIMIT $2
+WHERE run_id = $1 AND job_hash = $2 AND attempt = $3
+LIMIT $4

@@ -1,0 +1,5 @@
+SELECT run_id
+FROM runs
+WHERE run_id > $1
+ORDER BY run_id
+LIMIT 1

@@ -321,18 +321,17 @@ fn at_least_one(lookup: Lookup<'_>, variable: &'static str, default: u64) -> Res
     }
 }
 
-pub(crate) fn boolean(
-    lookup: Lookup<'_>,
-    variable: &'static str,
-    default: bool,
-) -> Result<bool, ConfigError> {
 fn shared_with_providers(lookup: Lookup<'_>) -> Result<Option<provider_token::Secret>, ConfigError> {
     let variable = "RUNTIME_PROVIDER_TOKEN";
     let secret = provider_token::Secret::read(lookup(variable).as_deref());
     secret.map_err(|problem| ConfigError { variable, problem })
 }
 
-fn boolean(lookup: Lookup<'_>, variable: &'static str, default: bool) -> Result<bool, ConfigError> {
+pub(crate) fn boolean(
+    lookup: Lookup<'_>,
+    variable: &'static str,
+    default: bool,
+) -> Result<bool, ConfigError> {
     let Some(text) = lookup(variable) else { return Ok(default) };
     match text.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),

@@ -617,6 +617,7 @@ section! {
         /// Proves to a provider that its shares are inside the signed total.
         row { runtime PoolsProve = "pools.prove", GET "/admin/v1/pools/:pool_id/proof"
             (paths::PoolPath, pools::ProveShares, Nothing) -> [200] pools::SharesProof,
+            by service, open, may [], reads [] }
         /// An operator ends a provider's quarantine; it is on probation then.
         row { runtime WorkersRelease = "workers.release", POST "/admin/v1/workers/:worker_id/release"
             (paths::WorkerPath, Nothing, workers::ReleaseWorker) -> [200] workers::ReleaseReply,

@@ -73,6 +73,9 @@ pub enum Command {
     #[command(subcommand)]
     Pool(Pool),
     Demo(Demo),
+    /// Says why an agent was offered what it was offered
+    #[command(subcommand)]
+    Credit(Credit),
     /// Serves both services with an embedded store, and prints how to get in
     Up(Up),
     /// Serves the control service until SIGTERM or SIGINT, then finishes what was begun
@@ -157,6 +160,19 @@ The built-in provider lives in this command, on a free port of this machine, and
 
 The exit code is the command's. 125: the job was not done, or not settled, and the message says what to do.
 stdout is the command's; everything that `oa` says goes to stderr. With -o json it is the other way round.";
+
+#[derive(Debug, Subcommand)]
+pub enum Credit {
+    /// Makes one underwriting decision once more, from the log, and compares
+    #[command(
+        after_help = "The runtime reads the log of settlements as it was when the offer was made; the decision itself is made once more here. Exit code 1 when it is not the same."
+    )]
+    Explain {
+        /// The offer: cepo_…
+        #[arg(value_name = "OFFER")]
+        offer: String,
+    },
+}
 
 #[derive(Debug, Subcommand)]
 pub enum Pool {

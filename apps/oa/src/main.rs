@@ -6,6 +6,7 @@ mod codex_worker;
 mod config;
 mod conformance;
 mod connect;
+mod credit;
 mod data_dir;
 mod demo;
 mod doctor;
@@ -119,6 +120,9 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let usual = [Some("./oa-data".into()), std::env::var_os("OA_DATA_DIR")];
             let named = !usual.iter().flatten().any(|path| *path == *common.data.as_os_str());
             demo::tell(named.then(|| common.data.clone()), common.output).await
+        }
+        Command::Credit(cli::Credit::Explain { offer }) => {
+            credit::explain(&around(&common)?.2.client()?, &offer, common.output).await
         }
         Command::Runs(runs) => about_runs(runs, &common).await,
         Command::Pool(pool) => about_pools(pool, &common).await,

@@ -5,7 +5,10 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use oa_contract::{provider_token, signer::Signer};
 
-use crate::{liquidity::settings::Settings as Liquidity, pools::settings::PoolSettings};
+use crate::{
+    credit::CreditPolicy, hydra::fx::FxPolicy, liquidity::settings::Settings as Liquidity,
+    pools::settings::PoolSettings,
+};
 
 /// A variable that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,11 +109,15 @@ pub struct Config {
     pub reexecution_sample_bps: u32,
     /// Which ones those are follows from this. None: from the secret of the service credentials.
     pub reexecution_seed: Option<String>,
-    /// What providers that let only this runtime in know it by.
-    pub provider_token: Option<provider_token::Secret>,
+    /// What is allowed of exchanges between assets.
+    pub fx: FxPolicy,
+    /// What is allowed of credit.
+    pub credit: CreditPolicy,
     /// Payments over Lightning.
     pub liquidity: Liquidity,
     pub pools: PoolSettings,
+    /// What providers that let only this runtime in know it by.
+    pub provider_token: Option<provider_token::Secret>,
 }
 
 impl Default for Config {
@@ -139,9 +146,11 @@ impl Default for Config {
             reservation_ttl_seconds: 3_600,
             reexecution_sample_bps: 500,
             reexecution_seed: None,
-            provider_token: None,
+            fx: FxPolicy::default(),
+            credit: CreditPolicy::default(),
             liquidity: Liquidity::default(),
             pools: PoolSettings::default(),
+            provider_token: None,
         }
     }
 }
@@ -212,9 +221,11 @@ impl Config {
             )?
             .min(10_000),
             reexecution_seed: lookup("RUNTIME_REEXECUTION_SEED").filter(|seed| !seed.trim().is_empty()),
-            provider_token: shared_with_providers(lookup)?,
+            fx: FxPolicy::read(lookup)?,
+            credit: CreditPolicy::read(lookup)?,
             liquidity: Liquidity::read(lookup)?,
             pools: PoolSettings::read(lookup)?,
+            provider_token: shared_with_providers(lookup)?,
         };
         config.off_only_on_loopback()
     }

@@ -7,6 +7,7 @@ pub mod background;
 pub mod budgets;
 pub mod comms;
 pub mod config;
+pub mod credit;
 pub mod fraud;
 pub mod health;
 pub mod hub;

@@ -14,11 +14,11 @@ use crate::{
         body_schema, query_schema, sealed::Sealed,
     },
     receipt::Receipt,
-    refusal::{Code, Refusal, Service, Stop},
+    refusal::{Code, Service, Stop},
     wire::{
-        accounts, admin, autopilots, budgets, chat, codex, comms, control, fraud, health, hydra, identity,
-        l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing, runs, shell,
-        skills, spacetime, sync, threads, tools, treasury, verifications, workers,
+        accounts, admin, autopilots, budgets, chat, codex, comms, control, credit, fraud, fx, health, hydra,
+        identity, l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing,
+        runs, shell, skills, spacetime, sync, threads, tools, treasury, verifications, workers,
     },
 };
 
@@ -177,7 +177,7 @@ macro_rules! operation {
         impl<S: Send + Sync + 'static> Handle<$op> for S {
             async fn handle(&self, _: Ask<$op>) -> Result<Answer<Nothing>, Stop> {
                 let message = concat!("`", $name, "` stands in the route table, but this build does not serve it yet");
-                Err(Refusal::new(Code::NotBuilt, message).into())
+                Err(crate::refusal::Refusal::new(Code::NotBuilt, message).into())
             }
         }
     };
@@ -397,15 +397,25 @@ section! {
             (Nothing, Nothing, hydra::ScoreRoutes) -> [200] hydra::RoutingScore,
             by service, gated, may [NotFound Conflict], reads [] }
         /// Opens a request for quotes between two currencies.
-        planned { authority HydraFxRfq = "hydra.fx_rfq", POST "/internal/v1/hydra/fx/rfq" }
+        row { authority HydraFxRfq = "hydra.fx_rfq", POST "/internal/v1/hydra/fx/rfq"
+            (Nothing, Nothing, fx::OpenRfq) -> [200] fx::RfqReply,
+            by service, gated, may [Conflict], reads [] }
         /// A provider's quote for an open request.
-        planned { authority HydraFxQuote = "hydra.fx_quote", POST "/internal/v1/hydra/fx/quote" }
+        row { authority HydraFxQuote = "hydra.fx_quote", POST "/internal/v1/hydra/fx/quote"
+            (Nothing, Nothing, fx::UpsertFxQuote) -> [200] fx::FxQuoteReply,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Selects one quote by policy.
-        planned { authority HydraFxSelect = "hydra.fx_select", POST "/internal/v1/hydra/fx/select" }
+        row { authority HydraFxSelect = "hydra.fx_select", POST "/internal/v1/hydra/fx/select"
+            (Nothing, Nothing, fx::SelectFxQuote) -> [200] fx::FxSelection,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Settles the selected quote, once.
-        planned { authority HydraFxSettle = "hydra.fx_settle", POST "/internal/v1/hydra/fx/settle" }
+        row { authority HydraFxSettle = "hydra.fx_settle", POST "/internal/v1/hydra/fx/settle"
+            (Nothing, Nothing, fx::SettleFx) -> [200] fx::FxSettlement,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// One request for quotes and where it stands.
-        planned { authority HydraFxGet = "hydra.fx_get", GET "/internal/v1/hydra/fx/rfq/:rfq_id" }
+        row { authority HydraFxGet = "hydra.fx_get", GET "/internal/v1/hydra/fx/rfq/:rfq_id"
+            (paths::RfqPath, Nothing, Nothing) -> [200] fx::RfqReply,
+            by service, open, may [], reads [] }
         /// The treasury's risk posture, from cached snapshots.
         row { authority HydraRiskHealth = "hydra.risk_health", GET "/internal/v1/hydra/risk/health"
             (Nothing, Nothing, Nothing) -> [200] hydra::RiskHealth,
@@ -443,17 +453,29 @@ section! {
             (Nothing, Nothing, liquidity::QuotePay) -> [200] liquidity::PayQuote,
             by service, gated, may [Conflict], reads [] }
         /// An agent asks for credit.
-        planned { authority CreditIntent = "credit.intent", POST "/internal/v1/credit/intent" }
+        row { authority CreditIntent = "credit.intent", POST "/internal/v1/credit/intent"
+            (Nothing, Nothing, credit::DeclareIntent) -> [200] credit::IntentReply,
+            by service, gated, may [Conflict], reads [] }
         /// Underwrites an intent into an offer.
-        planned { authority CreditOffer = "credit.offer", POST "/internal/v1/credit/offer" }
+        row { authority CreditOffer = "credit.offer", POST "/internal/v1/credit/offer"
+            (Nothing, Nothing, credit::AskOffer) -> [200] credit::OfferReply,
+            by service, gated, may [NotFound Conflict], reads [] }
         /// Turns an offer into a reserved envelope.
-        planned { authority CreditEnvelope = "credit.envelope", POST "/internal/v1/credit/envelope" }
+        row { authority CreditEnvelope = "credit.envelope", POST "/internal/v1/credit/envelope"
+            (Nothing, Nothing, credit::IssueEnvelope) -> [200] credit::EnvelopeReply,
+            by service, gated, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// Settles an envelope against verified work, once.
-        planned { authority CreditSettle = "credit.settle", POST "/internal/v1/credit/settle" }
+        row { authority CreditSettle = "credit.settle", POST "/internal/v1/credit/settle"
+            (Nothing, Nothing, credit::SettleEnvelope) -> [200] credit::CreditSettlement,
+            by service, gated, may [NotFound Conflict DependencyUnavailable], reads [] }
         /// Loss and failure rates, and whether a breaker is open.
-        planned { authority CreditHealth = "credit.health", GET "/internal/v1/credit/health" }
+        row { authority CreditHealth = "credit.health", GET "/internal/v1/credit/health"
+            (Nothing, Nothing, Nothing) -> [200] credit::CreditHealth,
+            by service, open, may [], reads [] }
         /// What one agent owes and may still draw.
-        planned { authority CreditExposure = "credit.exposure", GET "/internal/v1/credit/agents/:agent_id/exposure" }
+        row { authority CreditExposure = "credit.exposure", GET "/internal/v1/credit/agents/:agent_id/exposure"
+            (paths::AgentPath, Nothing, Nothing) -> [200] credit::Exposure,
+            by service, open, may [], reads [] }
         /// Whether payments can be made now.
         row { authority LiquidityStatus = "liquidity.status", GET "/internal/v1/liquidity/status"
             (Nothing, Nothing, Nothing) -> [200] liquidity::LiquidityStatus,
@@ -532,14 +554,34 @@ section! {
         row { runtime BudgetsList = "budgets.list", GET "/admin/v1/budgets"
             (Nothing, budgets::ListBudgets, Nothing) -> [200] budgets::BudgetList,
             by operator, open, may [], reads [] }
-        /// An operator ends a provider's quarantine; it is on probation then.
-        row { runtime WorkersRelease = "workers.release", POST "/admin/v1/workers/:worker_id/release"
-            (paths::WorkerPath, Nothing, workers::ReleaseWorker) -> [200] workers::ReleaseReply,
+        /// Why an offer of credit is what it is: the decision, made once more from the log.
+        row { runtime CreditExplain = "credit.explain", GET "/admin/v1/credit/offers/:offer_id"
+            (paths::OfferPath, Nothing, Nothing) -> [200] credit::Explanation,
+            by operator, open, may [], reads [] }
+        /// What an agent owes for one settlement.
+        row { runtime CreditLoanGet = "credit.loan_get", GET "/admin/v1/credit/loans/:settlement_id"
+            (paths::CreditSettlementPath, Nothing, Nothing) -> [200] credit::LoanReply,
+            by operator, open, may [], reads [] }
+        /// An owner pays what an agent owes for one settlement.
+        row { runtime CreditRepay = "credit.repay", POST "/admin/v1/credit/repay"
+            (Nothing, Nothing, credit::Repay) -> [200] credit::LoanReply,
+            by operator, gated, may [NotFound Conflict], reads [] }
+        /// How far below zero a party to exchanges may go in one asset.
+        row { runtime FxLimitSet = "fx.limit_set", POST "/admin/v1/fx/accounts"
+            (Nothing, Nothing, fx::SetFxLimit) -> [200] fx::FxAccount,
             by operator, gated, may [Conflict], reads [] }
-        /// What a provider has earned and was not yet paid, for its owner.
-        row { runtime ProvidersStatement = "providers.statement", GET "/admin/v1/providers/:worker_id/statement"
-            (paths::WorkerPath, treasury::StatementQuery, Nothing) -> [200] treasury::ProviderStatement,
-            by service, open, may [], reads [] }
+        /// What a party to exchanges holds of one asset.
+        row { runtime FxAccountGet = "fx.account_get", GET "/admin/v1/fx/accounts"
+            (Nothing, fx::FxAccountQuery, Nothing) -> [200] fx::FxAccount,
+            by operator, open, may [], reads [] }
+        /// What a source says two assets are worth: the rate that quotes are compared with.
+        row { runtime FxRateTell = "fx.rate_tell", POST "/admin/v1/fx/rates"
+            (Nothing, Nothing, fx::TellFxRate) -> [200] fx::FxToldRateReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// What the sources of a pair said last.
+        row { runtime FxRateList = "fx.rate_list", GET "/admin/v1/fx/rates"
+            (Nothing, fx::FxRatesQuery, Nothing) -> [200] fx::FxRateList,
+            by operator, open, may [], reads [] }
         /// Pays the withdrawals that are due now, as the background does by itself.
         row { runtime PoolsExecuteDue = "pools.execute_due", POST "/admin/v1/pools/withdrawals/execute_due"
             (Nothing, Nothing, pool_signing::ExecuteDue) -> [200] pool_signing::DueExecuted,
@@ -575,6 +617,14 @@ section! {
         /// Proves to a provider that its shares are inside the signed total.
         row { runtime PoolsProve = "pools.prove", GET "/admin/v1/pools/:pool_id/proof"
             (paths::PoolPath, pools::ProveShares, Nothing) -> [200] pools::SharesProof,
+            by service, open, may [], reads [] }
+        /// An operator ends a provider's quarantine; it is on probation then.
+        row { runtime WorkersRelease = "workers.release", POST "/admin/v1/workers/:worker_id/release"
+            (paths::WorkerPath, Nothing, workers::ReleaseWorker) -> [200] workers::ReleaseReply,
+            by operator, gated, may [Conflict], reads [] }
+        /// What a provider has earned and was not yet paid, for its owner.
+        row { runtime ProvidersStatement = "providers.statement", GET "/admin/v1/providers/:worker_id/statement"
+            (paths::WorkerPath, treasury::StatementQuery, Nothing) -> [200] treasury::ProviderStatement,
             by service, open, may [], reads [] }
     }
 }

@@ -48,6 +48,8 @@ kinds! {
     Budget "budget" floored single;
     /// The other side of an owner's nested budgets.
     BudgetUse "budget_use" open single;
+    /// What a party to exchanges holds of an asset that is no owner.
+    Exchange "exchange" floored single;
     /// What a provider has earned and was not yet paid.
     Provider "provider" floored single;
     /// The operator's fees.
@@ -64,6 +66,8 @@ kinds! {
     Issuance "issuance" open single;
     /// What an agent has drawn on credit, and how much it may.
     Agent "agent" floored single;
+    /// What agents owe one pool. Not money: it holds the asset in which debts are counted.
+    Receivable "receivable" open single;
     /// Money that has moved but cannot be told yet whose it is.
     Suspense "suspense" open single;
 }

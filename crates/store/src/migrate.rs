@@ -37,6 +37,8 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0012_treasury"),
     migration!("0013_liquidity"),
     migration!("0014_pools"),
+    migration!("0015_credit"),
+    migration!("0016_fx"),
 ];
 
 /// What a store says about a step it has taken.

@@ -4,6 +4,8 @@
 //! All work on the store alone, so any number of replicas may run them; only one of them reconciles at a time.
 
 pub mod auditor;
+pub mod credit;
+pub mod fx;
 pub mod holds;
 pub mod market;
 pub mod payments;
@@ -68,6 +70,10 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(async move { stop_d.run_until_cancelled(auditor::run(&d)).await.unwrap_or_default() });
     let (follower, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
+    let (lender, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(credit::run(&lender)).await.unwrap_or_default() });
+    let (exchange, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(fx::run(&exchange)).await.unwrap_or_default() });
     let (watcher, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(
         async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() },

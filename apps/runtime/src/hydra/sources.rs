@@ -1,6 +1,7 @@
 //! Decides where Hydra's figures come from: each lane tells its own, from the store and without asking anybody else.
 
 use oa_contract::{Stop, wire::hydra::FxCounts};
+use oa_store::{Tx, tables::fx_sums};
 
 use crate::Runtime;
 
@@ -44,7 +45,14 @@ impl ThrottleView {
 
 impl Runtime {
     pub(crate) async fn credit_view(&self) -> Result<CreditView, Stop> {
-        Ok(CreditView::default())
+        let (sample, _) = self.credit_sample().await?;
+        let breakers = sample.breakers(&self.config.credit);
+        Ok(CreditView {
+            halt_new_envelopes: breakers.halt_new_envelopes,
+            halt_large_settlements: breakers.halt_large_settlements,
+            loss_rate: sample.loss_rate(),
+            ln_failure_rate: sample.failure_rate(),
+        })
     }
 
     pub(crate) async fn throttle_view(&self) -> ThrottleView {
@@ -68,6 +76,22 @@ impl Runtime {
     }
 
     pub(crate) async fn fx_counts(&self) -> Result<FxCounts, Stop> {
-        Ok(FxCounts::default())
+        let look = async |tx: &mut Tx, (): &()| fx_sums::observed(tx).await;
+        let observed = self.store.read("hydra.fx_counts", (), look).await?;
+        let counters = observed.counters;
+        Ok(FxCounts {
+            rfq_total: counters.rfqs,
+            quote_total: counters.quotes,
+            settlement_total: counters.settlements,
+            quote_to_settlement_rate: match counters.quotes {
+                0 => 0.0,
+                quotes => counters.settlements as f64 / quotes as f64,
+            },
+            spread_bps_avg: observed.spread_bps_average,
+            spread_bps_median: observed.spread_bps_median,
+            settlement_withheld_total: counters.withheld,
+            settlement_failed_total: 0,
+            treasury_provider_breadth: counters.providers,
+        })
     }
 }

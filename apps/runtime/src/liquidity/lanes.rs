@@ -31,6 +31,10 @@ impl Lane {
 pub async fn ended(tx: &mut Tx, payment: &PaymentRow, signer: Option<&Signer>) -> Result<(), Stop> {
     match payment.lane.as_str() {
         "quote" => receipt::keep(tx, payment, signer).await,
+        "credit" => {
+            receipt::keep(tx, payment, signer).await?;
+            crate::credit::payout::ended(tx, payment, signer).await
+        }
         _ => Ok(()),
     }
 }

@@ -205,6 +205,78 @@ impl PathParams for EventPath {
     }
 }
 
+/// `:rfq_id`, any text of one segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RfqPath {
+    pub rfq_id: String,
+}
+
+impl PathParams for RfqPath {
+    const NAMES: &'static [&'static str] = &["rfq_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(RfqPath { rfq_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.rfq_id.clone()]
+    }
+}
+
+/// `:agent_id`, the public key of an agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentPath {
+    pub agent_id: String,
+}
+
+impl PathParams for AgentPath {
+    const NAMES: &'static [&'static str] = &["agent_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(AgentPath { agent_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.agent_id.clone()]
+    }
+}
+
+/// `:offer_id`, an offer of credit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfferPath {
+    pub offer_id: String,
+}
+
+impl PathParams for OfferPath {
+    const NAMES: &'static [&'static str] = &["offer_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(OfferPath { offer_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.offer_id.clone()]
+    }
+}
+
+/// `:settlement_id`, a settlement of credit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreditSettlementPath {
+    pub settlement_id: String,
+}
+
+impl PathParams for CreditSettlementPath {
+    const NAMES: &'static [&'static str] = &["settlement_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(CreditSettlementPath { settlement_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.settlement_id.clone()]
+    }
+}
+
 /// `:pool_id`, any text of one segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolPath {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod control;
+mod exchange;
 mod file;
 mod harness;
 mod ledger;
@@ -114,4 +115,13 @@ on_both_engines!(pools_on_sqlite pools_on_postgres pools:
     deposits_come_back_and_one_payment_mints_once,
     the_queue_is_looked_through_in_its_order,
     old_snapshots_go_and_trees_with_the_last_that_needs_them,
+);
+
+on_both_engines!(exchange_on_sqlite exchange_on_postgres exchange:
+    requests_and_quotes_come_back_as_they_stand,
+    requests_are_due_when_their_time_is_over_and_nothing_became_of_them,
+    of_a_requests_quotes_one_is_paid,
+    exchanges_are_counted_and_their_median_is_found_without_a_list,
+    envelopes_are_open_at_a_moment_and_found_when_they_are_over,
+    settlements_and_debts_are_added_up,
 );

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     asked::Asked,
+    credit::Done,
     plan::{Plan, reservation},
     price::Integrity,
 };
@@ -103,7 +104,12 @@ pub fn verification_receipt_sha256(asked: &Asked, plan: &Plan) -> String {
 }
 
 /// What is told when the money has gone its way: the verification, then the payment.
-pub fn settling(asked: &Asked, plan: &Plan, receipt_sha256: &str) -> Result<Vec<Entry>, Fault> {
+pub fn settling(
+    asked: &Asked,
+    plan: &Plan,
+    receipt_sha256: &str,
+    credit: Option<&Done>,
+) -> Result<Vec<Entry>, Fault> {
     let job = job_name(&asked.job_hash, asked.attempt);
     let status = if plan.released() { JobStatus::Released } else { JobStatus::Withheld };
     let last = asked.response.runs.last();
@@ -113,14 +119,24 @@ pub fn settling(asked: &Asked, plan: &Plan, receipt_sha256: &str) -> Result<Vec<
         "cwd": asked.request.repo.mount_path,
         "duration_ms": last.map(|run| run.duration_ms),
     });
-    let paid = if plan.released() { plan.price.provider.get() } else { 0 };
+    let paid = match credit {
+        _ if !plan.released() => 0,
+        Some(done) => done.paid_msats,
+        None => plan.price.provider.get(),
+    };
     let reason = plan.withheld_reason();
     let reservation_id = reservation(asked);
-    let proof = match reason {
-        None => {
+    let liquidity_sha256 = credit.and_then(|done| done.settlement.liquidity_receipt_sha256.as_ref());
+    let proof = match (reason, credit) {
+        (None, Some(done)) => json!({
+            "type": "cep_envelope", "reservation_id": reservation_id, "provider_id": asked.provider_id,
+            "offer_id": done.offer_id, "envelope_id": done.settlement.envelope_id,
+            "settlement_id": done.settlement.settlement_id, "liquidity_receipt_sha256": liquidity_sha256,
+        }),
+        (None, None) => {
             json!({"type": "internal_ledger", "reservation_id": reservation_id, "provider_id": asked.provider_id})
         }
-        Some(reason) => json!({
+        (Some(reason), _) => json!({
             "type": "withheld", "reservation_id": reservation_id, "reason": reason,
             "exit_code": plan.verdict.exit_code,
         }),
@@ -142,20 +158,34 @@ pub fn settling(asked: &Asked, plan: &Plan, receipt_sha256: &str) -> Result<Vec<
         "price_integrity_variance_bps": integrity.map_or(0, |integrity| integrity.variance_bps),
         "reservation_id": reservation_id,
         "provider_id": asked.provider_id,
-        "settlement_route": "direct_liquidity",
+        "settlement_route": if plan.credit.is_some() { "cep_envelope" } else { "direct_liquidity" },
         "verification_receipt_sha256": receipt_sha256,
-        "credit_offer_id": null,
-        "credit_envelope_id": null,
-        "credit_settlement_id": null,
-        "credit_liquidity_receipt_sha256": null,
+        "credit_offer_id": credit.map(|done| &done.offer_id),
+        "credit_envelope_id": credit.map(|done| &done.settlement.envelope_id),
+        "credit_settlement_id": credit.map(|done| &done.settlement.settlement_id),
+        "credit_liquidity_receipt_sha256": liquidity_sha256,
     });
     let name = if plan.released() { "PaymentReleased" } else { "PaymentWithheld" };
-    Ok(vec![
+    let mut entries = vec![
         entry("receipt", told::VERIFY.key(&job), &verification_receipt(asked, plan))?,
         entry("verification", told::VERIFICATION.key(&job), &verified)?,
-        entry("payment", told::PAYMENT.key(format_args!("{job}:{}", status.name())), &payment)?,
-        receipt(name, told::RECEIPT_PAYMENT.key(format_args!("{job}:{}", status.name())), &told)?,
-    ])
+    ];
+    if let Some(done) = credit {
+        let linked = json!({
+            "job_hash": asked.job_hash,
+            "offer_id": done.offer_id,
+            "envelope_id": done.settlement.envelope_id,
+            "settlement_id": done.settlement.settlement_id,
+            "settlement_outcome": done.settlement.outcome,
+            "liquidity_receipt_sha256": liquidity_sha256,
+            "verification_receipt_sha256": receipt_sha256,
+        });
+        let key = told::CEP_SETTLEMENT.key(format_args!("{job}:{}", done.settlement.settlement_id));
+        entries.push(receipt("CepSettlementLinked", key, &linked)?);
+    }
+    entries.push(entry("payment", told::PAYMENT.key(format_args!("{job}:{}", status.name())), &payment)?);
+    entries.push(receipt(name, told::RECEIPT_PAYMENT.key(format_args!("{job}:{}", status.name())), &told)?);
+    Ok(entries)
 }
 
 /// Points from the run to an incident.

@@ -6,6 +6,7 @@
 //! which decides everything anew.
 
 pub mod asked;
+pub mod credit;
 pub mod events;
 mod incidents;
 pub mod observer;
@@ -47,6 +48,7 @@ use super::receipts_will_be_believed;
 use crate::{
     Runtime,
     config::TrustMode,
+    credit::evidence,
     marketplace::{
         dispatch::{Document, provider_key},
         place,
@@ -80,6 +82,8 @@ struct Turn {
     reservation_ttl_seconds: i64,
     moment: Moment,
     seen: Option<Seen>,
+    /// What came of the credit leg, where there was one.
+    credit: Option<credit::Done>,
 }
 
 /// What a turn came to.
@@ -88,35 +92,47 @@ enum Turned {
     Settled(Box<Settlement>),
     /// The money is reserved; the job of this owner's provider is to be run once more.
     Reserved(Owner),
+    /// The money is reserved; a pool is to pay the provider.
+    Credit(Box<credit::Leg>),
 }
 
 impl Handle<TreasurySettleSandboxRun> for Runtime {
     async fn handle(&self, ask: Ask<TreasurySettleSandboxRun>) -> Result<Answer<Settlement>, Stop> {
         let asked = Arc::new(asked::admit(ask.body, ask.caller)?);
-        let settlement = match self.settle(&asked, None).await? {
-            Turned::Settled(settlement) => settlement,
-            Turned::Reserved(claimant) => {
-                if asked.reexecute {
-                    // It is work that others do because the payer wishes it, as a dispatch is.
-                    self.rate.admit(&asked.owner, self.clock.now())?;
-                }
-                // Whoever runs it goes on, and has the answer when it is asked again.
-                let seen = tokio::time::timeout(PATIENCE, self.run_again(&asked, &claimant)).await;
-                let seen = seen.map_err(|_| still_running())?;
-                match self.settle(&asked, Some(seen)).await? {
-                    Turned::Settled(settlement) => settlement,
-                    Turned::Reserved(_) => {
-                        return Err(Fault::msg("a job that was run again was only reserved").into());
-                    }
-                }
+        let mut seen = None;
+        let mut turned = self.settle(&asked, None, None).await?;
+        if let Turned::Reserved(claimant) = &turned {
+            if asked.reexecute {
+                // It is work that others do because the payer wishes it, as a dispatch is.
+                self.rate.admit(&asked.owner, self.clock.now())?;
             }
-        };
-        Ok((*settlement).into())
+            // Whoever runs it goes on, and has the answer when it is asked again.
+            let run = tokio::time::timeout(PATIENCE, self.run_again(&asked, claimant)).await;
+            seen = Some(run.map_err(|_| still_running())?);
+            turned = self.settle(&asked, seen.clone(), None).await?;
+        }
+        if let Turned::Credit(leg) = turned {
+            let done = self.pay_by_credit(&asked, &leg).await?;
+            turned = self.settle(&asked, seen, Some(done)).await?;
+        }
+        match turned {
+            Turned::Settled(settlement) => Ok((*settlement).into()),
+            Turned::Reserved(_) | Turned::Credit(_) => {
+                Err(Fault::msg("a settlement that had everything it needs was only reserved").into())
+            }
+        }
     }
 }
 
 impl Runtime {
-    async fn settle(&self, asked: &Arc<Asked>, seen: Option<Seen>) -> Result<Turned, Stop> {
+    async fn settle(
+        &self,
+        asked: &Arc<Asked>,
+        seen: Option<Seen>,
+        credit: Option<credit::Done>,
+    ) -> Result<Turned, Stop> {
+        let mut keys = asked.keys();
+        keys.extend(credit.iter().map(|done| crate::credit::loans::key(&done.settlement.settlement_id)));
         let turn = Turn {
             asked: asked.clone(),
             rules: Rules {
@@ -129,8 +145,9 @@ impl Runtime {
             reservation_ttl_seconds: self.config.reservation_ttl_seconds,
             moment: Moment::of(self),
             seen,
+            credit,
         };
-        self.store.write("treasury.settle", asked.keys(), turn, commit).await
+        self.store.write("treasury.settle", keys, turn, commit).await
     }
 
     async fn run_again(&self, asked: &Asked, claimant: &Owner) -> Seen {
@@ -164,6 +181,18 @@ async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
         return Ok(Turned::Reserved(
             facts.offer.map_or_else(|| asked.owner.clone(), |one| one.standing.owner),
         ));
+    }
+    // A provider's fault is no default of the agent: what is not paid needs no envelope. Where callers are believed,
+    // there is one all the same, as clients expect it.
+    let terms = plan.credit.as_ref().filter(|_| plan.released() || turn.rules.lenient);
+    if let Some(terms) = terms.filter(|_| turn.credit.is_none()) {
+        let receipt_sha256 = events::verification_receipt_sha256(asked, &plan);
+        let (id, job, passed) = (&asked.settlement_id, &asked.job_hash, plan.verdict.passed);
+        evidence::issued(tx, id, &receipt_sha256, job, passed, turn.moment.now).await?;
+        table::put(tx, &row).await?;
+        ledger.close(tx).await?;
+        let leg = credit::leg(asked, &plan, terms, &receipt_sha256, row.reserved_at);
+        return Ok(Turned::Credit(Box::new(leg)));
     }
     settled(tx, turn, &plan, row, ledger).await
 }
@@ -207,19 +236,23 @@ async fn stands(tx: &mut Tx, hold_id: &str, now: Timestamp) -> Result<bool, Stop
     Ok(held.is_some_and(|held| held.state == State::Pending && held.expires_at.is_none_or(|at| at > now)))
 }
 
-async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<String, Stop> {
-    let (asked, now) = (&*turn.asked, turn.moment.now);
-    let again = facts.known.as_ref().map_or(0, |known| known.reservations) + 1;
-    let id = TransferId::new(format!("treasury:{}:{again}", asked.settlement_id))?;
-    // Where it was dispatched, if that was said; in the run that pays in any case.
+/// Where it was dispatched, if that was said; in the run that pays in any case.
+async fn place_of(tx: &mut Tx, asked: &Asked, plan: &Plan) -> Result<Place, Stop> {
     let place = match plan.dispatch.as_ref().filter(|dispatch| dispatch.place.organisation.is_some()) {
         Some(dispatch) => place::agreed(&dispatch.place, &asked.place, "the dispatch")?,
         None => place::around(tx, Some(asked.run_id), &asked.place).await?,
     };
+    Ok(Place { run: Some(asked.run_id), ..place })
+}
+
+async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<String, Stop> {
+    let (asked, now) = (&*turn.asked, turn.moment.now);
+    let again = facts.known.as_ref().map_or(0, |known| known.reservations) + 1;
+    let id = TransferId::new(format!("treasury:{}:{again}", asked.settlement_id))?;
     let wanted = Wanted {
         id: id.clone(),
         owner: asked.owner.clone(),
-        place: Place { run: Some(asked.run_id), ..place },
+        place: place_of(tx, asked, plan).await?,
         worker_id: asked.worker_id.clone(),
         price: plan.price,
         expires_at: now.plus_seconds(turn.reservation_ttl_seconds),
@@ -233,24 +266,34 @@ async fn settled(
     tx: &mut Tx,
     turn: &Turn,
     plan: &Plan,
-    row: table::SettlementRow,
+    mut row: table::SettlementRow,
     mut run: Run,
 ) -> Result<Turned, Stop> {
     let (asked, now) = (&*turn.asked, turn.moment.now);
     let hold_id = TransferId::new(row.hold_id.as_str())?;
-    let counted = match plan.released() {
-        true => {
+    let counted = match (plan.released(), &turn.credit) {
+        (true, Some(done)) => {
+            ledger::void(tx, &hold_id, now).await?;
+            if let Some(paid_back) = credit::pay_back(tx, turn, plan, done).await? {
+                row.hold_id = paid_back;
+            }
+            Counted::Released(row.amount)
+        }
+        (true, None) => {
             ledger::post(tx, &hold_id, &Capture::Full, now).await?;
             Counted::Released(row.amount)
         }
-        false => {
+        (false, _) => {
             ledger::void(tx, &hold_id, now).await?;
             Counted::Withheld
         }
     };
     table::count(tx, &asked.owner, &asked.provider_id, counted).await?;
     let receipt_sha256 = events::verification_receipt_sha256(asked, plan);
-    run.tell(tx, &events::settling(asked, plan, &receipt_sha256)?, now).await?;
+    let (id, job) = (&asked.settlement_id, &asked.job_hash);
+    evidence::issued(tx, id, &receipt_sha256, job, plan.verdict.passed, now).await?;
+    let done = turn.credit.as_ref();
+    run.tell(tx, &events::settling(asked, plan, &receipt_sha256, done)?, now).await?;
     for signal in signals(plan, turn.seen.as_ref()) {
         let seen = reputation::Seen {
             worker_id: asked.worker_id.clone(),
@@ -278,7 +321,7 @@ async fn settled(
         };
         market_dispatches::put(tx, &dispatch).await?;
     }
-    let settlement = answer(asked, plan, turn.seen.as_ref(), &receipt_sha256);
+    let settlement = answer(asked, plan, turn, &receipt_sha256);
     let reply = serde_json::value::to_raw_value(&settlement);
     let row = table::SettlementRow {
         status: settlement.settlement_status,
@@ -294,7 +337,8 @@ async fn settled(
     Ok(Turned::Settled(Box::new(settlement)))
 }
 
-fn answer(asked: &Asked, plan: &Plan, seen: Option<&Seen>, receipt_sha256: &str) -> Settlement {
+fn answer(asked: &Asked, plan: &Plan, turn: &Turn, receipt_sha256: &str) -> Settlement {
+    let (seen, credit) = (turn.seen.as_ref(), turn.credit.as_ref());
     Settlement {
         job_hash: asked.job_hash.clone(),
         reservation_id: plan::reservation(asked),
@@ -303,11 +347,15 @@ fn answer(asked: &Asked, plan: &Plan, seen: Option<&Seen>, receipt_sha256: &str)
         exit_code: plan.verdict.exit_code,
         violations: plan.verdict.violations.clone(),
         settlement_status: if plan.released() { JobStatus::Released } else { JobStatus::Withheld },
-        settlement_route: SettlementRoute::DirectLiquidity,
-        credit_offer_id: None,
-        credit_envelope_id: None,
-        credit_settlement_id: None,
-        credit_liquidity_receipt_sha256: None,
+        settlement_route: match plan.credit {
+            Some(_) => SettlementRoute::CepEnvelope,
+            None => SettlementRoute::DirectLiquidity,
+        },
+        credit_offer_id: credit.map(|done| done.offer_id.clone()),
+        credit_envelope_id: credit.map(|done| done.settlement.envelope_id.clone()),
+        credit_settlement_id: credit.map(|done| done.settlement.settlement_id.clone()),
+        credit_liquidity_receipt_sha256: credit
+            .and_then(|done| done.settlement.liquidity_receipt_sha256.clone()),
         verification_receipt_sha256: receipt_sha256.to_owned(),
         settlement_id: asked.settlement_id.clone(),
         dispatch_id: plan.dispatch.as_ref().map(|dispatch| dispatch.dispatch_id.clone()),

@@ -7,7 +7,7 @@ use oa_contract::{
         jobs::{SANDBOX_RUN, reservation_id},
         marketplace::Tier,
         runs::Actor,
-        treasury::{CepTerms, JobStatus, ReexecutionOutcome, RoutePolicy},
+        treasury::{JobStatus, ReexecutionOutcome, RoutePolicy},
         verifications::SandboxVerdict,
     },
 };
@@ -26,6 +26,7 @@ use oa_store::{
 
 use super::{
     asked::Asked,
+    credit,
     price::{self, Integrity},
     reexecution::{self, Seen},
 };
@@ -73,6 +74,8 @@ pub struct Plan {
     pub integrity: Option<Integrity>,
     pub verdict: SandboxVerdict,
     pub dispatch: Option<DispatchRow>,
+    /// The provider is paid by a pool, through an envelope of an agent's credit.
+    pub credit: Option<credit::Terms>,
     /// The job has to be run once more before it is paid.
     pub rerun: bool,
     /// Without that nobody is paid at all.
@@ -202,16 +205,25 @@ pub fn decide(
     }
     let foreign = offer.standing.owner != asked.owner;
     let dispatch = received(asked, facts, rules.lenient, foreign, now)?;
-    let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer, rules.lenient)?;
-    route(asked)?;
+    let (price, integrity) =
+        owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer, rules.lenient)?;
+    let credit = route(asked, price.provider.get(), rules.lenient)?;
     let mut verdict = judge(&asked.request, &asked.response);
     if !rules.lenient {
         // A provider of one's own may name its outputs as it likes; no provider may contradict itself.
         verdict.violations.extend(unsound_evidence(&asked.response, !foreign));
     }
     let verdict = settled_verdict(verdict);
-    let mut plan =
-        Plan { price, integrity, verdict, dispatch, rerun: false, rerun_or_nothing: false, disputed: false };
+    let mut plan = Plan {
+        price,
+        integrity,
+        verdict,
+        dispatch,
+        credit,
+        rerun: false,
+        rerun_or_nothing: false,
+        disputed: false,
+    };
     let untrusted = offer.tier == Tier::Provisional;
     let sampled = || reexecution::sampled(&rules.seed, &asked.settlement_id, rules.sample_bps);
     let redundant = asked.request.verification.redundancy > 1;
@@ -364,9 +376,9 @@ fn owed(
     Ok((price, Some(price::compare(quote, asked.amount))))
 }
 
-/// Over which rail (§10.4 step 3). Credit envelopes need the credit lane.
-fn route(asked: &Asked) -> Result<(), Refusal> {
-    let sats = asked.settle_amount().get().div_ceil(1_000);
+/// Over which rail (§10.4 step 3): none is the ledger itself.
+fn route(asked: &Asked, settle_msats: u64, lenient: bool) -> Result<Option<credit::Terms>, Refusal> {
+    let sats = settle_msats.div_ceil(1_000);
     let direct = match asked.route {
         RoutePolicy::DirectOnly => true,
         RoutePolicy::ForceCep => false,
@@ -375,37 +387,11 @@ fn route(asked: &Asked) -> Result<(), Refusal> {
         }
     };
     if direct {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(cep) = &asked.cep else {
-        return Err(Refusal::invalid("route_policy selected CEP but cep config is missing"));
-    };
-    envelope(cep, &asked.provider_id)?;
-    let message =
-        "settling through a credit envelope needs the credit lane, which this instance does not serve";
-    Err(Refusal::new(Code::DependencyUnavailable, message))
-}
-
-fn envelope(cep: &CepTerms, provider_id: &str) -> Result<(), Refusal> {
-    let given = [
-        ("agent_id", &cep.agent_id),
-        ("pool_id", &cep.pool_id),
-        ("provider_invoice", &cep.provider_invoice),
-        ("provider_host", &cep.provider_host),
-    ];
-    if let Some((name, _)) = given.iter().find(|(_, value)| value.trim().is_empty()) {
-        return Err(Refusal::invalid(format!("cep.{name} is required")));
-    }
-    for (name, value) in [
-        ("cep.agent_id", cep.agent_id.trim()),
-        ("cep.pool_id", cep.pool_id.trim()),
-        ("provider_id", provider_id),
-    ] {
-        if value.len() != 64 || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(Refusal::invalid(format!("{name} must be 64 hex digits")));
-        }
-    }
-    Ok(())
+    let missing = || Refusal::invalid("route_policy selected CEP but cep config is missing");
+    let cep = asked.cep.as_ref().ok_or_else(missing)?;
+    credit::terms(cep, &asked.provider_id, &asked.job_hash, settle_msats, lenient).map(Some)
 }
 
 /// The row of a reservation that has just been made.

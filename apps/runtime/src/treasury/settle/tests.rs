@@ -1,5 +1,6 @@
 //! What a settlement does to the money, the run, the provider and the incidents, on both engines.
 
+mod credit;
 mod evidence;
 mod given_back;
 mod repeated;

@@ -33,6 +33,8 @@ fn path(row: &Row, run_id: &str, worker_id: &str) -> String {
     let path = path.replace(":skill_id", "github-coding").replace(":version", "1");
     let path = path.replace(":conversation_id", "thread-1").replace(":autopilot", "scout");
     let path = path.replace(":token_id", "pat_unknown").replace(":event_id", "1");
+    let path = path.replace(":rfq_id", "fxrfq_1").replace(":agent_id", &"a".repeat(64));
+    let path = path.replace(":offer_id", "cepo_1").replace(":settlement_id", "ceps_1");
     // A pool that there is would ask a wallet.
     let pool = if row.name == "pools.create" { "example" } else { "nowhere" };
     let path =
@@ -75,7 +77,12 @@ fn every_schema_of_a_document_has_a_name_of_its_own() {
         let document = openapi::document(service);
         let names: Vec<&String> = document["components"]["schemas"].as_object().unwrap().keys().collect();
         // Two types of one name are told apart by a number, which says nothing to whoever reads a client.
-        let numbered = names.iter().filter(|name| name.ends_with(|last: char| last.is_ascii_digit()));
+        // The specification itself gives some types a name with a version.
+        let versioned = |name: &&&String| name.ends_with("V1");
+        let numbered = names
+            .iter()
+            .filter(|name| name.ends_with(|last: char| last.is_ascii_digit()))
+            .filter(|name| !versioned(name));
         assert_eq!(numbered.collect::<Vec<_>>(), Vec::<&&String>::new());
         assert!(!names.iter().any(|name| *name == "Data" || name.starts_with("Array_of_")), "{names:?}");
     }

@@ -179,6 +179,32 @@ async fn of_runtime(world: &World, people: &People, row: &Row, parameter: &str) 
             let refused = if unknown { 404 } else { 403 };
             Owned::of(refused, [("worker_id", "runtime-owned")])
         }
+        // Whoever asks for quotes is told of them; to others the request does not exist.
+        "rfq_id" => {
+            let requester = format!("user:{}", people.owner_number);
+            let body = json!({
+                "schema": "openagents.hydra.fx_rfq_request.v1", "idempotency_key": "owned",
+                "requester_id": requester, "budget_scope_id": "owned",
+                "sell": {"asset": "USD", "amount": 100, "unit": "cents"}, "buy_asset": "BTC_LN",
+                "min_buy_amount": 1, "max_spread_bps": 1, "max_fee_bps": 1, "max_latency_ms": 1,
+                "quote_ttl_seconds": 300, "policy_context": {},
+            });
+            let opened = ok(&world.http.post("/internal/v1/hydra/fx/rfq", &body).await);
+            Owned::of(404, [("rfq_id", opened["rfq"]["rfq_id"].as_str().unwrap())])
+        }
+        // The first owner to act for an agent has it; that there is such a key is no secret.
+        "agent_id" => {
+            let (owner, agent) = (Owner::User(people.owner_number), "f".repeat(64));
+            let body = json!({
+                "schema": "openagents.credit.intent_request.v1", "idempotency_key": "owned", "agent_id": agent,
+                "scope_type": "nip90", "scope_id": "owned", "max_sats": 1, "exp": "2026-02-25T10:30:00Z",
+            });
+            ok(&signed(world, &owner, "POST", "/internal/v1/credit/intent", Some(body)).await);
+            Owned::of(403, [("agent_id", &agent)])
+        }
+        // For operators only.
+        "offer_id" => Owned::of(403, [("offer_id", "owned")]),
+        "settlement_id" => Owned::of(403, [("settlement_id", "owned")]),
         _ => return None,
     };
     Some(owned)

@@ -5,6 +5,7 @@ pub mod budgets;
 mod chat;
 mod codex;
 mod control_status;
+mod credit;
 mod gates;
 mod hydra;
 mod identity;

@@ -302,7 +302,7 @@ async fn an_envelope_is_asked_for_and_told_to_be_missing() {
         );
     }
     let refusal = refused(settle(&world, forced(Some(cep.clone()))).await);
-    assert_eq!(refusal.code.name(), "dependency_unavailable");
+    assert_eq!(refusal.message, "cep.provider_invoice asks for 42000 msats, and 1000 are owed");
     let poor = json!({"kind": "prefer_agent_balance", "agent_balance_sats": 1, "min_reserve_sats": 1});
     let prefers = |policy: Value| SettleSandboxRun {
         route_policy: serde_json::from_value(policy).expect("a policy"),

@@ -1,5 +1,7 @@
 //! `/internal/v1/hydra/risk/health` and `/internal/v1/hydra/observability` (liquidity §11).
 
+mod fx;
+
 use std::time::Duration;
 
 use oa_testkit::{Engine, World};

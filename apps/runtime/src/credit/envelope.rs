@@ -1,0 +1,199 @@
+//! `POST /internal/v1/credit/envelope`: binds an offer to one provider, and holds what it may cost in the pool (credit-fx
+//! §4.3). Asked again for the same provider, it is the same envelope.
+
+use oa_contract::{
+    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp,
+    matrix::CreditEnvelope,
+    signer::Signer,
+    wire::credit::{
+        ENVELOPE_REQUEST, Envelope, EnvelopeReply, EnvelopeStatus, IssueEnvelope, Offer, OfferStatus,
+    },
+};
+use oa_ledger::AccountId;
+use oa_store::{
+    Key, Tx,
+    tables::{
+        credit::{self as table, EnvelopeRow, OfferRow},
+        credit_sums::{self, Whose},
+    },
+};
+
+use super::{
+    CreditPolicy, LONGEST_KEY, agent_key, envelope_key, health, inputs, keep_receipt, legs, needed,
+    public_key, read_back, receipts, schema,
+    underwriting::{self, Terms},
+    visible, written,
+};
+use crate::{Runtime, TrustMode, liquidity::payments};
+
+struct Issuing {
+    offer_id: String,
+    provider_id: String,
+    caller: Caller,
+    policy: CreditPolicy,
+    signer: Option<Signer>,
+    wallet: AccountId,
+    lenient: bool,
+    now: Timestamp,
+}
+
+impl Handle<CreditEnvelope> for Runtime {
+    async fn handle(&self, ask: Ask<CreditEnvelope>) -> Result<Answer<EnvelopeReply>, Stop> {
+        Ok(self.issue_envelope(ask.body, ask.caller).await?.into())
+    }
+}
+
+impl Runtime {
+    pub(crate) async fn issue_envelope(
+        &self,
+        body: IssueEnvelope,
+        caller: Caller,
+    ) -> Result<EnvelopeReply, Stop> {
+        schema(&body.schema, ENVELOPE_REQUEST)?;
+        let offer_id = needed("offer_id", &body.offer_id, LONGEST_KEY)?;
+        let provider_id = public_key(&body.provider_id)?;
+        // Whose offer it is never changes, so it can be read before.
+        let offer = self.store.read("credit.envelope_look", offer_id.clone(), look).await?;
+        let offer = offer.ok_or_else(unknown)?.offer;
+        let envelope_id = receipts::envelope_id(&receipts::envelope_fingerprint(&offer_id, &provider_id));
+        let keys = [
+            agent_key(&offer.agent_id),
+            Key::text("credit_offer", offer_id.as_str()),
+            envelope_key(&envelope_id),
+        ];
+        let issuing = Issuing {
+            offer_id,
+            provider_id,
+            caller,
+            policy: self.config.credit.clone(),
+            signer: self.signer.clone(),
+            wallet: payments::wallet_account(&self.payments.terms().wallet_id)?,
+            lenient: self.config.trust_mode == TrustMode::Lenient,
+            now: self.now(),
+        };
+        self.store.write("credit.envelope", keys, issuing, issue).await
+    }
+}
+
+fn unknown() -> Refusal {
+    Refusal::not_found("no such offer")
+}
+
+async fn look(tx: &mut Tx, offer_id: &String) -> Result<Option<OfferRow>, Stop> {
+    table::offer(tx, offer_id).await
+}
+
+async fn issue(tx: &mut Tx, issuing: &Issuing) -> Result<EnvelopeReply, Stop> {
+    let (policy, now) = (&issuing.policy, issuing.now);
+    let offer = table::offer(tx, &issuing.offer_id).await?.ok_or_else(unknown)?;
+    if !visible(tx, &issuing.caller, &offer.offer.agent_id, now).await? {
+        return Err(unknown().into());
+    }
+    if let Some(known) = table::envelope_of_offer(tx, &issuing.offer_id).await?
+        && known.envelope.provider_id == issuing.provider_id
+    {
+        return reply(known);
+    }
+    decide(&offer.offer, policy, now)?;
+    breakers(tx, &offer.offer, issuing).await?;
+    let outstanding = credit_sums::open_of_agent(tx, &offer.offer.agent_id, now).await?;
+    if outstanding.count >= policy.max_outstanding_envelopes_per_agent {
+        return Err(Refusal::conflict("max outstanding envelopes exceeded").into());
+    }
+    if !issuing.lenient {
+        still_worth_it(tx, &offer.offer, policy, now).await?;
+    }
+    let fingerprint = receipts::envelope_fingerprint(&issuing.offer_id, &issuing.provider_id);
+    let envelope = of(&offer.offer, &issuing.provider_id, receipts::envelope_id(&fingerprint), now);
+    let (wallet, until) = (&issuing.wallet, Some(envelope.exp));
+    let hold_id = legs::hold(tx, &envelope, 1, wallet, issuing.lenient, until, now).await?;
+    let receipt = receipts::issued(&envelope, issuing.signer.as_ref());
+    keep_receipt(tx, "envelope", &envelope.envelope_id, &receipt, now).await?;
+    let accepted = Offer { status: OfferStatus::Accepted, ..offer.offer.clone() };
+    table::put_offer(tx, &OfferRow { offer: accepted, ..offer }).await?;
+    let row = EnvelopeRow {
+        envelope,
+        receipt: written(&receipt.document)?,
+        closed_at: None,
+        hold_id: Some(hold_id),
+        holds: 1,
+        attempts: 0,
+        payment_id: None,
+        freed: false,
+    };
+    table::put_envelope(tx, &row).await?;
+    reply(row)
+}
+
+fn reply(row: EnvelopeRow) -> Result<EnvelopeReply, Stop> {
+    Ok(EnvelopeReply {
+        schema: "openagents.credit.envelope_response.v1".into(),
+        receipt: read_back(&row.receipt)?,
+        envelope: row.envelope,
+    })
+}
+
+/// In the order of §4.3.
+fn decide(offer: &Offer, policy: &CreditPolicy, now: Timestamp) -> Result<(), Refusal> {
+    if offer.status != OfferStatus::Offered {
+        return Err(Refusal::conflict("offer is not in offered status"));
+    }
+    if offer.exp <= now {
+        return Err(Refusal::invalid("offer expired"));
+    }
+    if !offer.requires_verifier {
+        return Err(Refusal::invalid("offer.requires_verifier must be true"));
+    }
+    match offer.max_sats > policy.max_sats_per_envelope {
+        true => Err(Refusal::invalid("offer.max_sats exceeds max_sats_per_envelope")),
+        false => Ok(()),
+    }
+}
+
+/// Everybody's first, then the agent's and the pool's own.
+async fn breakers(tx: &mut Tx, offer: &Offer, issuing: &Issuing) -> Result<(), Stop> {
+    let (policy, now) = (&issuing.policy, issuing.now);
+    if health::sample(tx, policy, now).await?.breakers(policy).halt_new_envelopes {
+        return Err(health::open("halt_new_envelopes").into());
+    }
+    for (whose, name) in [(Whose::Agent(&offer.agent_id), "agent"), (Whose::Pool(&offer.pool_id), "pool")] {
+        if health::halted(tx, policy, whose, now).await? {
+            return Err(health::open(&format!("halt_new_envelopes ({name})")).into());
+        }
+    }
+    Ok(())
+}
+
+/// Underwritten anew: several offers at the full limit are one limit all the same, and so is what was drawn and not
+/// repaid.
+async fn still_worth_it(
+    tx: &mut Tx,
+    offer: &Offer,
+    policy: &CreditPolicy,
+    now: Timestamp,
+) -> Result<(), Stop> {
+    let mut inputs = inputs(tx, &offer.agent_id, policy, now).await?;
+    inputs.open.sats += credit_sums::owed(tx, &offer.agent_id).await?.div_ceil(1_000);
+    let limit = underwriting::decide(&inputs, &Terms::from(policy)).limit_sats;
+    match offer.max_sats > limit {
+        true => Err(Refusal::conflict("offer.max_sats exceeds what the agent would be offered now").into()),
+        false => Ok(()),
+    }
+}
+
+fn of(offer: &Offer, provider_id: &str, envelope_id: String, now: Timestamp) -> Envelope {
+    Envelope {
+        envelope_id,
+        offer_id: offer.offer_id.clone(),
+        agent_id: offer.agent_id.clone(),
+        pool_id: offer.pool_id.clone(),
+        provider_id: provider_id.to_owned(),
+        scope_type: offer.scope_type,
+        scope_id: offer.scope_id.clone(),
+        max_sats: offer.max_sats,
+        fee_bps: offer.fee_bps,
+        exp: offer.exp,
+        status: EnvelopeStatus::Accepted,
+        issued_at: now,
+    }
+}

@@ -1,0 +1,204 @@
+//! Whatever is asked in whatever order, broken off anywhere, with a wallet in any mood: an envelope's provider is paid
+//! at most once, and the books say what the wallet did.
+
+use std::{collections::BTreeMap, future::Future};
+
+use futures_util::future::{Either, select};
+use oa_store::tables::credit as table;
+use proptest::{
+    prelude::*,
+    test_runner::{Config as Cases, TestRunner},
+};
+
+use super::*;
+
+const DEPOSIT: u64 = 50_000_000;
+const SCOPES: u8 = 4;
+const INVOICES: u8 = 3;
+
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Issue(u8),
+    Settle {
+        scope: u8,
+        invoice: u8,
+        passed: bool,
+    },
+    /// The same, broken off after so many polls.
+    Broken {
+        scope: u8,
+        invoice: u8,
+        polls: u32,
+    },
+    Turn(Mood),
+    Advance(u16),
+    Sweep,
+    Resolve,
+    Restart,
+}
+
+fn any_act() -> impl Strategy<Value = Act> {
+    let mood = prop_oneof![Just(Mood::Pays), Just(Mood::Refuses), Just(Mood::Silent)];
+    prop_oneof![
+        3 => (0..SCOPES).prop_map(Act::Issue),
+        6 => (0..SCOPES, 0..INVOICES, prop::bool::weighted(0.9))
+            .prop_map(|(scope, invoice, passed)| Act::Settle { scope, invoice, passed }),
+        // Stores take their time: from the first await to beyond the last.
+        4 => (0..SCOPES, 0..INVOICES, 0..16_u32)
+            .prop_map(|(scope, invoice, power)| Act::Broken { scope, invoice, polls: (1 << power) - 1 }),
+        3 => mood.prop_map(Act::Turn),
+        2 => (0..700_u16).prop_map(Act::Advance),
+        1 => Just(Act::Sweep),
+        2 => Just(Act::Resolve),
+        1 => Just(Act::Restart),
+    ]
+}
+
+async fn yields(times: u32) {
+    for _ in 0..times {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Goes away before the answer, at one await or another.
+async fn broken_off(asked: impl Future<Output = ()>, polls: u32) {
+    match select(Box::pin(asked), Box::pin(yields(polls))).await {
+        Either::Left(_) | Either::Right(_) => {}
+    }
+}
+
+async fn evidence_of(world: &World, scope: u8) {
+    for n in 0..3 {
+        let (name, receipt) = (format!("stl_{scope}_{n}"), format!("r{scope}"));
+        verified(world, &name, &receipt, &format!("job-{scope}"), true).await;
+    }
+}
+
+fn body(envelope_id: &str, scope: u8, number: u8, passed: bool) -> SettleEnvelope {
+    SettleEnvelope {
+        verification_passed: passed,
+        verification_receipt_sha256: format!("r{scope}"),
+        ..settlement(envelope_id, &invoice(&format!("i{scope}-{number}"), 20_000))
+    }
+}
+
+async fn play(engine: EngineKind, acts: Vec<Act>) {
+    let purse = Purse::new(Mood::Pays);
+    let mut config = strict();
+    // Losses are part of the game.
+    config.credit.circuit_breaker_min_sample = 1_000;
+    config.credit.max_outstanding_envelopes_per_agent = 9;
+    let mut world = World::paying(engine, config, Some(purse.clone())).await;
+    deposited(&world, DEPOSIT).await;
+    let mut envelopes = BTreeMap::new();
+    for scope in 0..SCOPES {
+        evidence_of(&world, scope).await;
+    }
+    for act in acts {
+        match act {
+            Act::Issue(scope) => {
+                let Ok(offer) = offer(&world, asking(&format!("job-{scope}"), 100)).await else { continue };
+                if let Ok(reply) = envelope(&world, &offer.offer_id, "c").await {
+                    envelopes.insert(scope, reply.envelope.envelope_id);
+                }
+            }
+            Act::Settle { scope, invoice, passed } => {
+                let Some(id) = envelopes.get(&scope) else { continue };
+                let _ = settle(&world, body(id, scope, invoice, passed)).await;
+            }
+            Act::Broken { scope, invoice, polls } => {
+                let Some(id) = envelopes.get(&scope) else { continue };
+                let asked = async {
+                    let _ = settle(&world, body(id, scope, invoice, true)).await;
+                };
+                broken_off(asked, polls).await;
+            }
+            Act::Turn(mood) => purse.turn(mood),
+            Act::Advance(seconds) => world.clock.advance_ms(i64::from(seconds) * 1_000),
+            Act::Sweep => drop(crate::background::credit::sweep_once(&world.runtime).await.expect("swept")),
+            Act::Resolve => drop(world.runtime.payments.resolve_due().await.expect("resolved")),
+            Act::Restart => world = world.restart().await,
+        }
+    }
+    settle_down(&world, &purse).await;
+    judge(&world, &purse, &envelopes).await;
+}
+
+/// Whoever was left waiting gets an answer, and whatever is over is given back.
+async fn settle_down(world: &World, purse: &Purse) {
+    purse.turn(Mood::Pays);
+    for _ in 0..6 {
+        world.clock.advance_ms(1_200_000);
+        yields(200).await;
+        world.runtime.payments.resolve_due().await.expect("resolved");
+    }
+    crate::background::credit::sweep_once(&world.runtime).await.expect("swept");
+}
+
+async fn judge(world: &World, purse: &Purse, envelopes: &BTreeMap<u8, String>) {
+    let mut paid = BTreeMap::<String, u32>::new();
+    let made = purse.made.lock().expect("payments").clone();
+    for request in &made {
+        let quote = request.strip_prefix("liqpay:").expect("a request of ours").to_owned();
+        let look = async |tx: &mut Tx, id: &String| table::payment(tx, id).await;
+        let attempt = world.runtime.store.read("test.attempt", quote, look).await.expect("read");
+        *paid.entry(attempt.expect("written before it was asked").envelope_id).or_default() += 1;
+    }
+    assert!(paid.values().all(|times| *times == 1), "paid more than once: {paid:?}");
+    let look = async |tx: &mut Tx, id: &String| table::settlement(tx, id).await;
+    for id in envelopes.values() {
+        let row = world.runtime.store.read("test.settlement", id.clone(), look).await.expect("read");
+        let success = row.is_some_and(|row| row.outcome == oa_contract::wire::credit::Outcome::Success);
+        assert_eq!(success, paid.contains_key(id), "the books say what the wallet did");
+    }
+    let gone = i128::try_from(made.len()).expect("a number") * 21_000;
+    assert_eq!(pool(world).await, (i128::from(DEPOSIT) - gone, 0));
+    adds_up(world).await;
+}
+
+fn every_story_ends_well(engine: EngineKind, cases: u32) {
+    let threads = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let threads = threads.expect("threads");
+    let config = Cases { cases, failure_persistence: None, max_shrink_iters: 40, ..Cases::default() };
+    let stories = prop::collection::vec(any_act(), 5..40);
+    let played = TestRunner::new(config).run(&stories, |acts| {
+        threads.block_on(play(engine, acts));
+        Ok(())
+    });
+    played.expect("every story ends well");
+}
+
+#[test]
+fn no_story_pays_an_envelope_twice_on_sqlite() {
+    every_story_ends_well(EngineKind::Sqlite, 24);
+}
+
+#[test]
+fn no_story_pays_an_envelope_twice_on_postgres() {
+    every_story_ends_well(EngineKind::Postgres, 6);
+}
+
+proptest! {
+    #[test]
+    fn no_text_breaks_what_reads_invoices_and_moments(text in "\\PC{0,64}", digits in "ln[a-z]{2}[0-9]{0,24}[munpx]?1?") {
+        for text in [text.as_str(), digits.as_str()] {
+            let _ = oa_lightning::bolt11::prefix_amount_msats(text);
+            let _ = oa_lightning::bolt11::whole_amount_msats(text);
+            let mut intent = serde_json::to_value(declaring("k", 1)).expect("JSON");
+            intent["exp"] = json!(text);
+            let _ = serde_json::from_value::<DeclareIntent>(intent);
+        }
+    }
+
+    #[test]
+    fn a_context_is_hashed_the_same_however_it_was_written(numbers in prop::collection::vec(any::<i64>(), 0..6), name in "\\PC{0,9}") {
+        let whole = json!({"n": numbers, &name: {"z": 1, "a": null}});
+        let text = serde_json::to_string(&whole).expect("JSON");
+        let read: Value = serde_json::from_str(&text).expect("JSON");
+        let doubled = crate::credit::receipts::doubled;
+        prop_assert_eq!(
+            oa_contract::canonical::canonical_hash(&doubled(&whole)),
+            oa_contract::canonical::canonical_hash(&doubled(&doubled(&read)))
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! Both sides move, or neither; once, for the quote that is chosen; and never out of nothing.
+
+use futures_util::future::join_all;
+use oa_contract::{
+    Code,
+    wire::fx::{FxReservationStatus, FxSettlementStatus},
+};
+
+use super::*;
+use crate::testing::refused;
+
+const BUYER: &str = "autopilot:user-1";
+
+#[tokio::test]
+async fn a_choice_holds_both_sides_and_a_settlement_moves_them() {
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        let selection = select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Held);
+        assert_eq!(account(&world, BUYER, "USD", "cents").await, (0, 0, 100_000, 0));
+        assert_eq!(account(&world, "provider-a", "BTC_LN", "msats").await, (0, 0, 2_500_000, 0));
+        let settled = settle(&world, settlement("t", &rfq.rfq_id, "r-provider-a", json!({}))).await;
+        assert_eq!(settled.expect("settled").status, FxSettlementStatus::Released);
+        assert_eq!(account(&world, BUYER, "USD", "cents").await, (100_000, 0, 0, 0));
+        assert_eq!(account(&world, BUYER, "BTC_LN", "msats").await, (0, 2_500_000, 0, 2_500_000));
+        assert_eq!(account(&world, "provider-a", "BTC_LN", "msats").await, (2_500_000, 0, 0, 0));
+        assert_eq!(account(&world, "provider-a", "USD", "cents").await, (0, 100_000, 0, 100_000));
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_pays_with_what_nobody_gave() {
+    on_each(strict, async |world: World| {
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        let selection = select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Uncovered);
+        let body = || settlement("t", &rfq.rfq_id, "r-provider-a", json!({}));
+        let asked = async || {
+            let refusal = refused(settle(&world, body()).await);
+            assert_eq!(
+                (refusal.code, refusal.message.as_str()),
+                (Code::Forbidden, "insufficient treasury budget")
+            );
+            refusal.reason_code.expect("a reason")
+        };
+        assert_eq!(asked().await, "requester_cannot_pay");
+        limit(&world, BUYER, "USD", "cents", 100_000).await;
+        assert_eq!(asked().await, "provider_cannot_pay");
+        // The same name in another unit is another currency.
+        limit(&world, "provider-a", "USD", "cents", 10_000_000).await;
+        assert_eq!(asked().await, "provider_cannot_pay");
+        assert_eq!(account(&world, BUYER, "USD", "cents").await, (0, 0, 0, 100_000), "nothing moved");
+        assert_eq!(status(&world, &rfq).await, RfqStatus::Selected);
+        limit(&world, "provider-a", "BTC_LN", "msats", 2_500_000).await;
+        assert_eq!(settle(&world, body()).await.expect("settled").status, FxSettlementStatus::Released);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn only_the_chosen_quote_is_settled() {
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000), ("provider-b", 2_500_000)]).await;
+        let body =
+            |key: &str, provider: &str| settlement(key, &rfq.rfq_id, &format!("r-{provider}"), json!({}));
+        let said = "quote is not in a settle-eligible status";
+        assert_eq!(refused(settle(&world, body("t", "provider-a")).await).message, said);
+        select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(refused(settle(&world, body("t", "provider-b")).await).message, said);
+        settle(&world, body("t", "provider-a")).await.expect("settled");
+        assert_eq!(refused(settle(&world, body("u", "provider-b")).await).message, said);
+        assert_eq!(refused(select(&world, "s2", &rfq.rfq_id, "").await).message, "rfq is settled already");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn where_callers_are_believed_a_quote_needs_no_choice_and_one_is_settled() {
+    on_each(lenient, async |world: World| {
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000), ("provider-b", 2_500_000)]).await;
+        select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        settle(&world, settlement("t", &rfq.rfq_id, "r-provider-b", json!({}))).await.expect("settled");
+        let other = settle(&world, settlement("u", &rfq.rfq_id, "r-provider-a", json!({}))).await;
+        assert_eq!(refused(other).message, "quote is not in a settle-eligible status");
+        assert_eq!(account(&world, "provider-a", "BTC_LN", "msats").await.2, 0, "its hold is free");
+        assert_eq!(account(&world, BUYER, "USD", "cents").await.0, 100_000, "paid once");
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_choice_frees_what_was_held_for_the_first() {
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_000_000), ("provider-b", 2_500_000)]).await;
+        let first = select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(first.selected.quote_id, "r-provider-a");
+        let report = first.execution.expect("a report");
+        assert_eq!((report.best_quote_id.as_str(), report.shortfall_amount), ("r-provider-b", 500_000));
+        let second = select(&world, "s2", &rfq.rfq_id, "best_price_v1").await.expect("selected");
+        assert_eq!(second.selected.quote_id, "r-provider-b");
+        assert_eq!(second.reservation.expect("told").status, FxReservationStatus::Held);
+        assert_eq!(account(&world, "provider-a", "BTC_LN", "msats").await.2, 0);
+        assert_eq!(account(&world, "provider-b", "BTC_LN", "msats").await.2, 2_500_000);
+        assert_eq!(account(&world, BUYER, "USD", "cents").await.2, 100_000);
+        let former = settle(&world, settlement("t", &rfq.rfq_id, "r-provider-a", json!({}))).await;
+        assert_eq!(refused(former).code, Code::Conflict);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_was_held_is_free_when_the_time_is_over() {
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        world.clock.advance_ms(30_000);
+        crate::background::fx::sweep_once(&world.runtime).await.expect("swept");
+        assert_eq!(account(&world, BUYER, "USD", "cents").await, (0, 0, 0, 100_000));
+        // Whoever comes now is told that it was too late, for ever.
+        let settled = settle(&world, settlement("t", &rfq.rfq_id, "r-provider-a", json!({}))).await;
+        assert_eq!(settled.expect("settled").status, FxSettlementStatus::Withheld);
+        assert_eq!(status(&world, &rfq).await, RfqStatus::Withheld);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn thirty_two_settlements_at_one_time_move_money_once() {
+    on_each(strict, async |world: World| {
+        funded(&world, 9).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        let all = (0..32).map(|n| {
+            // Some repeat a key, some bring their own, some want it otherwise.
+            let context = if n % 4 == 3 { json!({"release_allowed": false}) } else { json!({}) };
+            settle(&world, settlement(&format!("t{}", n % 16), &rfq.rfq_id, "r-provider-a", context))
+        });
+        let ended = join_all(all).await;
+        let done: Vec<_> = ended.into_iter().filter_map(Result::ok).collect();
+        assert!(!done.is_empty() && done.windows(2).all(|pair| pair[0] == pair[1]));
+        let moved = account(&world, BUYER, "USD", "cents").await.0;
+        let released = done[0].status == FxSettlementStatus::Released;
+        assert_eq!(moved, if released { 100_000 } else { 0 });
+        assert_eq!(observed(&world).await.counters.settlements, 1);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn choices_and_settlements_at_one_time_leave_one_exchange() {
+    on_each(strict, async |world: World| {
+        funded(&world, 4).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_000_000), ("provider-b", 2_500_000)]).await;
+        let choices = (0..8).map(async |n: u32| {
+            let policy = if n % 2 == 0 { "reputation_first_v0" } else { "best_price_v1" };
+            let _ = select(&world, &format!("s{n}"), &rfq.rfq_id, policy).await;
+        });
+        let settlements = (0..8).map(async |n: u32| {
+            let quote_id = if n % 2 == 0 { "r-provider-a" } else { "r-provider-b" };
+            let _ = settle(&world, settlement(&format!("t{n}"), &rfq.rfq_id, quote_id, json!({}))).await;
+        });
+        tokio::join!(join_all(choices), join_all(settlements));
+        let chosen = get(&world, &rfq.rfq_id).await.selected_quote_id.expect("chosen");
+        settle(&world, settlement("last", &rfq.rfq_id, &chosen, json!({}))).await.expect("settled");
+        let (paid, _, held, _) = account(&world, BUYER, "USD", "cents").await;
+        assert_eq!((paid, held), (100_000, 0));
+        assert_eq!(observed(&world).await.counters.settlements, 1);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_owner_exchanges_its_own_money_within_the_budget_that_it_names() {
+    use oa_contract::{matrix::BudgetsSet, wire::budgets::SetBudget};
+    on_each(strict, async |world: World| {
+        let budget = |limit| SetBudget {
+            owner_user_id: Some(11),
+            organisation: Some("acme".into()),
+            limit_msats: oa_contract::Msats::new(limit).expect("an amount"),
+            ..SetBudget::default()
+        };
+        let set = async |limit| {
+            world.call::<BudgetsSet>(&operator(), Nothing {}, Nothing {}, budget(limit)).await.expect("set").1
+        };
+        set(2_999_999).await;
+        limit(&world, "provider-a", "USD", "cents", 100_000).await;
+        let body = OpenRfq {
+            requester_id: "user:11".into(),
+            budget_scope_id: "organisation/acme".into(),
+            sell: money("BTC_LN", 3_000_000, "msats"),
+            buy_asset: "USD".into(),
+            min_buy_amount: 90_000,
+            ..opening("k")
+        };
+        let rfq = open(&world, body).await.expect("opened");
+        let offer =
+            OfferedFxQuote { buy: money("USD", 100_000, "cents"), ..offered("q", "provider-a", &rfq) };
+        quote(&world, "q", offer).await.expect("quoted");
+        let selection = select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Uncovered);
+        let body = || settlement("t", &rfq.rfq_id, "q", json!({}));
+        assert_eq!(refused(settle(&world, body()).await).reason_code, Some("budget_exceeded"));
+        set(3_000_000).await;
+        settle(&world, body()).await.expect("settled");
+        let used = set(3_000_000).await.budget;
+        assert_eq!((used.spent_msats.get(), used.remaining_msats.get()), (3_000_000, 0));
+        assert_eq!(account(&world, "user:11", "USD", "cents").await.1, 100_000);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_rate_stands_beside_the_reference_and_its_source() {
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        told(&world, "desk", 2_600).await;
+        told(&world, "exchange", 2_700).await;
+        let rfq = open(&world, opening("k")).await.expect("opened");
+        let rate = quote(&world, "q", offered("q", "provider-a", &rfq)).await.expect("quoted").rate;
+        let rate = rate.expect("a rate");
+        assert_eq!(rate.spread_from_reference_bps, Some(384));
+        let reference = rate.reference.expect("a reference");
+        assert_eq!(
+            (reference.source.as_str(), reference.buy_amount),
+            ("median of desk, exchange", 2_600_000)
+        );
+        let selection = select(&world, "s", &rfq.rfq_id, "best_price_v1").await.expect("selected");
+        assert_eq!(selection.execution.expect("a report").rate.spread_from_reference_bps, Some(384));
+        let settled = settle(&world, settlement("t", &rfq.rfq_id, "q", json!({}))).await.expect("settled");
+        assert!(settled.rate.expect("a rate").reference.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn everything_outlives_a_restart() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let world = World::with(engine, strict()).await;
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        let selection = select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        let world = world.restart().await;
+        assert_eq!(select(&world, "s", &rfq.rfq_id, "").await.expect("again"), selection);
+        let body = || settlement("t", &rfq.rfq_id, "r-provider-a", json!({}));
+        let settled = settle(&world, body()).await.expect("settled");
+        let world = world.restart().await;
+        assert_eq!(settle(&world, body()).await.expect("again"), settled);
+        assert_eq!(open(&world, opening("r")).await.expect("again").rfq_id, rfq.rfq_id);
+        adds_up(&world).await;
+    }
+}

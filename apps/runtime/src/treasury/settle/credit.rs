@@ -1,0 +1,306 @@
+//! Decides how a job is paid through a credit envelope (§10.5): a pool pays the provider's invoice on the agent's behalf,
+//! and whoever the job is for pays the pool back from what was reserved. It runs between two transactions of the
+//! settlement: the first reserves and leaves the verification as evidence, the last records what came of it.
+
+use oa_contract::{
+    Code, Refusal, Stop, Timestamp,
+    wire::{
+        credit::{
+            AskOffer, CreditSettlement, ENVELOPE_REQUEST, IssueEnvelope, OFFER_REQUEST, Outcome,
+            SETTLE_REQUEST, ScopeType, SettleEnvelope,
+        },
+        treasury::CepTerms,
+    },
+};
+use oa_ledger::{
+    AccountId, Capture, Hold, Order, TransferId,
+    budget::Reservation,
+};
+use oa_lightning::bolt11;
+use oa_store::{
+    Tx,
+    tables::{budgets, credit_sums, ledger},
+};
+use serde_json::json;
+
+use super::{
+    Turn,
+    asked::Asked,
+    plan::{Plan, reservation},
+};
+use crate::{
+    Runtime,
+    credit::{self, legs, loans},
+    marketplace::reserve,
+};
+
+const MAX_FEE_MSATS: u64 = 1_000;
+/// What the settlement asks for; the fee is underwritten.
+const FEE_BPS: u32 = 100;
+
+/// What an envelope needs, once it is well formed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub agent_id: String,
+    pub pool_id: String,
+    pub provider_id: String,
+    pub invoice: String,
+    pub host: String,
+    pub scope_id: String,
+    pub max_fee_msats: u64,
+    pub max_sats: u64,
+    pub ttl_seconds: Option<i64>,
+}
+
+/// One credit leg: everything that it is asked with.
+#[derive(Clone, Debug)]
+pub struct Leg {
+    terms: Terms,
+    passed: bool,
+    receipt_sha256: String,
+    settlement_id: String,
+    job_hash: String,
+    reservation_id: String,
+    price_msats: u64,
+    reserved_at: Timestamp,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Done {
+    pub offer_id: String,
+    pub settlement: CreditSettlement,
+    /// What the provider was paid.
+    pub paid_msats: u64,
+}
+
+/// In the order of §10.5. `settle_msats` is what the provider is owed.
+pub fn terms(
+    cep: &CepTerms,
+    provider_id: &str,
+    job_hash: &str,
+    settle_msats: u64,
+    lenient: bool,
+) -> Result<Terms, Refusal> {
+    let given = [
+        ("agent_id", &cep.agent_id),
+        ("pool_id", &cep.pool_id),
+        ("provider_invoice", &cep.provider_invoice),
+        ("provider_host", &cep.provider_host),
+    ];
+    if let Some((name, _)) = given.iter().find(|(_, value)| value.trim().is_empty()) {
+        return Err(Refusal::invalid(format!("cep.{name} is required")));
+    }
+    let hex = |name: &str, value: &str| {
+        let value = value.trim().to_ascii_lowercase();
+        match value.len() == 64 && value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            true => Ok(value),
+            false => Err(Refusal::invalid(format!("{name} must be 64 hex digits"))),
+        }
+    };
+    let agent_id = hex("cep.agent_id", &cep.agent_id)?;
+    let pool_id = hex("cep.pool_id", &cep.pool_id)?;
+    let provider_id = hex("provider_id", provider_id)?;
+    let invoice = cep.provider_invoice.trim().to_owned();
+    let amount = bolt11::prefix_amount_msats(&invoice).or_else(|| bolt11::whole_amount_msats(&invoice));
+    let amount = amount
+        .filter(|amount| *amount > 0)
+        .ok_or_else(|| Refusal::invalid("cep.provider_invoice must include amount_msats"))?;
+    if amount != settle_msats && !lenient {
+        let message = format!("cep.provider_invoice asks for {amount} msats, and {settle_msats} are owed");
+        return Err(Refusal::invalid(message));
+    }
+    let max_fee_msats = cep.max_fee_msats.unwrap_or(MAX_FEE_MSATS);
+    let scope = cep.scope_id.as_deref().map(str::trim).filter(|scope| !scope.is_empty());
+    let scope_id = scope.unwrap_or(job_hash).to_owned();
+    if !lenient && !credit::evidence::names(&scope_id, job_hash) {
+        return Err(Refusal::invalid("cep.scope_id must name the job"));
+    }
+    Ok(Terms {
+        agent_id,
+        pool_id,
+        provider_id,
+        invoice,
+        host: cep.provider_host.trim().to_lowercase(),
+        scope_id,
+        max_fee_msats,
+        max_sats: amount.max(settle_msats).saturating_add(max_fee_msats).div_ceil(1_000),
+        ttl_seconds: cep.offer_ttl_seconds,
+    })
+}
+
+/// The leg of a settlement, once it is reserved.
+pub fn leg(asked: &Asked, plan: &Plan, terms: &Terms, receipt_sha256: &str, reserved_at: Timestamp) -> Leg {
+    Leg {
+        terms: terms.clone(),
+        passed: plan.released(),
+        receipt_sha256: receipt_sha256.to_owned(),
+        settlement_id: asked.settlement_id.clone(),
+        job_hash: asked.job_hash.clone(),
+        reservation_id: reservation(asked),
+        price_msats: plan.price.provider.get(),
+        reserved_at,
+    }
+}
+
+impl Runtime {
+    /// Offer, envelope, settlement. Each is answered as it was when it is asked for again, so that whoever repeats the
+    /// settlement goes on where this ended, and the wallet is asked once.
+    pub(super) async fn pay_by_credit(&self, asked: &Asked, leg: &Leg) -> Result<Done, Stop> {
+        let terms = &leg.terms;
+        let most = i64::try_from(self.config.credit.max_offer_ttl_seconds).unwrap_or(i64::MAX).max(60);
+        let ttl = terms.ttl_seconds.unwrap_or(most).clamp(60, most);
+        let offer = AskOffer {
+            schema: OFFER_REQUEST.into(),
+            agent_id: terms.agent_id.clone(),
+            pool_id: terms.pool_id.clone(),
+            intent_id: None,
+            scope_type: ScopeType::Nip90,
+            scope_id: terms.scope_id.clone(),
+            max_sats: terms.max_sats,
+            fee_bps: FEE_BPS,
+            requires_verifier: true,
+            exp: leg.reserved_at.plus_seconds(ttl),
+        };
+        let offer = self.offer_credit(offer, asked.caller.clone()).await.map_err(|stop| match stop {
+            Stop::Refusal(refusal) if refusal.message == "exp must be in the future" => {
+                Refusal::conflict("cep offer window expired for this reservation").into()
+            }
+            stop => stop,
+        })?;
+        let envelope = IssueEnvelope {
+            schema: ENVELOPE_REQUEST.into(),
+            offer_id: offer.offer_id.clone(),
+            provider_id: terms.provider_id.clone(),
+        };
+        let envelope = self.issue_envelope(envelope, asked.caller.clone()).await?.envelope;
+        let body = SettleEnvelope {
+            schema: SETTLE_REQUEST.into(),
+            envelope_id: envelope.envelope_id.clone(),
+            verification_passed: leg.passed,
+            verification_receipt_sha256: leg.receipt_sha256.clone(),
+            provider_invoice: terms.invoice.clone(),
+            provider_host: terms.host.clone(),
+            max_fee_msats: terms.max_fee_msats,
+            policy_context: Some(json!({
+                "schema": "openagents.credit.policy_context.v1",
+                "objective": "oa.sandbox_run.v1",
+                "job_hash": leg.job_hash,
+                "reservation_id": leg.reservation_id,
+                "route": "cep_envelope",
+            })),
+        };
+        let mut wanted = credit::settle::read(body)?;
+        wanted.evidence_id = Some(leg.settlement_id.clone());
+        wanted.price_msats = Some(leg.price_msats);
+        let settlement = self.settle_envelope(wanted, asked.caller.clone()).await?;
+        if leg.passed && settlement.outcome != Outcome::Success {
+            let (outcome, id) = (settlement.outcome.name(), &envelope.envelope_id);
+            let message = format!("cep settlement outcome={outcome} envelope_id={id}");
+            return Err(Refusal::new(Code::DependencyUnavailable, message).into());
+        }
+        let exact = bolt11::whole_amount_msats(&terms.invoice);
+        Ok(Done {
+            offer_id: offer.offer_id,
+            paid_msats: match settlement.outcome {
+                Outcome::Success => exact.unwrap_or(settlement.spent_sats.saturating_mul(1_000)),
+                Outcome::Failed | Outcome::Expired => 0,
+            },
+            settlement,
+        })
+    }
+}
+
+/// What was reserved pays the pool back: what it paid, its way and the fee, and the operator's part beside it. Where the
+/// budget does not reach for all of it, what was reserved goes, and the rest stays owed. Says which transfer it is.
+pub(super) async fn pay_back(
+    tx: &mut Tx,
+    turn: &Turn,
+    plan: &Plan,
+    done: &Done,
+) -> Result<Option<String>, Stop> {
+    let (asked, now) = (&*turn.asked, turn.moment.now);
+    let loan = credit_sums::loan(tx, &done.settlement.settlement_id).await?;
+    let Some(loan) = loan.filter(|loan| loan.owed() > 0) else { return Ok(None) };
+    let account = AccountId::parse(&loan.account);
+    let account = account.ok_or_else(|| oa_contract::Fault::msg("a loan without an account"))?;
+    let owed = loan.owed();
+    let reserved = plan.price.provider.get().min(owed);
+    let place = super::place_of(tx, asked, plan).await?;
+    let mut last = None;
+    for msats in [owed, reserved] {
+        let mut payees = reserve::payees(&plan.price, &asked.worker_id)?;
+        payees[0] = (account.clone(), oa_contract::Amount::new(msats).unwrap_or_default());
+        let id = TransferId::new(format!("treasury:{}:credit", asked.settlement_id))?;
+        let wanted = Reservation {
+            id: id.clone(),
+            owner: asked.owner.clone(),
+            place: place.clone(),
+            payees,
+            hold: Hold { expires_at: None },
+            reference: format!("{} run {}", asked.settlement_id, asked.run_id),
+        };
+        match budgets::reserve(tx, &wanted, now).await {
+            Ok(_) => {
+                ledger::post(tx, &id, &Capture::Full, now).await?;
+                let relief = Order {
+                    id: TransferId::new(format!("treasury:{}:relief", asked.settlement_id))?,
+                    legs: vec![legs::relief(&loan.agent_id, &loan.pool_id, msats)?],
+                    hold: None,
+                    reference: done.settlement.settlement_id.clone(),
+                };
+                ledger::transfer(tx, &relief, now).await?;
+                loans::repaid(tx, loan, msats, now).await?;
+                return Ok(Some(id.to_string()));
+            }
+            Err(Stop::Refusal(refusal)) => last = Some(refusal),
+            Err(fault) => return Err(fault),
+        }
+    }
+    Err(last.map_or_else(|| oa_contract::Fault::msg("nothing was owed").into(), Stop::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cep() -> CepTerms {
+        CepTerms {
+            agent_id: "A".repeat(64),
+            pool_id: "b".repeat(64),
+            provider_invoice: " lnbc420n1test ".into(),
+            provider_host: " Provider.Example ".into(),
+            scope_id: None,
+            max_fee_msats: None,
+            offer_ttl_seconds: None,
+        }
+    }
+
+    fn said(cep: &CepTerms, lenient: bool) -> Result<Terms, String> {
+        terms(cep, &"c".repeat(64), "job", 42_000, lenient).map_err(|refusal| refusal.message)
+    }
+
+    #[test]
+    fn what_an_envelope_needs_is_normalised_and_covers_price_and_way() {
+        let read = said(&cep(), false).expect("terms");
+        assert_eq!((read.agent_id, read.host.as_str()), ("a".repeat(64), "provider.example"));
+        assert_eq!((read.scope_id.as_str(), read.max_sats, read.max_fee_msats), ("job", 43, 1_000));
+    }
+
+    #[test]
+    fn the_invoice_asks_for_what_is_owed_and_the_scope_names_the_job() {
+        let other = CepTerms { provider_invoice: "lnbc430n1test".into(), ..cep() };
+        assert_eq!(
+            said(&other, false),
+            Err("cep.provider_invoice asks for 43000 msats, and 42000 are owed".into())
+        );
+        assert_eq!(said(&other, true).map(|terms| terms.max_sats), Ok(44), "as the reference has it");
+        let none = CepTerms { provider_invoice: "lnbc1x".into(), ..cep() };
+        assert_eq!(said(&none, true), Err("cep.provider_invoice must include amount_msats".into()));
+        let scoped = |scope: &str| CepTerms { scope_id: Some(scope.into()), ..cep() };
+        assert_eq!(said(&scoped("x"), false), Err("cep.scope_id must name the job".into()));
+        assert!(said(&scoped("x"), true).is_ok() && said(&scoped("oa.sandbox_run.v1:job"), false).is_ok());
+        let keyless = CepTerms { pool_id: "b".into(), ..cep() };
+        assert_eq!(said(&keyless, true), Err("cep.pool_id must be 64 hex digits".into()));
+    }
+}

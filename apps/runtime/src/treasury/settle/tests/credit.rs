@@ -1,0 +1,175 @@
+//! A job that a pool pays for through an envelope of an agent's credit, and that pays the pool back (§10.5, §17.2). The
+//! wallet is SIMULATED.
+
+use std::sync::Arc;
+
+use oa_contract::{
+    Amount, Asset, Clock,
+    matrix::CreditLoanGet,
+    wire::{
+        credit::LoanStatus,
+        paths::CreditSettlementPath,
+        treasury::{JobStatus, SettlementRoute},
+    },
+};
+use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
+use oa_lightning::{Simulated, bolt11::Network, simulated};
+use oa_store::tables::ledger;
+
+use super::*;
+use crate::{
+    credit::legs,
+    testing::{BEGIN, refused},
+};
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> oa_contract::Timestamp {
+        BEGIN
+    }
+}
+
+async fn world(engine: EngineKind, lenient_mode: bool) -> World {
+    let mut config = if lenient_mode { lenient() } else { strict() };
+    config.liquidity.network = Network::Regtest;
+    let wallet = Simulated::new("purse", Network::Regtest, Arc::new(Still), msats(1_000_000_000));
+    World::paying(engine, config, Some(Arc::new(wallet))).await
+}
+
+fn key(letter: &str) -> String {
+    letter.repeat(64)
+}
+
+fn pool_account() -> AccountId {
+    legs::pool_account(&key("b")).expect("an account")
+}
+
+async fn deposited(world: &World, units: u64) {
+    let order = Order {
+        id: TransferId::new("deposit").expect("an id"),
+        legs: vec![Leg {
+            debit: AccountId::new(Kind::Wallet, Asset::msats(), "purse").expect("an account"),
+            credit: pool_account(),
+            amount: Amount::new(units).expect("an amount"),
+        }],
+        hold: None,
+        reference: "test".into(),
+    };
+    let write = async |tx: &mut Tx, order: &Order| ledger::transfer(tx, order, BEGIN).await;
+    world.runtime.store.write("test.deposit", (), order, write).await.expect("deposited");
+}
+
+async fn pool(world: &World) -> (i128, u64) {
+    let read = async |tx: &mut Tx, id: &AccountId| ledger::account(tx, id).await;
+    let account = world.runtime.store.read("test.account", pool_account(), read).await.expect("read");
+    (account.balances.posted(), account.balances.debits_pending.get())
+}
+
+fn invoice(name: &str, units: u64) -> String {
+    simulated::invoice(Network::Regtest, name, msats(units), BEGIN, 3_600).expect("an invoice")
+}
+
+/// The example of the specification, paid by credit.
+fn by_credit(run_id: Uuid, invoice: &str) -> SettleSandboxRun {
+    let cep = json!({"agent_id": key("A"), "pool_id": key("b"), "provider_invoice": invoice, "provider_host": "Host.Example"});
+    SettleSandboxRun {
+        provider_id: key("c"),
+        route_policy: serde_json::from_value(json!({"kind": "force_cep"})).expect("a policy"),
+        cep: Some(serde_json::from_value(cep).expect("terms")),
+        ..example(run_id)
+    }
+}
+
+#[tokio::test]
+async fn a_pool_pays_the_provider_and_is_paid_back_with_its_fee() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let world = world(engine, false).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let body = || by_credit(run, &invoice("i", 1_000));
+        let settled = settle(&world, body()).await.expect("settled");
+        assert_eq!(settled.settlement_route, SettlementRoute::CepEnvelope);
+        assert_eq!(settled.settlement_status, JobStatus::Released);
+        let credit_id = settled.credit_settlement_id.clone().expect("a settlement of credit");
+        assert!(credit_id.starts_with("ceps_"));
+        assert_eq!(settled.credit_liquidity_receipt_sha256.as_ref().map(String::len), Some(64));
+        // 1000 for the provider, 1000 for the way, and one sat of fee: the fee is what the pool has earned.
+        assert_eq!(pool(&world).await, (10_001_000, 0));
+        let (_, reserved, spent) = account(&world, 11).await;
+        assert_eq!((reserved, spent), (0, 3_000));
+        let path = CreditSettlementPath { settlement_id: credit_id };
+        let loan = world.call::<CreditLoanGet>(&operator(), path, Nothing {}, Nothing {}).await;
+        assert_eq!(loan.expect("a loan").1.loan.status, LoanStatus::Repaid);
+        let told = events(&world, run).await;
+        assert_eq!(
+            names(&told),
+            [
+                "BudgetReserved",
+                "VerificationPassed",
+                "verification",
+                "CepSettlementLinked",
+                "payment",
+                "PaymentReleased"
+            ]
+        );
+        assert_eq!(told[4].2["payment_proof"]["type"], "cep_envelope");
+        assert_eq!(paid(&world, run).await, 1_000);
+        world.clock.advance_ms(7_200_000);
+        assert_eq!(settle(&world, body()).await.expect("again"), settled);
+        assert_eq!(events(&world, run).await.len(), 6);
+        everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn where_the_pool_cannot_pay_the_reservation_stands_and_the_same_request_goes_on() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let world = world(engine, false).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        let run = begin(&world).await;
+        let body = || by_credit(run, &invoice("i", 1_000));
+        assert_eq!(refused(settle(&world, body()).await).message, "pool capacity exceeded");
+        assert_eq!(account(&world, 11).await.1, 1_000, "the reservation stands");
+        deposited(&world, 10_000_000).await;
+        assert_eq!(settle(&world, body()).await.expect("settled").settlement_status, JobStatus::Released);
+        assert_eq!(pool(&world).await, (10_001_000, 0));
+        everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_verified_costs_no_agent_its_name() {
+    for (lenient_mode, enveloped) in [(false, false), (true, true)] {
+        let world = world(EngineKind::Sqlite, lenient_mode).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let mut body = by_credit(run, &invoice("i", 1_000));
+        body.response.runs[0].cmd = "another".into();
+        let settled = settle(&world, body).await.expect("settled");
+        assert_eq!(settled.settlement_route, SettlementRoute::CepEnvelope);
+        assert_eq!(settled.settlement_status, JobStatus::Withheld);
+        assert_eq!(settled.credit_envelope_id.is_some(), enveloped);
+        assert_eq!(settled.credit_liquidity_receipt_sha256, None);
+        assert_eq!((pool(&world).await, account(&world, 11).await.1), ((10_000_000, 0), 0));
+        everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn parallel_settlements_through_credit_pay_the_provider_once() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let world = world(engine, false).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let body = || by_credit(run, &invoice("i", 1_000));
+        futures_util::future::join_all((0..8).map(|_| settle(&world, body()))).await;
+        settle(&world, body()).await.expect("settled");
+        assert_eq!(pool(&world).await, (10_001_000, 0));
+        assert_eq!(account(&world, 11).await.2, 3_000);
+        everything_adds_up(&world).await;
+    }
+}

@@ -1,0 +1,3 @@
+SELECT evidence_id, receipt_sha256, job_hash, passed, consumed_by, issued_at, seal
+FROM credit_evidence
+WHERE evidence_id = $1

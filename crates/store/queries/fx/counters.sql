@@ -1,0 +1,3 @@
+SELECT stripe, rfqs, quotes, settlements, withheld, providers, seal
+FROM fx_counters
+ORDER BY stripe

@@ -379,7 +379,7 @@ fn refusal(fetched: &Fetched) -> Trouble {
     Trouble {
         code: word("code").unwrap_or_else(|| format!("http_{}", fetched.status)),
         message: word("message").unwrap_or_else(|| "wallet executor error".into()),
-        evidence: Some(body.unwrap_or_default()),
+        evidence: Some(Box::new(body.unwrap_or_default())),
     }
 }
 
@@ -389,7 +389,7 @@ fn failure(body: &Value) -> Trouble {
     Trouble {
         code: word("code", "payment_failed"),
         message: word("message", "wallet executor error"),
-        evidence: Some(body.clone()),
+        evidence: Some(Box::new(body.clone())),
     }
 }
 
@@ -526,7 +526,7 @@ mod tests {
             assert!(!refused.is_unknown(), "{status}");
             assert_eq!(refused.trouble().code, format!("http_{status}"));
             assert_eq!(refused.trouble().message, "wallet executor error");
-            assert_eq!(refused.trouble().evidence, Some(Value::Null));
+            assert_eq!(refused.trouble().evidence.as_deref(), Some(&Value::Null));
         }
         for status in [200, 201, 408, 409, 500, 502, 504] {
             assert!(plain(status).expect_err("unsure").is_unknown(), "{status}");

@@ -194,7 +194,7 @@ impl Lnd {
         let known = match self.ask("GET", &format!("/v1/invoice/{hash}"), None).await {
             Ok(known) => known,
             Err(error) => {
-                let nothing = error.trouble().evidence.as_ref().is_some_and(not_found)
+                let nothing = error.trouble().evidence.as_ref().is_some_and(|said| not_found(said))
                     || error.trouble().message.contains("unable to locate invoice");
                 return if nothing { Ok(InvoiceState::NeverHeardOf) } else { Err(error) };
             }
@@ -582,13 +582,19 @@ mod tests {
             (200, json!({})),
             (504, json!(null)),
         ] {
-            assert!(judge(&answer(status, &[body.clone()])).expect_err("open").is_unknown(), "{body}");
+            assert!(
+                judge(&answer(status, std::slice::from_ref(&body))).expect_err("open").is_unknown(),
+                "{body}"
+            );
         }
         for (status, body) in [
             (400, json!({"error": {"code": 3, "message": "invalid payment request"}})),
             (401, json!({"code": 16, "message": "verification failed"})),
         ] {
-            assert!(!judge(&answer(status, &[body.clone()])).expect_err("refused").is_unknown(), "{body}");
+            assert!(
+                !judge(&answer(status, std::slice::from_ref(&body))).expect_err("refused").is_unknown(),
+                "{body}"
+            );
         }
     }
 

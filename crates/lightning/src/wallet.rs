@@ -378,7 +378,7 @@ pub struct Trouble {
     pub code: String,
     pub message: String,
     /// Everything that the wallet said; `null` when that was no JSON, none when it said nothing.
-    pub evidence: Option<Value>,
+    pub evidence: Option<Box<Value>>,
 }
 
 impl Trouble {
@@ -387,7 +387,7 @@ impl Trouble {
     }
 
     pub fn with_evidence(self, evidence: Option<Value>) -> Self {
-        Trouble { evidence, ..self }
+        Trouble { evidence: evidence.map(Box::new), ..self }
     }
 
     /// As an executor would have said it.

@@ -29,7 +29,7 @@ pub struct No {
     pub status: u16,
     pub code: String,
     pub message: String,
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
 }
 
 impl No {
@@ -42,7 +42,7 @@ impl No {
     }
 
     pub fn with(self, details: Value) -> Self {
-        No { details: Some(details), ..self }
+        No { details: Some(Box::new(details)), ..self }
     }
 
     /// Something of ours broke; what it was is in the log.
@@ -159,7 +159,7 @@ fn said(id: &str, name: &'static str, value: Value) -> Response {
 fn refused(id: &str, no: &No) -> Response {
     let mut error = json!({"requestId": id, "code": no.code, "message": no.message});
     if let Some(details) = &no.details {
-        error["details"] = details.clone();
+        error["details"] = Value::clone(details);
     }
     respond(no.status, id, &json!({"ok": false, "error": error}))
 }

@@ -53,7 +53,10 @@ impl Runtime {
         let offer_id = needed("offer_id", &body.offer_id, LONGEST_KEY)?;
         let provider_id = public_key(&body.provider_id)?;
         // Whose offer it is never changes, so it can be read before.
-        let offer = self.store.read("credit.envelope_look", offer_id.clone(), look).await?;
+        let offer = self
+            .store
+            .read("credit.envelope_look", offer_id.clone(), async |tx, id: &String| look(tx, id).await)
+            .await?;
         let offer = offer.ok_or_else(unknown)?.offer;
         let envelope_id = receipts::envelope_id(&receipts::envelope_fingerprint(&offer_id, &provider_id));
         let keys = [
@@ -79,7 +82,7 @@ fn unknown() -> Refusal {
     Refusal::not_found("no such offer")
 }
 
-async fn look(tx: &mut Tx, offer_id: &String) -> Result<Option<OfferRow>, Stop> {
+async fn look(tx: &mut Tx, offer_id: &str) -> Result<Option<OfferRow>, Stop> {
     table::offer(tx, offer_id).await
 }
 

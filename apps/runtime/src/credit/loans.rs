@@ -25,11 +25,15 @@ pub(crate) fn key(settlement_id: &str) -> Key {
 
 impl Handle<CreditLoanGet> for Runtime {
     async fn handle(&self, ask: Ask<CreditLoanGet>) -> Result<Answer<LoanReply>, Stop> {
-        Ok(self.store.read("credit.loan_get", ask.path.settlement_id, look).await?.into())
+        Ok(self
+            .store
+            .read("credit.loan_get", ask.path.settlement_id, async |tx, id: &String| look(tx, id).await)
+            .await?
+            .into())
     }
 }
 
-async fn look(tx: &mut Tx, settlement_id: &String) -> Result<LoanReply, Stop> {
+async fn look(tx: &mut Tx, settlement_id: &str) -> Result<LoanReply, Stop> {
     let row = credit_sums::loan(tx, settlement_id).await?;
     shown(tx, &row.ok_or_else(no_loan)?).await
 }

@@ -126,7 +126,7 @@ async fn paid(
 
 /// The wallet did not say how it ended: until it does, that counts as a failure of the wallet. The caller holds the
 /// payment's key.
-pub async fn unknown(tx: &mut Tx, payment_id: &String) -> Result<(), Stop> {
+pub async fn unknown(tx: &mut Tx, payment_id: &str) -> Result<(), Stop> {
     match table::payment(tx, payment_id).await? {
         Some(attempt) if attempt.status == PaymentStatus::InFlight.name() => {
             let status = PaymentStatus::Unknown.name().into();

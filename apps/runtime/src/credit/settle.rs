@@ -129,13 +129,20 @@ impl Runtime {
         let code = payment.error_code.as_deref();
         match payment.status {
             PaymentStatus::Succeeded => {
-                let settled = self.store.read("credit.settled", envelope_id, settled).await?;
+                let settled = self
+                    .store
+                    .read("credit.settled", envelope_id, async |tx, id: &String| settled(tx, id).await)
+                    .await?;
                 settled.ok_or_else(|| Fault::msg("missing stored receipt").into())
             }
             PaymentStatus::Failed => Err(failed("failed", code).into()),
             open => {
                 let key = payments::key(&payment_id);
-                self.store.write("credit.unknown", key, payment_id, payout::unknown).await?;
+                self.store
+                    .write("credit.unknown", key, payment_id, async |tx, id: &String| {
+                        payout::unknown(tx, id).await
+                    })
+                    .await?;
                 Err(pending(open.name(), code).into())
             }
         }
@@ -154,7 +161,7 @@ fn pending(status: &str, code: Option<&str>) -> Refusal {
     refusal
 }
 
-async fn settled(tx: &mut Tx, envelope_id: &String) -> Result<Option<CreditSettlement>, Stop> {
+async fn settled(tx: &mut Tx, envelope_id: &str) -> Result<Option<CreditSettlement>, Stop> {
     match table::settlement(tx, envelope_id).await? {
         Some(row) => Ok(Some(read_back(&row.reply)?)),
         None => Ok(None),

@@ -349,7 +349,7 @@ fn ended(row: PaymentRow, ending: &Ending, now: Timestamp) -> Result<PaymentRow,
         },
         Ending::Failed(trouble) => PaymentRow {
             status: PaymentStatus::Failed,
-            wallet_response: evidence(trouble.evidence.as_ref())?,
+            wallet_response: evidence(trouble.evidence.as_deref())?,
             error_code: Some(words(&trouble.code)),
             error_message: Some(words(&trouble.message)),
             ..over

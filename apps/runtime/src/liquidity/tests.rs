@@ -137,10 +137,13 @@ fn the_golden_fingerprints_are_those_of_the_specification() {
     assert_eq!(canonical_hash(&pay), "dc86f23384811e0fd3911bb3e457a79718aa87694cffab3d0e287ab9514c26ea");
 }
 
+type Says = dyn Fn(&PayOrder) -> Result<Paid, WalletError> + Send + Sync;
+type Knows = dyn Fn(&PaymentRef) -> Result<PaymentState, WalletError> + Send + Sync;
+
 /// A wallet that says what it is told to, and counts how often it is asked.
 struct Puppet {
-    says: Box<dyn Fn(&PayOrder) -> Result<Paid, WalletError> + Send + Sync>,
-    knows: Box<dyn Fn(&PaymentRef) -> Result<PaymentState, WalletError> + Send + Sync>,
+    says: Box<Says>,
+    knows: Box<Knows>,
     asked: AtomicU32,
 }
 

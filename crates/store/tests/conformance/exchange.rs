@@ -260,7 +260,7 @@ pub async fn settlements_and_debts_are_added_up(place: Place) {
             closed_at: None,
         };
         credit_sums::put_loan(tx, &loan).await?;
-        assert_eq!(credit_sums::due_loans(tx, NOW, 9).await?, [loan.clone()]);
+        assert_eq!(credit_sums::due_loans(tx, NOW, 9).await?, std::slice::from_ref(&loan));
         let owed = credit_sums::owed(tx, "a").await?;
         let lost = LoanRow { status: LoanStatus::Defaulted, closed_at: Some(NOW), ..loan };
         credit_sums::put_loan(tx, &lost).await?;

@@ -66,7 +66,11 @@ impl Handle<HydraFxSettle> for Runtime {
         };
         let mut keys = vec![asked.lock(), key(&wanted.rfq_id), fx_sums::counter_key(&wanted.rfq_id)];
         // What a quote says never changes, so it can be read before.
-        if let Some(row) = self.store.read("fx.settle_look", wanted.quote_id.clone(), look).await? {
+        if let Some(row) = self
+            .store
+            .read("fx.settle_look", wanted.quote_id.clone(), async |tx, id: &String| look(tx, id).await)
+            .await?
+        {
             keys.extend(fx_sums::settlement_keys(&row.quote.provider_id, row.quote.spread_bps));
         }
         let settling = Settling {
@@ -82,7 +86,7 @@ impl Handle<HydraFxSettle> for Runtime {
     }
 }
 
-async fn look(tx: &mut Tx, quote_id: &String) -> Result<Option<QuoteRow>, Stop> {
+async fn look(tx: &mut Tx, quote_id: &str) -> Result<Option<QuoteRow>, Stop> {
     table::quote(tx, quote_id).await
 }
 

@@ -12,10 +12,7 @@ use oa_contract::{
         treasury::CepTerms,
     },
 };
-use oa_ledger::{
-    AccountId, Capture, Hold, Order, TransferId,
-    budget::Reservation,
-};
+use oa_ledger::{AccountId, Capture, Hold, Order, TransferId, budget::Reservation};
 use oa_lightning::bolt11;
 use oa_store::{
     Tx,

@@ -205,8 +205,7 @@ pub fn decide(
     }
     let foreign = offer.standing.owner != asked.owner;
     let dispatch = received(asked, facts, rules.lenient, foreign, now)?;
-    let (price, integrity) =
-        owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer, rules.lenient)?;
+    let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer, rules.lenient)?;
     let credit = route(asked, price.provider.get(), rules.lenient)?;
     let mut verdict = judge(&asked.request, &asked.response);
     if !rules.lenient {

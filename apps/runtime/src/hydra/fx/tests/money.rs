@@ -163,11 +163,11 @@ async fn choices_and_settlements_at_one_time_leave_one_exchange() {
         funded(&world, 4).await;
         let rfq = quoted(&world, "r", [("provider-a", 2_000_000), ("provider-b", 2_500_000)]).await;
         let choices = (0..8).map(async |n: u32| {
-            let policy = if n % 2 == 0 { "reputation_first_v0" } else { "best_price_v1" };
+            let policy = if n.is_multiple_of(2) { "reputation_first_v0" } else { "best_price_v1" };
             let _ = select(&world, &format!("s{n}"), &rfq.rfq_id, policy).await;
         });
         let settlements = (0..8).map(async |n: u32| {
-            let quote_id = if n % 2 == 0 { "r-provider-a" } else { "r-provider-b" };
+            let quote_id = if n.is_multiple_of(2) { "r-provider-a" } else { "r-provider-b" };
             let _ = settle(&world, settlement(&format!("t{n}"), &rfq.rfq_id, quote_id, json!({}))).await;
         });
         tokio::join!(join_all(choices), join_all(settlements));

@@ -154,7 +154,8 @@ pub async fn connect(place: Place, hub: &Arc<Hub>) -> Result<(), Failure> {
     let nats = Arc::new(Nats { connected, waiting: Mutex::default(), bell: Notify::new(), asks });
     hub.relay_through(nats.clone());
     tokio::spawn(tell_all(client.clone(), nats.clone(), place.subject.clone()));
-    let listener = Listener { client, prefix: place.subject, hub: hub.clone(), nats, followed: HashMap::new() };
+    let listener =
+        Listener { client, prefix: place.subject, hub: hub.clone(), nats, followed: HashMap::new() };
     tokio::spawn(listener.run(asked));
     Ok(())
 }
@@ -209,6 +210,7 @@ impl Listener {
                     Ask::Connected => reconnected = true,
                     Ask::Disconnected => {
                         reconnected = false;
+                        self.nats.connected.store(false, Ordering::Release);
                         tracing::warn!("NATS went away: followers look for themselves");
                         self.hub.everybody_looks_again();
                     }

@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use oa_contract::{Port as _, Stop, Timestamp};
-use oa_store::{EngineKind, Tx, tables::{market_quotes, used_credentials}};
+use oa_store::{
+    EngineKind, Tx,
+    tables::{market_quotes, used_credentials},
+};
 
 use super::lead::Leader;
 use crate::Runtime;

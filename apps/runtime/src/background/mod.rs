@@ -67,6 +67,7 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     runtime.heartbeats.publisher_beats(runtime.now());
     runtime.heartbeats.sweeper_beats(runtime.now());
     let me = runtime.ids.uuid_v7(runtime.now()).to_string();
+    tracing::info!(replica = me, "what runs by itself has begun, under this name");
     let sweeps = Arc::new(Leader::of_sweeps(&me));
     let mut leaders = vec![sweeps.clone()];
     let mut spawn = |task: Task| {

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use oa_contract::Stop;
 
 use super::lead::Leader;
-use crate::{Runtime, treasury::compare::WATCH};
+use crate::Runtime;
 
 /// Settlements, transfers and payments that are compared before what was found is written.
 const PORTION: u32 = 200;
@@ -14,6 +14,8 @@ const PORTION: u32 = 200;
 const PORTIONS: usize = 25;
 /// A leader that was not heard of for so many intervals is one no more.
 const PATIENCE: u32 = 3;
+
+const LEASE: &str = "treasury";
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +48,7 @@ pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
 /// A replica's part in reconciling.
 pub fn leader(runtime: &Runtime, me: &str) -> Leader {
     let every = Duration::from_secs(runtime.config.reconciliation_interval_seconds);
-    Leader::new(WATCH, me, every.saturating_mul(PATIENCE))
+    Leader::new(LEASE, me, every.saturating_mul(PATIENCE))
 }
 
 /// One round, if this process leads; none if another does, or if this instance does not write.

@@ -22,7 +22,11 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::cursor::{Window, resume};
-use crate::{Runtime, hub::{Follower, Hub}, runs};
+use crate::{
+    Runtime,
+    hub::{Follower, Hub},
+    runs,
+};
 
 /// Events in one read: a page of the largest payloads still fits into memory many times.
 const PAGE: u64 = 16;

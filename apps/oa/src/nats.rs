@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, ToServerAddrs as _};
+use async_nats::{
+    Client, ConnectOptions, Event, Request, RequestErrorKind, ServerAddr, ToServerAddrs as _,
+    connection::State,
+};
 use futures_util::StreamExt as _;
 use oa_runtime::hub::{Hub, Relay};
 use sha2::{Digest as _, Sha256};
@@ -26,6 +29,7 @@ use crate::{config::Settings, failure::Failure};
 /// comes meanwhile.
 const WAITING: usize = 65_536;
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(5);
 
 /// Where NATS is, if there is one.
@@ -216,16 +220,28 @@ impl Listener {
                     }
                 }
             }
-            // Behind this the server has every subscription: what is committed from now on is heard of, and what was
-            // committed until now is looked for.
-            if (reconnected || !fresh.is_empty()) && self.client.flush().await.is_ok() {
-                if reconnected {
-                    self.nats.connected.store(true, Ordering::Release);
-                    tracing::info!("NATS carries wakes between replicas");
-                    self.hub.everybody_looks_again();
-                }
-                fresh.iter().for_each(|stream| self.hub.look_again(stream));
+            if !reconnected && fresh.is_empty() {
+                continue;
             }
+            self.settled().await;
+            // What is committed from now on is heard of, and what was committed until now is looked for.
+            if reconnected && self.client.connection_state() == State::Connected {
+                self.nats.connected.store(true, Ordering::Release);
+                tracing::info!("NATS carries wakes between replicas");
+                self.hub.everybody_looks_again();
+            }
+            fresh.iter().for_each(|stream| self.hub.look_again(stream));
+        }
+    }
+
+    /// Waits until the server has every subscription that was asked for: it answers in order, and says at once that
+    /// nobody hears this question. Where it may not be asked, followers may miss one wake, and look by themselves.
+    async fn settled(&self) {
+        let question = Request::new().timeout(Some(ANSWER));
+        if let Err(error) = self.client.send_request(format!("{}.settled", self.prefix), question).await
+            && error.kind() != RequestErrorKind::NoResponders
+        {
+            tracing::debug!(%error, "NATS did not say whether subscriptions stand");
         }
     }
 

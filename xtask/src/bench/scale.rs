@@ -224,8 +224,8 @@ pub fn run(arguments: &Scale) -> Result<()> {
             settle(dir)?;
             let (ports, ids) = (cluster.ports(rate.replicas), cluster.ids(rate.replicas));
             let before = Usage::of(&ids)?;
-            let sample = load::timed_over(&ports, requests, 200, MANY, window)
-                .with_context(|| rate.name.clone())?;
+            let sample =
+                load::timed_over(&ports, requests, 200, MANY, window).with_context(|| rate.name.clone())?;
             let used = before.until(Usage::of(&ids)?);
             let point = Rate {
                 appends_per_second: sample.rate(),

@@ -8,7 +8,6 @@ use std::sync::{
 
 use oa_testkit::{Http, simulated::SimulatedProvider};
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::load::Addresses;
 
@@ -53,20 +52,20 @@ async fn paid(to: &Addresses, owner: u64) -> Settled {
         replica += 1;
         replica
     };
-    let begin = json!({"owner_user_id": owner, "run_id": Uuid::new_v4()});
-    to.insist(next(), "/internal/v1/runs", Some(&begin)).await;
+    let begin = json!({"owner_user_id": owner, "idempotency_key": format!("job of {owner}")});
+    let run = to.insist(next(), "/internal/v1/runs", Some(&begin)).await["run"]["id"].clone();
     let request = json!({
         "sandbox": {"image_digest": "", "resources": {"timeout_secs": 1}}, "commands": [{"cmd": format!("echo {owner}")}],
     });
     let mut order = json!({"owner_user_id": owner, "request": request});
     let quote = to.insist(next(), QUOTE, Some(&order)).await["quote"].clone();
-    order["run_id"] = begin["run_id"].clone();
+    order["run_id"] = run.clone();
     order["quote_id"] = quote["quote_id"].clone();
     order["quote_sha256"] = quote["quote_sha256"].clone();
     let dispatched = to.insist(next(), DISPATCH, Some(&order)).await;
     let provider = &dispatched["selection"]["provider"];
     let asked = json!({
-        "owner_user_id": owner, "run_id": begin["run_id"], "provider_id": provider["provider_id"],
+        "owner_user_id": owner, "run_id": run, "provider_id": provider["provider_id"],
         "provider_worker_id": provider["worker_id"], "amount_msats": PRICE, "quote": dispatched["quote"],
         "request": request, "response": dispatched["response"],
     });

@@ -98,7 +98,7 @@ async fn replicas_that_stand_still_die_and_lose_their_database_lose_and_double_n
     at(0.55).await;
     replicas[stopped].go_on();
     at(0.65).await;
-    database.restart();
+    tokio::task::block_in_place(|| database.restart());
     at(0.85).await;
     replicas[killed].begin();
     at(1.0).await;
@@ -129,11 +129,15 @@ async fn replicas_that_stand_still_die_and_lose_their_database_lose_and_double_n
         replica.end();
     }
     let verified = cluster::verify(home.path(), &database);
+    let mut pace = vec![0; took.as_secs() as usize + 1];
+    for one in seen.iter().flat_map(|one| &one.acked) {
+        pace[one.acked.saturating_duration_since(begun).as_secs() as usize] += 1;
+    }
     let unanswered: u64 = seen.iter().map(|one| one.unanswered).sum();
     let reads: u64 = seen.iter().map(|one| one.reads).sum();
     println!(
         "{acked} appends acknowledged in {took:.1?}, {unanswered} attempts without an answer, {reads} reads, {} jobs paid, \
-         {connections} connections of {} subscribers\n{verified}",
+         {connections} connections of {} subscribers; acknowledged in each second: {pace:?}\n{verified}",
         settled.len(),
         RUNS * 3,
     );

@@ -293,8 +293,8 @@ async fn latency(cluster: &Cluster, run: &str, count: usize) -> Result<Followed>
                 break;
             }
         }
-        // Not in step with whoever looks at intervals.
-        tokio::time::sleep(Duration::from_millis(7 + (n as u64 * 37) % 90)).await;
+        // Spread over the interval of whoever looks at intervals.
+        tokio::time::sleep(Duration::from_millis((n as u64 * 137) % 500)).await;
     }
     let (took, answered) =
         (Sample::new(took, Duration::from_secs(1), 0), Sample::new(answered, Duration::from_secs(1), 0));

@@ -82,8 +82,7 @@ impl Leader {
         if let Some(term) = seen.as_ref().filter(|term| term.until.millis_since(now) > lasts / 3 * 2) {
             return Ok(Some(term.clone()));
         }
-        let standing = runtime.store.read("lease.look", self.name.clone(), look).await?;
-        *seen = match standing {
+        *seen = match self.standing(runtime).await? {
             Some(term) if term.holder != self.me && term.until > now => None,
             _ => {
                 let ask = (self.name.clone(), self.me.clone(), now, now.plus_millis(lasts));
@@ -93,13 +92,15 @@ impl Leader {
         Ok(seen.clone())
     }
 
+    /// The term that stands, whoever's it is.
+    async fn standing(&self, runtime: &Runtime) -> Result<Option<Term>, Stop> {
+        let look = async |tx: &mut Tx, name: &String| leases::standing(tx, name).await;
+        runtime.store.read("lease.look", self.name.clone(), look).await
+    }
+
     fn key(&self) -> Key {
         Key::text("lease", self.name.clone())
     }
-}
-
-async fn look(tx: &mut Tx, name: &String) -> Result<Option<Term>, Stop> {
-    leases::standing(tx, name).await
 }
 
 async fn take(
@@ -127,8 +128,7 @@ mod tests {
     async fn led(world: &World, leader: &Leader) -> Option<u64> {
         let work = async { Ok(()) };
         leader.lead(&world.runtime, work).await.expect("asked")?;
-        let standing = world.runtime.store.read("test.look", "job".to_owned(), look).await.expect("read");
-        standing.map(|term| term.token)
+        leader.standing(&world.runtime).await.expect("read").map(|term| term.token)
     }
 
     #[tokio::test]

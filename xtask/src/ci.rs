@@ -86,6 +86,9 @@ fn install() -> anyhow::Result<()> {
     if !exists("postgres") && !Path::new("/usr/lib/postgresql/15/bin/postgres").exists() {
         packages.push("postgresql");
     }
+    if !exists("nats-server") && !Path::new("/usr/sbin/nats-server").exists() {
+        packages.push("nats-server");
+    }
     if !exists("setpriv") {
         packages.push("util-linux");
     }
@@ -104,7 +107,9 @@ fn install() -> anyhow::Result<()> {
         let mut apt = Command::new("apt-get");
         step(
             "packages",
+            // In this runlevel no service is started.
             apt.env("DEBIAN_FRONTEND", "noninteractive")
+                .env("RUNLEVEL", "1")
                 .args(["install", "-y", "-qq", "--no-install-recommends"])
                 .args(packages),
         )?;

@@ -122,6 +122,8 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_WORKER_HEARTBEAT_LOST_AFTER_MS", Kind::Count(1), None, "After how much silence a running worker is failed; three times the other when not set.";
     "RUNTIME_KHALA_WORKER_LIFECYCLE_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("10000"), "How many messages of a worker's or fleet's stream are kept.";
     "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("500"), "How many messages of any other stream are kept.";
+    "RUNTIME_NATS_URL", Kind::Secret, None, "Where NATS is that carries wakes between replicas, as nats://host:4222, several separated by commas; without it replicas look twice a second.";
+    "RUNTIME_NATS_SUBJECT", Kind::Text, Some("oa.runtime"), "What its subjects begin with; another one for each store.";
     "RUNTIME_RUN_EVENT_LIMIT", Kind::Count(1), Some("10000000"), "How many events a run may hold.";
     "RUNTIME_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "Whether money moves on evidence of our own only; lenient believes callers, and starts on a loopback address only.";
     "RUNTIME_TREASURY_RECONCILIATION_ENABLED", Kind::Switch, Some("true"), "Whether old reservations are given back and settlements compared in the background.";

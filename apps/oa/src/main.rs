@@ -15,6 +15,7 @@ mod failure;
 mod job;
 mod ledger;
 mod lines;
+mod nats;
 mod output;
 mod pool;
 mod provider;

@@ -198,6 +198,10 @@ async fn serve(
     let signal = until.await;
     tracing::info!(signal, "told to end: finishing what was begun");
     common.drain.begin();
+    if let Some(runtime) = &opened.runtime {
+        // Followers of streams wait for events, and end when they look.
+        runtime.hub.everybody_looks_again();
+    }
     let mut broken = None;
     while let Some(ended) = fronts.join_next().await {
         broken = ended.err().or(broken);
@@ -222,6 +226,7 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     for warning in config.warning().into_iter().chain(config.trust_warning()) {
         tracing::warn!("{warning}");
     }
+    let nats = crate::nats::Place::read(&common.settings)?;
     // The port first: a second server must not touch the store of the first.
     let (listener, address) = listen(config.bind_addr).await?;
     let beside = opened.control_port.as_ref().map(|(_, address)| *address);
@@ -237,6 +242,12 @@ async fn open_runtime(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         let hub = hub.clone();
         Arc::new(move |wakes: &[Wake]| hub.wake(wakes))
     };
+    if let Some(place) = nats {
+        if common.settings.get("DB_URL").is_none() {
+            tracing::warn!("RUNTIME_NATS_URL is set, but a store in a file has no other replicas to wake");
+        }
+        crate::nats::connect(place, &hub).await?;
+    }
     let store = Store::open_with(store_config(&common.settings, data, "runtime"), on_commit)
         .await
         .map_err(|error| Failure::wrong(format!("the runtime's store cannot be opened: {error}")))?;

@@ -22,6 +22,36 @@ const NONCE_LIMIT: usize = 2_000_000;
 /// Nonces are forgotten by so many seconds at once.
 const NONCE_SPAN_SECONDS: i64 = 8;
 
+/// Who was let in, and on what that depends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    pub caller: Caller,
+    /// The credential that was used up, when it was a signed one. This process will not take it again; others that
+    /// share its store have to be told.
+    pub used: Option<Used>,
+}
+
+/// A signed credential, by 128 bits of the hash of its nonce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    pub nonce: [u8; 16],
+    pub expires_at: Timestamp,
+}
+
+impl Used {
+    fn of(verified: &Verified) -> Self {
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&Sha256::digest(&verified.nonce)[..16]);
+        Used { nonce, expires_at: verified.expires_at }
+    }
+}
+
+impl From<Caller> for Admitted {
+    fn from(caller: Caller) -> Self {
+        Admitted { caller, used: None }
+    }
+}
+
 /// The keys that are believed, and the nonces already seen.
 pub struct Gate {
     mode: AuthMode,
@@ -50,11 +80,9 @@ impl Nonces {
     }
 
     /// Whether the nonce was not there before. The same credential always ends in the same span.
-    fn insert(&mut self, nonce: &str, expires_at: Timestamp) -> bool {
-        let mut short = [0; 16];
-        short.copy_from_slice(&Sha256::digest(nonce)[..16]);
-        let span = expires_at.unix_seconds().div_euclid(NONCE_SPAN_SECONDS);
-        let fresh = self.spans.entry(span).or_default().insert(u128::from_ne_bytes(short));
+    fn insert(&mut self, used: &Used) -> bool {
+        let span = used.expires_at.unix_seconds().div_euclid(NONCE_SPAN_SECONDS);
+        let fresh = self.spans.entry(span).or_default().insert(u128::from_ne_bytes(used.nonce));
         self.count += usize::from(fresh);
         fresh
     }
@@ -68,25 +96,27 @@ impl Gate {
     }
 
     /// Who is calling a row of this class.
-    pub fn admit(&self, class: Class, presented: Presented<'_>, now: Timestamp) -> Result<Caller, Refusal> {
+    pub fn admit(&self, class: Class, presented: Presented<'_>, now: Timestamp) -> Result<Admitted, Refusal> {
         if class == Class::Anyone || self.mode == AuthMode::Off {
-            return Ok(Caller::Anyone);
+            return Ok(Caller::Anyone.into());
         }
-        let caller = match (presented.signature, presented.authorization) {
+        let admitted = match (presented.signature, presented.authorization) {
             (Some(header), _) => self.signed(header, presented, now)?,
-            (None, Some(header)) => self.bearer(header)?,
-            (None, None) if self.mode == AuthMode::Permissive && class != Class::Operator => Caller::Anyone,
+            (None, Some(header)) => self.bearer(header)?.into(),
+            (None, None) if self.mode == AuthMode::Permissive && class != Class::Operator => {
+                Caller::Anyone.into()
+            }
             (None, None) => {
                 return Err(unauthorized(
                     "this route asks for a service credential: send `Authorization: Bearer <service token>`, or a signed header",
                 ));
             }
         };
-        match (class, caller.owner()) {
+        match (class, admitted.caller.owner()) {
             (Class::Operator, Some(_)) => Err(Refusal::forbidden(
                 "this route is for operators: a credential bound to one owner does not open it",
             )),
-            _ => Ok(caller),
+            _ => Ok(admitted),
         }
     }
 
@@ -112,18 +142,20 @@ impl Gate {
         }
     }
 
-    fn signed(&self, header: &str, presented: Presented<'_>, now: Timestamp) -> Result<Caller, Refusal> {
+    fn signed(&self, header: &str, presented: Presented<'_>, now: Timestamp) -> Result<Admitted, Refusal> {
         let bound = Bound { method: presented.method, path: presented.path, body: presented.body };
         let verified = credential::verify(&self.secrets, header, bound, now).map_err(unauthorized)?;
         if !verified.bound && self.mode == AuthMode::Required {
             return Err(unauthorized("the credential does not bind method, path and body"));
         }
-        self.once(&verified, now)?;
-        Ok(Caller::Service { name: "signature".into(), owner: verified.owner })
+        let used = Used::of(&verified);
+        self.once(&used, now)?;
+        let caller = Caller::Service { name: "signature".into(), owner: verified.owner };
+        Ok(Admitted { caller, used: Some(used) })
     }
 
     /// A nonce is good once, as long as its credential could be.
-    fn once(&self, verified: &Verified, now: Timestamp) -> Result<(), Refusal> {
+    fn once(&self, used: &Used, now: Timestamp) -> Result<(), Refusal> {
         let mut nonces = self.nonces.lock().unwrap_or_else(PoisonError::into_inner);
         nonces.sweep(now);
         if nonces.count >= NONCE_LIMIT {
@@ -133,11 +165,16 @@ impl Gate {
             refusal.retry_after_ms = Some(10_000);
             return Err(refusal);
         }
-        match nonces.insert(&verified.nonce, verified.expires_at) {
+        match nonces.insert(used) {
             true => Ok(()),
-            false => Err(unauthorized("the credential was used before: make a new one for each request")),
+            false => Err(used_before()),
         }
     }
+}
+
+/// What somebody is told whose credential was used already, here or elsewhere.
+pub(crate) fn used_before() -> Refusal {
+    unauthorized("the credential was used before: make a new one for each request")
 }
 
 fn unauthorized(why: &str) -> Refusal {
@@ -184,9 +221,12 @@ mod tests {
         );
         assert_eq!(
             gate(AuthMode::Permissive).admit(Class::Service, presented(None, None), NOW),
-            Ok(Caller::Anyone)
+            Ok(Caller::Anyone.into())
         );
-        assert_eq!(gate(AuthMode::Off).admit(Class::Service, presented(None, None), NOW), Ok(Caller::Anyone));
+        assert_eq!(
+            gate(AuthMode::Off).admit(Class::Service, presented(None, None), NOW),
+            Ok(Caller::Anyone.into())
+        );
     }
 
     #[test]
@@ -201,7 +241,7 @@ mod tests {
         let caller = gate(AuthMode::Required)
             .admit(Class::Operator, presented(Some("Bearer oa_st_1"), None), NOW)
             .expect("admitted");
-        assert_eq!(caller.owner(), None);
+        assert_eq!((caller.caller.owner(), caller.used), (None, None));
     }
 
     #[test]
@@ -209,7 +249,8 @@ mod tests {
         let gate = gate(AuthMode::Required);
         let header = signature("n1", Some(&Owner::User(7)));
         let caller = gate.admit(Class::Service, presented(None, Some(&header)), NOW).expect("admitted");
-        assert_eq!(caller.owner(), Some(Owner::User(7)));
+        assert_eq!(caller.caller.owner(), Some(Owner::User(7)));
+        assert!(caller.used.is_some(), "others have to be told");
         assert!(gate.admit(Class::Service, presented(None, Some(&header)), NOW).is_err());
         let header = signature("n2", Some(&Owner::User(7)));
         assert_eq!(

@@ -2,26 +2,52 @@
 //! store from its own position, so a wake may be lost, doubled or late and nothing is.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use oa_store::Wake;
 use tokio::sync::{Notify, watch};
 
+/// A follower looks without a wake at least so often, when nothing tells it what other replicas have committed.
+const ALONE: Duration = Duration::from_millis(500);
+/// The same when something does: this is for what gets lost on the way.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// Carries wakes to other replicas and brings theirs. It may lose, double and reorder them, and stop altogether:
+/// followers then look for themselves. Nothing here may wait.
+pub trait Relay: Send + Sync {
+    /// A stream has come so far in this process.
+    fn tell(&self, stream: &str, seq: u64);
+    /// Somebody here follows a stream. When what others tell of it arrives, [`Hub::look_again`] is due.
+    fn follow(&self, stream: &str);
+    /// Nobody here follows it any more.
+    fn leave(&self, stream: &str);
+    /// Why it carries nothing at the moment, if so.
+    fn trouble(&self) -> Option<String>;
+}
+
 /// Followers by stream, and what has been published since the process started.
 #[derive(Default)]
 pub struct Hub {
-    followers: Mutex<HashMap<String, Weak<watch::Sender<u64>>>>,
+    followers: Mutex<HashMap<String, Followed>>,
+    relay: OnceLock<Arc<dyn Relay>>,
     following: AtomicU64,
     /// There is something in the outbox.
     pub outbox: Notify,
     /// Workers that were changed since somebody took note of it.
     changed_workers: Mutex<HashSet<String>>,
     pub counters: Counters,
+}
+
+/// A stream that somebody follows.
+struct Followed {
+    head: Arc<watch::Sender<u64>>,
+    followers: usize,
 }
 
 /// The publisher's counters (runtime-core §12).
@@ -78,9 +104,27 @@ pub fn stream_of_topic(topic: &str) -> String {
 }
 
 impl Hub {
+    /// Has wakes carried between replicas from now on. The first relay stays.
+    pub fn relay_through(&self, relay: Arc<dyn Relay>) {
+        let _ = self.relay.set(relay);
+    }
+
+    /// Why wakes of other replicas do not arrive, if they should.
+    pub fn relay_trouble(&self) -> Option<String> {
+        self.relay.get()?.trouble()
+    }
+
+    /// How long a follower waits for a wake before it looks all the same.
+    pub fn patience(&self) -> Duration {
+        match self.relay.get() {
+            Some(relay) if relay.trouble().is_none() => TOLD,
+            _ => ALONE,
+        }
+    }
+
     /// Called by the store after each commit.
     pub fn wake(&self, wakes: &[Wake]) {
-        let anybody = self.following.load(Ordering::Acquire) > 0;
+        let anybody = self.following.load(Ordering::Acquire) > 0 || self.relay.get().is_some();
         for wake in wakes {
             match wake {
                 Wake::Run { run_id, seq } => {
@@ -112,35 +156,56 @@ impl Hub {
     }
 
     fn tell(&self, stream: &str, seq: u64) {
-        let mut followers = self.lock();
-        let Some(sender) = followers.get(stream) else { return };
-        match sender.upgrade() {
-            Some(sender) => {
-                sender.send_if_modified(|head| {
-                    let newer = seq > *head;
-                    *head = seq.max(*head);
-                    newer
-                });
-            }
-            None => {
-                followers.remove(stream);
-            }
+        if let Some(relay) = self.relay.get() {
+            relay.tell(stream, seq);
+        }
+        if let Some(followed) = self.lock().get(stream) {
+            followed.head.send_if_modified(|head| {
+                let newer = seq > *head;
+                *head = seq.max(*head);
+                newer
+            });
+        }
+    }
+
+    /// Another replica says that a stream has come so far. It is believed enough to look, and no more: the head that
+    /// this process knows of stays, so that a wrong number hides no right one.
+    pub fn heard(&self, stream: &str, seq: u64) {
+        if let Some(followed) = self.lock().get(stream) {
+            followed.head.send_if_modified(|head| seq > *head);
+        }
+    }
+
+    /// Has the followers of a stream look, whatever they have seen.
+    pub fn look_again(&self, stream: &str) {
+        if let Some(followed) = self.lock().get(stream) {
+            followed.head.send_modify(|_| {});
+        }
+    }
+
+    /// Has every follower look: wakes may have been lost.
+    pub fn everybody_looks_again(&self) {
+        for followed in self.lock().values() {
+            followed.head.send_modify(|_| {});
         }
     }
 
     /// Follows a stream from now on: the receiver changes when its head does.
     pub fn follow(self: &Arc<Self>, stream: &str) -> Follower {
         let mut followers = self.lock();
-        let sender = match followers.get(stream).and_then(Weak::upgrade) {
-            Some(sender) => sender,
-            None => {
-                let sender = Arc::new(watch::Sender::new(0));
-                followers.insert(stream.to_owned(), Arc::downgrade(&sender));
-                sender
+        let followed = match followers.entry(stream.to_owned()) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(new) => {
+                if let Some(relay) = self.relay.get() {
+                    relay.follow(stream);
+                }
+                new.insert(Followed { head: Arc::new(watch::Sender::new(0)), followers: 0 })
             }
         };
+        followed.followers += 1;
         self.following.fetch_add(1, Ordering::AcqRel);
-        Follower { head: sender.subscribe(), _sender: sender, stream: stream.to_owned(), hub: self.clone() }
+        let head = followed.head.subscribe();
+        Follower { head, stream: stream.to_owned(), hub: self.clone() }
     }
 
     /// Followers connected now.
@@ -148,7 +213,7 @@ impl Hub {
         self.following.load(Ordering::Acquire)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Weak<watch::Sender<u64>>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Followed>> {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -156,7 +221,6 @@ impl Hub {
 /// Somebody who follows a stream. The last one to leave takes the entry along.
 pub struct Follower {
     pub head: watch::Receiver<u64>,
-    _sender: Arc<watch::Sender<u64>>,
     stream: String,
     hub: Arc<Hub>,
 }
@@ -165,8 +229,13 @@ impl Drop for Follower {
     fn drop(&mut self) {
         self.hub.following.fetch_sub(1, Ordering::AcqRel);
         let mut followers = self.hub.lock();
-        if followers.get(&self.stream).is_some_and(|sender| sender.strong_count() <= 1) {
+        let Some(followed) = followers.get_mut(&self.stream) else { return };
+        followed.followers -= 1;
+        if followed.followers == 0 {
             followers.remove(&self.stream);
+            if let Some(relay) = self.hub.relay.get() {
+                relay.leave(&self.stream);
+            }
         }
     }
 }
@@ -199,5 +268,90 @@ mod tests {
         drop(follower);
         assert_eq!(hub.following(), 0);
         assert!(hub.lock().is_empty());
+    }
+
+    /// Writes down what it is asked to do, and carries nothing.
+    #[derive(Default)]
+    struct Noted {
+        said: Mutex<Vec<String>>,
+        trouble: Mutex<Option<String>>,
+    }
+
+    impl Noted {
+        fn take(&self) -> Vec<String> {
+            std::mem::take(&mut *self.said.lock().expect("lock"))
+        }
+
+        fn note(&self, said: String) {
+            self.said.lock().expect("lock").push(said);
+        }
+    }
+
+    impl Relay for Noted {
+        fn tell(&self, stream: &str, seq: u64) {
+            self.note(format!("tell {stream} {seq}"));
+        }
+
+        fn follow(&self, stream: &str) {
+            self.note(format!("follow {stream}"));
+        }
+
+        fn leave(&self, stream: &str) {
+            self.note(format!("leave {stream}"));
+        }
+
+        fn trouble(&self) -> Option<String> {
+            self.trouble.lock().expect("lock").clone()
+        }
+    }
+
+    #[test]
+    fn others_are_told_of_every_commit_and_asked_for_what_is_followed_here() {
+        let (hub, relay) = (Arc::new(Hub::default()), Arc::new(Noted::default()));
+        hub.relay_through(relay.clone());
+        let run_id = uuid::Uuid::nil();
+        hub.wake(&[Wake::Run { run_id, seq: 3 }, Wake::Stream { stream_id: "a".into(), seq: 4 }]);
+        assert_eq!(relay.take(), [format!("tell {} 3", run_stream(run_id)), "tell a 4".into()]);
+        let (one, two) = (hub.follow("a"), hub.follow("a"));
+        drop(one);
+        assert_eq!(relay.take(), ["follow a"], "once for all who follow here");
+        drop(two);
+        assert_eq!(relay.take(), ["leave a"]);
+    }
+
+    #[test]
+    fn what_others_say_has_followers_look_and_hides_nothing() {
+        let hub = Arc::new(Hub::default());
+        let mut follower = hub.follow("a");
+        let looks = |follower: &mut Follower| {
+            let looks = follower.head.has_changed().expect("open");
+            follower.head.mark_unchanged();
+            looks
+        };
+        hub.heard("b", 1);
+        assert!(!looks(&mut follower));
+        // Too high by far, and twice.
+        hub.heard("a", u64::MAX);
+        assert!(looks(&mut follower));
+        hub.heard("a", u64::MAX);
+        assert!(looks(&mut follower));
+        hub.wake(&[Wake::Stream { stream_id: "a".into(), seq: 3 }]);
+        assert!(looks(&mut follower), "a wrong number hides no commit");
+        hub.heard("a", 2);
+        assert!(!looks(&mut follower), "what was seen here already is no news");
+        hub.look_again("a");
+        assert!(looks(&mut follower));
+        hub.everybody_looks_again();
+        assert!(looks(&mut follower));
+    }
+
+    #[test]
+    fn followers_look_often_where_nobody_tells_them() {
+        let (hub, relay) = (Hub::default(), Arc::new(Noted::default()));
+        assert_eq!((hub.patience(), hub.relay_trouble()), (ALONE, None));
+        hub.relay_through(relay.clone());
+        assert_eq!((hub.patience(), hub.relay_trouble()), (TOLD, None));
+        *relay.trouble.lock().expect("lock") = Some("away".into());
+        assert_eq!((hub.patience(), hub.relay_trouble()), (ALONE, Some("away".into())));
     }
 }

@@ -8,11 +8,11 @@ use oa_contract::{
 };
 use oa_fetch::{FetchError, Fetcher, Policy};
 use oa_lightning::Wallet;
-use oa_store::Store;
+use oa_store::{EngineKind, Store, Tx, tables::used_credentials};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    auth::Gate,
+    auth::{Gate, Used, used_before},
     background::{Heartbeats, auditor::Books},
     config::Config,
     config::TrustMode,
@@ -153,6 +153,11 @@ fn seed_of(secrets: &[Vec<u8>]) -> String {
     oa_contract::canonical::hex(&hash.finalize())
 }
 
+/// Another replica may have seen the credential; the store that they share has.
+async fn note_used(tx: &mut Tx, used: &Used) -> Result<bool, Stop> {
+    used_credentials::note(tx, &used.nonce, used.expires_at).await
+}
+
 impl Port for Runtime {
     const SERVICE: Service = Service::Runtime;
     const TAKES_SIGNATURES: bool = true;
@@ -162,7 +167,14 @@ impl Port for Runtime {
     }
 
     async fn authenticate(&self, class: Class, presented: Presented<'_>) -> Result<Caller, Stop> {
-        Ok(self.gate.admit(class, presented, self.now())?)
+        let admitted = self.gate.admit(class, presented, self.now())?;
+        if let Some(used) = admitted.used
+            && self.store.engine() == EngineKind::Postgres
+            && !self.store.write("auth.use", (), used, note_used).await?
+        {
+            return Err(used_before().into());
+        }
+        Ok(admitted.caller)
     }
 
     fn admits_writes(&self) -> Result<(), Refusal> {

@@ -12,6 +12,7 @@ use std::time::Instant;
 use oa_contract::refusal::{Fault, Stop};
 use tokio::sync::oneshot;
 
+use crate::fence::Fence;
 use crate::measure::NameMetrics;
 use crate::transaction::Tx;
 
@@ -119,6 +120,7 @@ pub(crate) trait Job: Send {
 pub(crate) struct Command<F, Ask, Ans> {
     pub name: &'static str,
     pub keys: Keys,
+    pub fence: Fence,
     pub ask: Ask,
     pub f: F,
     pub metrics: Arc<NameMetrics>,
@@ -131,6 +133,15 @@ impl<F, Ask, Ans> Command<F, Ask, Ans> {
     /// What stands in the answer's place before the command ran.
     pub(crate) fn unanswered() -> Result<Ans, Stop> {
         Err(Fault::msg("the command never ran").into())
+    }
+
+    /// A leader whose term is over changes nothing.
+    async fn fenced(&self, tx: &mut Tx) -> Result<Ans, Stop>
+    where
+        F: AsyncFn(&mut Tx, &Ask) -> Result<Ans, Stop>,
+    {
+        self.fence.admit(tx).await?;
+        (self.f)(tx, &self.ask).await
     }
 
     /// A failed statement dooms the command on PostgreSQL, where the transaction is aborted; it dooms it
@@ -166,7 +177,7 @@ where
 
     fn run_at_once(&mut self, tx: &mut Tx) -> Ended {
         let polled = catch_unwind(AssertUnwindSafe(|| {
-            let future = pin!((self.f)(tx, &self.ask));
+            let future = pin!(self.fenced(tx));
             future.poll(&mut Context::from_waker(Waker::noop()))
         }));
         let answer = match polled {
@@ -180,7 +191,7 @@ where
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a> {
         Box::pin(async move {
             let answer = {
-                let mut future = pin!((self.f)(tx, &self.ask));
+                let mut future = pin!(self.fenced(tx));
                 std::future::poll_fn(|context| {
                     catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)))
                         .unwrap_or_else(|panic| Poll::Ready(Err(panicked(self.name, panic).into())))

@@ -3,6 +3,7 @@
 
 mod config;
 mod engine;
+mod fence;
 pub mod idempotency;
 mod job;
 mod measure;

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{OpenError, StoreConfig};
 use crate::engine::{Engine, EngineKind, Message, OnCommit, postgres, sqlite};
+use crate::fence::Fence;
 use crate::job::{Command, Keys};
 use crate::measure::Names;
 use crate::statement::Statement;
@@ -76,7 +77,7 @@ impl Store {
         Ans: Send + 'static,
     {
         self.0.engine.health.refuse_if_poisoned()?;
-        self.run(&self.0.engine.writes, name, keys.into(), ask, f).await
+        self.run(&self.0.engine.writes, name, keys.into(), Fence::here(), ask, f).await
     }
 
     /// Runs `f` on a snapshot that includes everything answered before it was asked, and cannot write.
@@ -86,7 +87,7 @@ impl Store {
         Ask: Send + 'static,
         Ans: Send + 'static,
     {
-        self.run(&self.0.engine.reads, name, Keys::None, ask, f).await
+        self.run(&self.0.engine.reads, name, Keys::None, Fence::default(), ask, f).await
     }
 
     async fn run<F, Ask, Ans>(
@@ -94,6 +95,7 @@ impl Store {
         queue: &mpsc::Sender<Message>,
         name: &'static str,
         keys: Keys,
+        fence: Fence,
         ask: Ask,
         f: F,
     ) -> Result<Ans, Stop>
@@ -106,6 +108,7 @@ impl Store {
         let job = Box::new(Command {
             name,
             keys,
+            fence,
             ask,
             f,
             metrics: self.0.names.of(name),

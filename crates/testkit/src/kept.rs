@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags, types::Value};
 
 /// Tables whose rows move by themselves: deliveries on their way, the probe of readiness, and who leads.
-const MOVING: [&str; 4] = ["outbox", "stream", "store_probe", "treasury_watch"];
+const MOVING: [&str; 5] = ["outbox", "stream", "store_probe", "treasury_watch", "lease"];
 /// Columns that note a use, not a change.
 const NOTES: [&str; 1] = ["last_used_at"];
 

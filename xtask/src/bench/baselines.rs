@@ -165,6 +165,13 @@ impl Postgres {
         Ok(postgres)
     }
 
+    /// The address of a database that is made now.
+    pub fn database(&self, name: &str) -> Result<String> {
+        let sql = format!("create database {name}");
+        load::on_one_thread(async { Ok(self.connect().await?.batch_execute(&sql).await?) })?;
+        Ok(format!("postgres://bench@127.0.0.1:{}/{name}", self.server.port))
+    }
+
     async fn connect(&self) -> Result<Client> {
         let config = format!("host=127.0.0.1 port={} user=bench dbname=postgres", self.server.port);
         // It listens a little before it lets anybody in.

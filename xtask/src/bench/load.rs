@@ -177,11 +177,22 @@ pub fn timed(
     connections: usize,
     window: Window,
 ) -> Result<Sample> {
+    timed_over(&[port], requests, expected, connections, window)
+}
+
+/// The same, the connections spread over several servers.
+pub fn timed_over(
+    ports: &[u16],
+    requests: &Requests,
+    expected: u16,
+    connections: usize,
+    window: Window,
+) -> Result<Sample> {
     on_one_thread(async {
         let mut callers = Vec::with_capacity(connections);
         for at in 0..connections {
             callers.push(Walker {
-                connection: Connection::open(port).await?,
+                connection: Connection::open(ports[at % ports.len()]).await?,
                 requests: Rc::clone(requests),
                 at: at % requests.len(),
                 step: connections,

@@ -8,6 +8,7 @@ mod load;
 mod market;
 mod process;
 mod proxy;
+mod scale;
 mod svg;
 mod table;
 
@@ -44,6 +45,8 @@ pub enum Bench {
     Proxy(proxy::Proxy),
     /// What a dispatch costs beyond its command, payments a second against PostgreSQL, choosing among 10,000.
     Market(market::Market),
+    /// One, two and three replicas on one PostgreSQL, and how soon a follower of one sees what another has committed.
+    Scale(scale::Scale),
 }
 
 #[derive(Args)]
@@ -110,7 +113,11 @@ impl Append {
 
 pub fn run(bench: Bench) -> Result<()> {
     // Whether it works can be seen without speed.
-    let works = matches!(&bench, Bench::Market(market) if market.only_works());
+    let works = match &bench {
+        Bench::Market(market) => market.only_works(),
+        Bench::Scale(scale) => scale.only_works(),
+        Bench::Append(_) | Bench::Proxy(_) => false,
+    };
     if cfg!(debug_assertions) && !works {
         // The load and the parse-only server are part of the figures, so they too must be built for speed.
         progress("building the bench for release");
@@ -123,6 +130,7 @@ pub fn run(bench: Bench) -> Result<()> {
         Bench::Append(append) => run_append(&append),
         Bench::Proxy(proxy) => proxy::run(&proxy),
         Bench::Market(market) => market::run(&market),
+        Bench::Scale(scale) => scale::run(&scale),
     }
 }
 

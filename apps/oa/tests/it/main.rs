@@ -12,6 +12,7 @@ mod kill_settlements;
 mod ldk;
 mod payments;
 mod provider;
+mod scale;
 mod server;
 mod skills;
 mod up;

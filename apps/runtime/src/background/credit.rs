@@ -9,6 +9,7 @@ use oa_store::{
     tables::{credit as table, credit_sums},
 };
 
+use super::lead::Leader;
 use crate::{
     Runtime,
     credit::{
@@ -22,14 +23,14 @@ const EVERY: Duration = Duration::from_secs(1);
 const BATCH: u32 = 128;
 
 /// Looks until it is cancelled.
-pub async fn run(runtime: &Arc<Runtime>) {
+pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
     let mut rounds = tokio::time::interval(EVERY);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match sweep_once(runtime).await {
-            Ok((0, 0)) => {}
-            Ok((freed, due)) => tracing::info!(freed, due, "envelopes were over, and debts were due"),
+        match leader.sweep(runtime, sweep_once(runtime)).await {
+            Ok(None | Some((0, 0))) => {}
+            Ok(Some((freed, due))) => tracing::info!(freed, due, "envelopes were over, and debts were due"),
             Err(stop) => tracing::warn!(error = %stop, "credit could not be swept; tried again"),
         }
     }

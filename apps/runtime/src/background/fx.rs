@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use oa_contract::{Port as _, Stop, Timestamp, wire::fx::RfqStatus};
 use oa_store::{Tx, tables::fx as table};
 
+use super::lead::Leader;
 use crate::{
     Runtime,
     hydra::fx::{key, legs, standing, unix},
@@ -16,14 +17,14 @@ const EVERY: Duration = Duration::from_secs(1);
 const BATCH: u32 = 256;
 
 /// Looks until it is cancelled.
-pub async fn run(runtime: &Arc<Runtime>) {
+pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
     let mut rounds = tokio::time::interval(EVERY);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match sweep_once(runtime).await {
-            Ok(0) => {}
-            Ok(expired) => tracing::info!(expired, "requests for quotes were over"),
+        match leader.sweep(runtime, sweep_once(runtime)).await {
+            Ok(None | Some(0)) => {}
+            Ok(Some(expired)) => tracing::info!(expired, "requests for quotes were over"),
             Err(stop) => tracing::warn!(error = %stop, "requests for quotes could not be ended; tried again"),
         }
     }

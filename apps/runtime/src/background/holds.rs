@@ -8,6 +8,7 @@ use oa_contract::{Port as _, Stop, Timestamp};
 use oa_ledger::TransferId;
 use oa_store::{Tx, tables::ledger};
 
+use super::lead::Leader;
 use crate::Runtime;
 
 /// How often somebody looks.
@@ -18,14 +19,14 @@ const BATCH: u32 = 256;
 const AT_ONE_TIME: usize = 32;
 
 /// Looks until it is cancelled.
-pub async fn run(runtime: &Arc<Runtime>) {
+pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
     let mut rounds = tokio::time::interval(EVERY);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match sweep_once(runtime).await {
-            Ok(0) => {}
-            Ok(expired) => tracing::info!(expired, "holds were over; what they reserved is free again"),
+        match leader.sweep(runtime, sweep_once(runtime)).await {
+            Ok(None | Some(0)) => {}
+            Ok(Some(expired)) => tracing::info!(expired, "holds were over; what they reserved is free again"),
             Err(stop) => {
                 tracing::warn!(error = %stop, "holds that are over could not be given back; tried again")
             }

@@ -1,12 +1,14 @@
 //! What runs by itself beside the requests: the publisher that numbers streams, the sweeper that fails silent
 //! workers, whatever ends holds whose time is over, the auditor of the ledger, the reconciler of the treasury,
 //! whoever asks wallets how payments ended, and whoever looks after pools.
-//! All work on the store alone, so any number of replicas may run them; only one of them reconciles at a time.
+//! All work on the store alone, so any number of replicas may run them. What one replica at a time should do has a
+//! lease (`lead`); the rest takes what it does row by row, inside the transaction that does it.
 
 pub mod auditor;
 pub mod credit;
 pub mod fx;
 pub mod holds;
+pub mod lead;
 pub mod market;
 pub mod payments;
 pub mod pools;
@@ -15,6 +17,7 @@ pub mod reconciler;
 pub mod sweeper;
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering},
@@ -25,6 +28,7 @@ use std::{
 use oa_contract::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use self::lead::Leader;
 use crate::Runtime;
 
 /// When each background task last came round, for `/readyz`.
@@ -62,45 +66,66 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     let mut tasks = tokio::task::JoinSet::new();
     runtime.heartbeats.publisher_beats(runtime.now());
     runtime.heartbeats.sweeper_beats(runtime.now());
-    let (a, b, c, d) = (runtime.clone(), runtime.clone(), runtime.clone(), runtime.clone());
-    let (stop_a, stop_b, stop_c, stop_d) = (stop.clone(), stop.clone(), stop.clone(), stop.clone());
-    tasks.spawn(async move { stop_a.run_until_cancelled(publisher::run(&a)).await.unwrap_or_default() });
-    tasks.spawn(async move { stop_b.run_until_cancelled(sweeper::run(&b)).await.unwrap_or_default() });
-    tasks.spawn(async move { stop_c.run_until_cancelled(holds::run(&c)).await.unwrap_or_default() });
-    tasks.spawn(async move { stop_d.run_until_cancelled(auditor::run(&d)).await.unwrap_or_default() });
-    let (follower, stopped) = (runtime.clone(), stop.clone());
-    tasks.spawn(async move { stopped.run_until_cancelled(market::run(&follower)).await.unwrap_or_default() });
-    let (lender, stopped) = (runtime.clone(), stop.clone());
-    tasks.spawn(async move { stopped.run_until_cancelled(credit::run(&lender)).await.unwrap_or_default() });
-    let (exchange, stopped) = (runtime.clone(), stop.clone());
-    tasks.spawn(async move { stopped.run_until_cancelled(fx::run(&exchange)).await.unwrap_or_default() });
-    let (watcher, stopped) = (runtime.clone(), stop.clone());
-    tasks.spawn(
-        async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() },
-    );
+    let me = runtime.ids.uuid_v7(runtime.now()).to_string();
+    tracing::info!(replica = me, "what runs by itself has begun, under this name");
+    let sweeps = Arc::new(Leader::of_sweeps(&me));
+    let mut leaders = vec![sweeps.clone()];
+    let mut spawn = |task: Task| {
+        let stop = stop.clone();
+        tasks.spawn(async move { stop.run_until_cancelled(task).await.unwrap_or_default() });
+    };
+    let of = || (runtime.clone(), sweeps.clone());
+    let (here, _) = of();
+    spawn(Box::pin(async move { publisher::run(&here).await }));
+    let (here, leader) = of();
+    spawn(Box::pin(async move { sweeper::run(&here, &leader).await }));
+    let (here, leader) = of();
+    spawn(Box::pin(async move { holds::run(&here, &leader).await }));
+    let (here, _) = of();
+    spawn(Box::pin(async move { auditor::run(&here).await }));
+    let (here, leader) = of();
+    spawn(Box::pin(async move { market::run(&here, &leader).await }));
+    let (here, leader) = of();
+    spawn(Box::pin(async move { credit::run(&here, &leader).await }));
+    let (here, leader) = of();
+    spawn(Box::pin(async move { fx::run(&here, &leader).await }));
+    let (here, _) = of();
+    spawn(Box::pin(async move { payments::watch(&here).await }));
     if runtime.config.liquidity.recovery_enabled {
-        let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(
-            async move { stop.run_until_cancelled(payments::run(&runtime)).await.unwrap_or_default() },
-        );
+        let (here, _) = of();
+        spawn(Box::pin(async move { payments::run(&here).await }));
     }
     if runtime.config.pools.snapshots_enabled && !runtime.config.pools.snapshot_pools.is_empty() {
-        let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(
-            async move { stop.run_until_cancelled(pools::snapshots(&runtime)).await.unwrap_or_default() },
-        );
+        let (here, leader) = (runtime.clone(), Arc::new(pools::leader_of_snapshots(runtime, &me)));
+        leaders.push(leader.clone());
+        let me = me.clone();
+        spawn(Box::pin(async move { pools::snapshots(&here, &leader, &me).await }));
     }
     if runtime.config.pools.executor_enabled {
-        let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(
-            async move { stop.run_until_cancelled(pools::payouts(&runtime)).await.unwrap_or_default() },
-        );
+        let (here, leader) = (runtime.clone(), Arc::new(pools::leader_of_payouts(runtime, &me)));
+        leaders.push(leader.clone());
+        spawn(Box::pin(async move { pools::payouts(&here, &leader).await }));
     }
     if runtime.config.reconciliation_enabled {
-        let (runtime, stop) = (runtime.clone(), stop.clone());
-        tasks.spawn(
-            async move { stop.run_until_cancelled(reconciler::run(&runtime)).await.unwrap_or_default() },
-        );
+        let (here, leader) = (runtime.clone(), Arc::new(reconciler::leader(runtime, &me)));
+        leaders.push(leader.clone());
+        spawn(Box::pin(async move { reconciler::run(&here, &leader).await }));
     }
+    let (here, stop) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move {
+        stop.cancelled().await;
+        step_down(&here, &leaders).await;
+    });
     tasks
+}
+
+type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Whoever stops in order leaves its jobs to the others at once.
+async fn step_down(runtime: &Runtime, leaders: &[Arc<Leader>]) {
+    for leader in leaders {
+        if let Err(stop) = leader.step_down(runtime).await {
+            tracing::warn!(error = %stop, "a lease could not be given back; it runs out by itself");
+        }
+    }
 }

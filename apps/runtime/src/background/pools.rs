@@ -3,13 +3,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oa_contract::{Port as _, Refusal, Stop, Timestamp, wire::pools::PartitionKind};
-use oa_store::{
-    Key, Tx,
-    tables::{pools as table, treasury_watch as watch},
-};
+use oa_contract::{Refusal, Stop, wire::pools::PartitionKind};
+use oa_store::{Tx, tables::pools as table};
 use sha2::{Digest as _, Sha256};
 
+use super::lead::Leader;
 use crate::{
     Runtime,
     pools::{WATCH, snapshot::Need},
@@ -17,23 +15,41 @@ use crate::{
 
 /// A leader that was not heard of for so many intervals is one no more.
 const PATIENCE: u32 = 3;
+const LEAST_PATIENCE: Duration = Duration::from_secs(15);
 /// Withdrawals that one round looks at.
 const MOST_DUE: u64 = 1_000;
 
+/// A replica's part in taking snapshots.
+pub fn leader_of_snapshots(runtime: &Runtime, me: &str) -> Leader {
+    leader(me, "snapshots", runtime.config.pools.snapshot_interval_seconds)
+}
+
+/// A replica's part in paying what is due.
+pub fn leader_of_payouts(runtime: &Runtime, me: &str) -> Leader {
+    leader(me, "payouts", runtime.config.pools.executor_interval_seconds)
+}
+
+fn leader(me: &str, what: &str, every_seconds: u64) -> Leader {
+    let patience = Duration::from_secs(every_seconds).saturating_mul(PATIENCE).max(LEAST_PATIENCE);
+    Leader::new(format!("{WATCH}.{what}"), me, patience)
+}
+
 /// Takes snapshots until it is cancelled, the first at once.
-pub async fn snapshots(runtime: &Arc<Runtime>) {
+pub async fn snapshots(runtime: &Arc<Runtime>, leader: &Leader, me: &str) {
     let settings = &runtime.config.pools;
     let every = Duration::from_secs(settings.snapshot_interval_seconds);
-    let me = runtime.ids.uuid_v7(runtime.now()).to_string();
     for round in 0_u64.. {
-        match lead(runtime, &me, "snapshots", every).await {
-            Ok(true) => snapshot_all(runtime).await,
-            Ok(false) => {}
+        let all = async {
+            snapshot_all(runtime).await;
+            Ok(())
+        };
+        match leader.lead(runtime, all).await {
+            Ok(_) => {}
             Err(stop) => {
                 tracing::warn!(error = %stop, "who snapshots pools could not be settled; tried again")
             }
         }
-        tokio::time::sleep(every + jitter(&me, round, settings.snapshot_jitter_seconds)).await;
+        tokio::time::sleep(every + jitter(me, round, settings.snapshot_jitter_seconds)).await;
     }
 }
 
@@ -75,15 +91,14 @@ async fn snapshot(runtime: &Runtime, pool_id: &str, kind: PartitionKind) -> Resu
 }
 
 /// Pays what is due and asks after deposits until it is cancelled.
-pub async fn payouts(runtime: &Arc<Runtime>) {
+pub async fn payouts(runtime: &Arc<Runtime>, leader: &Leader) {
     let every = Duration::from_secs(runtime.config.pools.executor_interval_seconds);
-    let me = runtime.ids.uuid_v7(runtime.now()).to_string();
     let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match pay_round(runtime, &me, every).await {
-            Ok(()) => {}
+        match leader.lead(runtime, pay_round(runtime)).await {
+            Ok(_) => {}
             Err(stop) => {
                 tracing::warn!(error = %stop, "due withdrawals could not be looked through; tried again")
             }
@@ -91,10 +106,7 @@ pub async fn payouts(runtime: &Arc<Runtime>) {
     }
 }
 
-async fn pay_round(runtime: &Runtime, me: &str, every: Duration) -> Result<(), Stop> {
-    if !lead(runtime, me, "payouts", every).await? {
-        return Ok(());
-    }
+async fn pay_round(runtime: &Runtime) -> Result<(), Stop> {
     // Neither waits for the other: a wallet may be slow about deposits while it pays, and the other way round.
     let (minted, done) = tokio::join!(runtime.watch_deposits(), runtime.execute_due(MOST_DUE));
     let (minted, done) = (minted?, done?);
@@ -109,31 +121,6 @@ async fn pay_round(runtime: &Runtime, me: &str, every: Duration) -> Result<(), S
         );
     }
     Ok(())
-}
-
-/// Whether this process does it, for this round. An instance that does not write does not.
-async fn lead(runtime: &Runtime, me: &str, what: &str, every: Duration) -> Result<bool, Stop> {
-    if runtime.admits_writes().is_err() {
-        return Ok(false);
-    }
-    let now = runtime.now();
-    let patience = i64::try_from((every * PATIENCE).as_secs()).unwrap_or(i64::MAX / 8).max(15);
-    let name = format!("{WATCH}.{what}");
-    let ask = (name.clone(), me.to_owned(), now, now.plus_seconds(patience));
-    runtime.store.write("pools.lead", Key::text("watch", name), ask, take).await
-}
-
-/// Whoever holds it goes on; anybody may take what is over.
-async fn take(
-    tx: &mut Tx,
-    (name, me, now, until): &(String, String, Timestamp, Timestamp),
-) -> Result<bool, Stop> {
-    let standing = watch::get(tx, name).await?;
-    if standing.holder != *me && standing.until > *now {
-        return Ok(false);
-    }
-    watch::put(tx, name, &watch::Watch { holder: me.clone(), until: *until, ..standing }).await?;
-    Ok(true)
 }
 
 #[cfg(test)]

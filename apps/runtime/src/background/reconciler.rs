@@ -1,23 +1,21 @@
-//! Decides who reconciles the treasury, and when: one of all replicas, elected by a lease that is taken under the
-//! watch's own lock, as long as it comes back in time. What it does is safe if two did it: each reservation is
-//! given back in a transaction that looks again.
+//! Decides who reconciles the treasury, and when: one of all replicas, the one with the lease, as long as it comes
+//! back in time. What it does is safe if two did it: each reservation is given back in a transaction that looks again.
 
 use std::{sync::Arc, time::Duration};
 
-use oa_contract::{Port as _, Stop, Timestamp};
-use oa_store::{Tx, tables::treasury_watch as watch};
+use oa_contract::Stop;
 
-use crate::{
-    Runtime,
-    treasury::compare::{WATCH, watch_key},
-};
+use super::lead::Leader;
+use crate::Runtime;
 
 /// Settlements, transfers and payments that are compared before what was found is written.
 const PORTION: u32 = 200;
 /// Portions of one round: a large history is compared over several rounds.
 const PORTIONS: usize = 25;
 /// A leader that was not heard of for so many intervals is one no more.
-const PATIENCE: i64 = 3;
+const PATIENCE: u32 = 3;
+
+const LEASE: &str = "treasury";
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,14 +26,13 @@ pub struct Round {
 }
 
 /// Reconciles until it is cancelled; the first time after one interval.
-pub async fn run(runtime: &Arc<Runtime>) {
+pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
     let every = Duration::from_secs(runtime.config.reconciliation_interval_seconds);
-    let me = format!("{}", runtime.ids.uuid_v7(runtime.now()));
     let mut rounds = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match round(runtime, &me).await {
+        match round(runtime, leader).await {
             Ok(Some(Round { expired: 0, findings: 0, .. })) | Ok(None) => {}
             Ok(Some(round)) => tracing::info!(
                 expired = round.expired,
@@ -48,11 +45,18 @@ pub async fn run(runtime: &Arc<Runtime>) {
     }
 }
 
+/// A replica's part in reconciling.
+pub fn leader(runtime: &Runtime, me: &str) -> Leader {
+    let every = Duration::from_secs(runtime.config.reconciliation_interval_seconds);
+    Leader::new(LEASE, me, every.saturating_mul(PATIENCE))
+}
+
 /// One round, if this process leads; none if another does, or if this instance does not write.
-pub async fn round(runtime: &Runtime, me: &str) -> Result<Option<Round>, Stop> {
-    if runtime.admits_writes().is_err() || !lead(runtime, me).await? {
-        return Ok(None);
-    }
+pub async fn round(runtime: &Runtime, leader: &Leader) -> Result<Option<Round>, Stop> {
+    leader.lead(runtime, reconcile(runtime)).await
+}
+
+async fn reconcile(runtime: &Runtime) -> Result<Round, Stop> {
     let config = &runtime.config;
     let expired = runtime
         .expire_reservations(None, config.reservation_ttl_seconds, config.reconciliation_max_jobs)
@@ -66,23 +70,5 @@ pub async fn round(runtime: &Runtime, me: &str) -> Result<Option<Round>, Stop> {
             break;
         }
     }
-    Ok(Some(round))
-}
-
-async fn lead(runtime: &Runtime, me: &str) -> Result<bool, Stop> {
-    let now = runtime.now();
-    let interval = i64::try_from(runtime.config.reconciliation_interval_seconds).unwrap_or(i64::MAX / 8);
-    let until = now.plus_seconds(interval.saturating_mul(PATIENCE));
-    runtime.store.write("treasury.lead", watch_key(), (me.to_owned(), now, until), take).await
-}
-
-/// Whoever holds it goes on; anybody may take what is over.
-async fn take(tx: &mut Tx, (me, now, until): &(String, Timestamp, Timestamp)) -> Result<bool, Stop> {
-    let standing = watch::get(tx, WATCH).await?;
-    if standing.holder != *me && standing.until > *now {
-        return Ok(false);
-    }
-    let watch = watch::Watch { holder: me.clone(), until: *until, ..standing };
-    watch::put(tx, WATCH, &watch).await?;
-    Ok(true)
+    Ok(round)
 }

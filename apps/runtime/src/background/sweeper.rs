@@ -15,6 +15,7 @@ use oa_store::{
     tables::workers::{self, WorkerRow},
 };
 
+use super::lead::Leader;
 use crate::{
     Runtime,
     workers::{key, snapshot::Moment, status},
@@ -29,14 +30,16 @@ const AT_ONE_TIME: usize = 32;
 const WATCHED: [WorkerStatus; 3] = [WorkerStatus::Starting, WorkerStatus::Running, WorkerStatus::Stopping];
 
 /// Sweeps until it is cancelled.
-pub async fn run(runtime: &Arc<Runtime>) {
+pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
     let mut rounds = tokio::time::interval(EVERY);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         rounds.tick().await;
-        match sweep_once(runtime).await {
-            Ok(0) => {}
-            Ok(lost) => tracing::warn!(lost, "workers were not heard of any more and are failed now"),
+        // A replica that does not lead sweeps nothing, and is as alive as one that does.
+        runtime.heartbeats.sweeper_beats(runtime.now());
+        match leader.sweep(runtime, sweep_once(runtime)).await {
+            Ok(None | Some(0)) => {}
+            Ok(Some(lost)) => tracing::warn!(lost, "workers were not heard of any more and are failed now"),
             Err(stop) => {
                 tracing::warn!(error = %stop, "the sweeper could not look at the workers; it tries again")
             }

@@ -1,5 +1,6 @@
 //! Decides whether the runtime can work: the store takes a write and gives it back, the background tasks come
-//! round, the ledger adds up, and nothing is draining. A read-only instance is still ready.
+//! round, the ledger adds up, and nothing is draining. A read-only instance is still ready, and so is one that other
+//! replicas cannot wake: it looks for itself.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ impl Handle<RuntimeReady> for Runtime {
     async fn handle(&self, _: Ask<RuntimeReady>) -> Result<Answer<RuntimeReadiness>, Stop> {
         let now = self.now();
         let probed = self.store.probe(STORE_PATIENCE).await.map_err(|stop| stop.to_string());
-        let reply = decide(
+        let ready = decide(
             probed,
             self.heartbeats.publisher_alive(now, TASK_PATIENCE),
             self.heartbeats.sweeper_alive(now, TASK_PATIENCE),
@@ -22,6 +23,7 @@ impl Handle<RuntimeReady> for Runtime {
             (self.draining)(),
             self.config.write_mode.writes_enabled(),
         );
+        let reply = RuntimeReadiness { degraded: self.hub.relay_trouble(), ..ready };
         let status = if reply.status == "ready" { 200 } else { 503 };
         Ok(Answer::new(reply).with_status(status))
     }
@@ -51,6 +53,7 @@ fn decide(
         workers_ready: sweeper,
         authority_writer_active: writes && sound,
         reason,
+        degraded: None,
     }
 }
 

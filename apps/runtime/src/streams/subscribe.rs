@@ -22,14 +22,16 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::cursor::{Window, resume};
-use crate::{Runtime, hub::Follower, runs};
+use crate::{
+    Runtime,
+    hub::{Follower, Hub},
+    runs,
+};
 
 /// Events in one read: a page of the largest payloads still fits into memory many times.
 const PAGE: u64 = 16;
 /// A comment is sent when nothing else was for so long, so that proxies and readers know that the line lives.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// Looked at without a wake at least so often: another replica's commit does not wake us.
-const POLL: Duration = Duration::from_millis(500);
 
 /// What a stream id means.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +78,7 @@ impl Handle<StreamsSubscribe> for Runtime {
         let until = ask.query.until_head.unwrap_or(false).then_some(window.head_seq);
         let following = Following {
             store: self.store.clone(),
+            hub: self.hub.clone(),
             draining: self.draining.clone(),
             stream_id,
             source,
@@ -143,6 +146,7 @@ async fn window(tx: &mut Tx, (stream_id, source, caller): &(String, Source, Call
 /// A reader that has been sent everything up to `after`.
 struct Following {
     store: Store,
+    hub: Arc<Hub>,
     draining: Arc<dyn Fn() -> bool + Send + Sync>,
     stream_id: String,
     source: Source,
@@ -170,8 +174,10 @@ async fn next(mut following: Following) -> Result<Option<(Bytes, Following)>, Fa
             following.after = last.seq;
             return Ok(Some((chunk(&page)?, following)));
         }
-        let woken = tokio::time::timeout(POLL, following.follower.head.changed()).await.is_ok();
-        waited = if woken { waited } else { waited + POLL };
+        // Looked at without a wake too: one of another replica may get lost, or there is nobody to bring it.
+        let patience = following.hub.patience().min(HEARTBEAT.saturating_sub(waited));
+        let woken = tokio::time::timeout(patience, following.follower.head.changed()).await.is_ok();
+        waited = if woken { waited } else { waited + patience };
         if waited >= HEARTBEAT {
             return Ok(Some((Bytes::from_static(b": heartbeat\n\n"), following)));
         }

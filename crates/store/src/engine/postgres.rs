@@ -38,6 +38,8 @@ enum Again {
     Collided,
     Duplicate,
     Disconnected,
+    /// The server ended a statement that took too long, mostly one that waited for a lock.
+    Waited,
 }
 
 impl Again {
@@ -46,6 +48,7 @@ impl Again {
             Again::Collided => ATTEMPTS,
             Again::Duplicate => DUPLICATE_ATTEMPTS,
             Again::Disconnected => 2,
+            Again::Waited => 1,
         }
     }
 
@@ -55,7 +58,12 @@ impl Again {
                 Some(Again::Collided)
             }
             Some(&SqlState::UNIQUE_VIOLATION) => Some(Again::Duplicate),
-            Some(&SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN) => Some(Again::Disconnected),
+            Some(
+                &SqlState::ADMIN_SHUTDOWN
+                | &SqlState::CRASH_SHUTDOWN
+                | &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            ) => Some(Again::Disconnected),
+            Some(&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE) => Some(Again::Waited),
             None if error.is_closed() => Some(Again::Disconnected),
             _ => None,
         }
@@ -327,7 +335,18 @@ impl Server {
                     job.stop(Refusal::unavailable("too many writers met here; try again").into());
                     break;
                 }
-                Attempt::Again(_) => break,
+                // Nothing was committed: a commit whose end nobody knows does not come here.
+                Attempt::Again(Again::Disconnected) => {
+                    job.stop(Refusal::unavailable("the database went away; try again").into());
+                    break;
+                }
+                Attempt::Again(Again::Waited) => {
+                    job.stop(
+                        Refusal::unavailable("others were at the same thing for too long; try again").into(),
+                    );
+                    break;
+                }
+                Attempt::Again(Again::Duplicate) => break,
             }
         }
         job.send();
@@ -371,9 +390,11 @@ impl Server {
                 Attempt::Kept(wakes)
             }
             Err(error) => {
-                let again = Again::because(&error).filter(|again| *again != Again::Disconnected);
+                let again = Again::because(&error)
+                    .filter(|again| matches!(again, Again::Collided | Again::Duplicate));
                 drop(Object::take(session.client));
-                // When the connection broke here, nobody knows whether it is kept: never run it twice.
+                // When the connection broke here, or the server lost patience, nobody knows whether it is kept:
+                // never run it twice.
                 job.stop(Fault::new(format!("committing `{}`", job.name()), error).into());
                 again.map_or(Attempt::Stopped, Attempt::Again)
             }

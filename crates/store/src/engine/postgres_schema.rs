@@ -2,6 +2,7 @@
 //! schema.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use deadpool_postgres::{Object, PoolError};
 use tokio_postgres::config::SslMode;
@@ -11,6 +12,10 @@ use super::EngineKind;
 use super::tls::Tls;
 use crate::config::{OpenError, PostgresConfig};
 use crate::migrate::{self, Applied, Migration};
+
+/// Nothing inside a transaction waits for anything but the store. A process that says nothing for so long in the middle
+/// of one stands still, and must not keep its locks from the others.
+const LONGEST_STANDSTILL: Duration = Duration::from_secs(5);
 
 /// Where to connect, and what every connection is set to from its first byte on.
 pub(crate) fn target(config: &PostgresConfig) -> Result<Config, OpenError> {
@@ -26,7 +31,7 @@ pub(crate) fn target(config: &PostgresConfig) -> Result<Config, OpenError> {
         target.ssl_mode(SslMode::Disable);
     }
     let milliseconds = config.statement_timeout.as_millis();
-    let idle = config.transaction_timeout.as_millis();
+    let idle = config.transaction_timeout.min(LONGEST_STANDSTILL).as_millis();
     let given = target.get_options().unwrap_or_default().to_owned();
     target.options(format!(
         "{given} -c search_path={} -c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={idle}",

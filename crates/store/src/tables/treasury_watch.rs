@@ -1,5 +1,5 @@
-//! Decides how the comparison of settlements with ledger and runs is kept: who does it at the moment, how far it
-//! has come, and what was found.
+//! Decides how the comparison of settlements with ledger and runs is kept: how far it has come, and what was found.
+//! Who does it at the moment stands in `leases`.
 
 use oa_contract::{
     Timestamp,
@@ -26,7 +26,7 @@ static REMOVE_FINDING: Statement = statement!("treasury/remove_finding");
 /// Where the comparison stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
-    /// The process that reconciles, until the time is over.
+    /// Who led before there were leases; nobody reads it any more.
     pub holder: String,
     pub until: Timestamp,
     /// The settlement that was compared last.

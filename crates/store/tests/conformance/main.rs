@@ -5,6 +5,7 @@ mod control;
 mod exchange;
 mod file;
 mod harness;
+mod leases;
 mod ledger;
 mod liquidity;
 mod market;
@@ -124,4 +125,13 @@ on_both_engines!(exchange_on_sqlite exchange_on_postgres exchange:
     exchanges_are_counted_and_their_median_is_found_without_a_list,
     envelopes_are_open_at_a_moment_and_found_when_they_are_over,
     settlements_and_debts_are_added_up,
+);
+
+on_both_engines!(leases_on_sqlite leases_on_postgres leases:
+    a_lease_has_one_holder_and_its_token_grows_with_every_term,
+    a_lease_that_is_released_is_free_at_once,
+    thirty_two_who_would_lead_begin_one_term,
+    what_a_leader_of_yesterday_has_in_hand_is_not_kept,
+    a_lease_is_not_taken_in_the_middle_of_a_leaders_transaction,
+    a_credential_is_good_once_among_all_who_ask,
 );

@@ -207,3 +207,30 @@ async fn a_private_connection_checks_who_answers() {
     let store = place.open().await;
     place.end(store).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_too_long_for_a_lock_is_asked_to_come_back() {
+    let mut place = Place::postgres();
+    if let Place::Postgres { config } = &mut place {
+        config.statement_timeout = Duration::from_millis(300);
+    }
+    let store = place.open().await;
+    let (url, schema) = address(&place);
+    // Another replica stands still with the run in its hands.
+    let other = connect(&url).await;
+    let lock = format!("{schema}/run/r");
+    let number = sha2_number(&lock);
+    other.batch_execute(&format!("BEGIN; SELECT pg_advisory_xact_lock({number})")).await.expect("locked");
+    let said = refusal(store.write("append", Key::text("run", "r"), "r", append).await.expect_err("refused"));
+    assert!(said.contains("try again"), "{said}");
+    other.batch_execute("ROLLBACK").await.expect("free");
+    assert_eq!(store.write("append", Key::text("run", "r"), "r", append).await.expect("an append"), 1);
+    place.end(store).await;
+}
+
+/// The number that a lock's name becomes.
+fn sha2_number(name: &str) -> i64 {
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest(name);
+    hash.iter().take(8).fold(0, |number, byte| (number << 8) | i64::from(*byte))
+}

@@ -273,7 +273,10 @@ async fn one_replica_reconciles_and_another_takes_over_when_it_is_gone() {
         let _route = provider(&world, "worker:a", "provider-a", 11).await;
         let run = begin(&world).await;
         die(&mut world, run).await;
-        let round = async |me: &str| reconciler::round(&world.runtime, me).await.expect("a round");
+        let round = async |me: &str| {
+            let leader = reconciler::leader(&world.runtime, me);
+            reconciler::round(&world.runtime, &leader).await.expect("a round")
+        };
         let first = round("one").await.expect("it leads");
         assert_eq!((first.expired, first.compared, first.findings), (0, 1, 0));
         assert_eq!(round("two").await, None);

@@ -1,0 +1,3 @@
+INSERT INTO used_credentials (nonce, expires_at)
+VALUES ($1, $2)
+ON CONFLICT (nonce) DO NOTHING

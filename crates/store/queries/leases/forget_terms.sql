@@ -1,0 +1,1 @@
+DELETE FROM lease_terms WHERE name = $1 AND token <= $2

@@ -1,6 +1,7 @@
 //! Decides which command runs, and turns its end into an exit code: the one place of `oa` that reads the command line and the environment.
 
 mod backoff;
+mod backup;
 mod cli;
 mod codex_worker;
 mod config;
@@ -15,6 +16,7 @@ mod failure;
 mod job;
 mod ledger;
 mod lines;
+mod migrate;
 mod output;
 mod pool;
 mod provider;
@@ -151,6 +153,19 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let data = DataDir::at(&common.data);
             let settings = Settings::load(&settings, &process_environment, &data)?;
             verify_store::verify_store(&data, &settings, common.output).await
+        }
+        Command::Backup(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&wanted.settings, &process_environment, &data)?;
+            backup::take::take(&data, &settings, &wanted.destination, !wanted.without_keys, common.output)
+        }
+        Command::Restore(wanted) => {
+            backup::restore::restore(&wanted.source, &DataDir::at(&common.data), common.output).await
+        }
+        Command::Migrate(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&wanted.settings, &process_environment, &data)?;
+            migrate::migrate(&data, &settings, wanted.dry_run, common.output).await
         }
         Command::Wallet(wanted) => {
             let data = DataDir::at(&common.data);

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     data_dir::{DataDir, Endpoints, Keys, reveal},
+    disk,
     exec::Signals,
     failure::Failure,
     output::{Format, print_line},
@@ -184,10 +185,10 @@ async fn serve(
             stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default()
         });
     }
-    let (stop_meters, meters) = (stop.clone(), common.meters.clone());
-    tasks.spawn(
-        async move { stop_meters.run_until_cancelled(keep_meters(&meters)).await.unwrap_or_default() },
-    );
+    let (stop_meters, meters, watched) = (stop.clone(), common.meters.clone(), data.clone());
+    tasks.spawn(async move {
+        stop_meters.run_until_cancelled(keep_meters(&meters, &watched)).await.unwrap_or_default()
+    });
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
         fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
@@ -347,8 +348,9 @@ fn registry_signer(common: &Common) -> Result<Signer, Failure> {
 }
 
 /// Sums the metrics up every few seconds, so that they take no more memory the more is counted.
-async fn keep_meters(meters: &Meters) {
+async fn keep_meters(meters: &Meters, data: &DataDir) {
     loop {
+        disk::show(data.path());
         tokio::time::sleep(Duration::from_secs(5)).await;
         meters.upkeep();
     }

@@ -13,6 +13,7 @@ pub mod pools;
 pub mod publisher;
 pub mod reconciler;
 pub mod sweeper;
+pub mod watch;
 
 use std::{
     sync::{
@@ -41,6 +42,12 @@ impl Heartbeats {
 
     pub fn sweeper_beats(&self, now: Timestamp) {
         self.sweeper.store(now.micros(), Ordering::Relaxed);
+    }
+
+    /// When the publisher and the sweeper last came round.
+    pub fn last(&self) -> (Timestamp, Timestamp) {
+        let at = |beat: &AtomicI64| Timestamp::from_micros(beat.load(Ordering::Relaxed));
+        (at(&self.publisher), at(&self.sweeper))
     }
 
     pub fn publisher_alive(&self, now: Timestamp, patience: Duration) -> bool {
@@ -78,6 +85,8 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(
         async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() },
     );
+    let (watched, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(watch::run(&watched)).await.unwrap_or_default() });
     if runtime.config.liquidity.recovery_enabled {
         let (runtime, stop) = (runtime.clone(), stop.clone());
         tasks.spawn(

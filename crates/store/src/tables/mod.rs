@@ -37,4 +37,5 @@ pub mod tools;
 pub mod treasury;
 pub mod treasury_watch;
 pub mod wallet;
+pub mod watch;
 pub mod workers;

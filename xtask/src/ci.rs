@@ -64,7 +64,7 @@ impl Ci {
 }
 
 /// What is left out of an ordinary build, and proved all the same.
-const FEATURES: &str = "oa/ldk,oa-lightning-ldk/ldk";
+const FEATURES: &str = "oa/ldk,oa/otlp,oa-lightning-ldk/ldk";
 
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

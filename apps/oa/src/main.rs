@@ -19,6 +19,8 @@ mod ledger;
 mod lines;
 mod log;
 mod migrate;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod pool;
 mod provider;

@@ -24,6 +24,19 @@ use crate::{
     system::{SystemClock, SystemIds},
 };
 
+#[cfg(feature = "otlp")]
+use crate::otlp::Exporter;
+
+/// Without the feature there is nothing to send.
+#[cfg(not(feature = "otlp"))]
+#[derive(Default)]
+struct Exporter;
+
+#[cfg(not(feature = "otlp"))]
+impl Exporter {
+    async fn end(self) {}
+}
+
 /// How long requests that were begun may take when the process is told to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -189,6 +202,7 @@ async fn serve(
     tasks.spawn(async move {
         stop_meters.run_until_cancelled(keep_meters(&meters, &watched)).await.unwrap_or_default()
     });
+    let exporter = exporter(common)?;
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
         fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
@@ -210,9 +224,24 @@ async fn serve(
     for store in opened.stores {
         store.close().await;
     }
+    exporter.end().await;
     match broken {
         Some(error) => Err(Failure::wrong(format!("a server broke: {error}"))),
         None => withdrawn,
+    }
+}
+
+/// Sends spans away, when somebody is to have them.
+fn exporter(common: &Common) -> Result<Exporter, Failure> {
+    const ENDPOINT: &str = "OA_OTLP_TRACES_ENDPOINT";
+    match common.settings.get(ENDPOINT) {
+        None => Ok(Exporter::default()),
+        #[cfg(feature = "otlp")]
+        Some(endpoint) => Exporter::start(endpoint),
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => Err(Failure::usage(format!(
+            "{ENDPOINT}: this build sends no spans; `cargo build --features otlp` makes one that does"
+        ))),
     }
 }
 

@@ -109,6 +109,7 @@ impl<S: Port> Mount<S> for Rows<S> {
 struct Arrival {
     parts: Parts,
     request_id: String,
+    trace: trace::Context,
     traceparent: String,
     /// The address on whose behalf is asked.
     peer: String,
@@ -122,9 +123,10 @@ impl Arrival {
             Some(id) if !id.is_empty() && id.len() <= 200 => id.to_owned(),
             _ => edge.service.request_id(),
         };
-        let traceparent = trace::context(text(&parts.headers, "traceparent"));
+        let trace = trace::Context::new(text(&parts.headers, "traceparent"));
+        let traceparent = trace.header();
         let peer = client(edge, &parts).map(|address| address.to_string()).unwrap_or_default();
-        Arrival { parts, request_id, traceparent, peer, begun }
+        Arrival { parts, request_id, trace, traceparent, peer, begun }
     }
 }
 
@@ -349,6 +351,15 @@ fn leave<S: Port>(edge: &Edge<S>, meters: &RowMeters, arrival: &Arrival, mut res
     }
     let took = arrival.begun.elapsed();
     meters.record(response.status().as_u16(), took);
+    trace::ended(&arrival.trace, |context| trace::Span {
+        context,
+        service: S::SERVICE.label(),
+        row: meters.row(),
+        method: arrival.parts.method.to_string(),
+        status: response.status().as_u16(),
+        request_id: arrival.request_id.clone(),
+        took,
+    });
     tracing::debug!(
         service = S::SERVICE.label(),
         method = %arrival.parts.method,

@@ -111,16 +111,25 @@ impl Manifest {
 
     /// Copies every file to `to`, and compares it with what the manifest says while it is read.
     pub fn copy_files(&self, backup: &Path, to: &Path) -> Result<(), Failure> {
-        for entry in &self.files {
-            let (source, target) = (backup.join(&entry.path), to.join(&entry.path));
-            if let Some(folder) = target.parent() {
-                make_directory(folder)?;
-            }
-            let found = copy_file(&source, Some(&target), &entry.path)?;
-            compare(&source, entry, &found)?;
-        }
-        Ok(())
+        self.files.iter().try_for_each(|entry| copied(backup, entry, Some(to)))
     }
+
+    /// The same, but keys and settings are only compared: they are nowhere else meanwhile.
+    pub fn copy_stores(&self, backup: &Path, to: &Path) -> Result<(), Failure> {
+        let is_store =
+            |entry: &FileEntry| self.stores.iter().any(|store| store_file(&store.name) == entry.path);
+        self.files.iter().try_for_each(|entry| copied(backup, entry, is_store(entry).then_some(to)))
+    }
+}
+
+fn copied(backup: &Path, entry: &FileEntry, to: Option<&Path>) -> Result<(), Failure> {
+    let source = backup.join(&entry.path);
+    let target = to.map(|to| to.join(&entry.path));
+    if let Some(folder) = target.as_deref().and_then(Path::parent) {
+        make_directory(folder)?;
+    }
+    let found = copy_file(&source, target.as_deref(), &entry.path)?;
+    compare(&source, entry, &found)
 }
 
 fn compare(source: &Path, wanted: &FileEntry, found: &FileEntry) -> Result<(), Failure> {

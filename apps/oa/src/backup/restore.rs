@@ -56,7 +56,7 @@ pub async fn restore(source: &Path, data: &DataDir, format: Format) -> Result<u8
 pub async fn verify(backup: &Path, format: Format) -> Result<Vec<verify_store::Checked>, Failure> {
     let manifest = Manifest::read(backup)?;
     let draft = Draft::beside(&std::env::temp_dir().join("oa-verify"))?;
-    manifest.copy_files(backup, &draft.path)?;
+    manifest.copy_stores(backup, &draft.path)?;
     verify_store::check_embedded(&DataDir::at(&draft.path), format).await
 }
 

@@ -288,7 +288,7 @@ async fn migrate_lists_and_takes_the_steps_and_leaves_a_served_store_alone() {
 
 const PAY: &str = "/internal/v1/liquidity/pay";
 
-async fn quoted(http: &Http, lightning: &SimulatedLightning, key: &str) -> String {
+pub async fn quoted(http: &Http, lightning: &SimulatedLightning, key: &str) -> String {
     let invoice = lightning.invoice(42_000, Timestamp::parse("2026-11-01T00:00:00Z").unwrap());
     let body = json!({"schema": "openagents.liquidity.quote_pay_request.v1", "idempotency_key": key, "invoice": invoice,
         "host": "example.com", "max_amount_msats": 100_000, "max_fee_msats": 10_000, "policy_context": {},
@@ -298,7 +298,7 @@ async fn quoted(http: &Http, lightning: &SimulatedLightning, key: &str) -> Strin
     answered.json()["quote_id"].as_str().unwrap().to_owned()
 }
 
-async fn pay(http: &Http, quote_id: &str) -> (u16, Value) {
+pub async fn pay(http: &Http, quote_id: &str) -> (u16, Value) {
     let body = json!({"schema": "openagents.liquidity.pay_request.v1", "quote_id": quote_id});
     let answered = http.post(PAY, &body).await;
     (answered.status, answered.json())

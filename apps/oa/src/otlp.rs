@@ -140,8 +140,8 @@ fn one(span: &Span, ended: SystemTime) -> Value {
     let nanos = |at: SystemTime| at.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos().to_string();
     let begun = ended.checked_sub(span.took).unwrap_or(UNIX_EPOCH);
     let mut told = json!({
-        "traceId": span.context.trace,
-        "spanId": span.context.span,
+        "traceId": span.context.trace(),
+        "spanId": span.context.span(),
         "name": span.row,
         "kind": SERVER,
         "startTimeUnixNano": nanos(begun),
@@ -153,7 +153,7 @@ fn one(span: &Span, ended: SystemTime) -> Value {
         ],
         "status": {},
     });
-    if let Some(parent) = &span.context.parent {
+    if let Some(parent) = span.context.parent() {
         told["parentSpanId"] = json!(parent);
     }
     // A refusal is the caller's failure.

@@ -110,7 +110,6 @@ struct Arrival {
     parts: Parts,
     request_id: String,
     trace: trace::Context,
-    traceparent: String,
     /// The address on whose behalf is asked.
     peer: String,
     begun: Instant,
@@ -124,9 +123,8 @@ impl Arrival {
             _ => edge.service.request_id(),
         };
         let trace = trace::Context::new(text(&parts.headers, "traceparent"));
-        let traceparent = trace.header();
         let peer = client(edge, &parts).map(|address| address.to_string()).unwrap_or_default();
-        Arrival { parts, request_id, trace, traceparent, peer, begun }
+        Arrival { parts, request_id, trace, peer, begun }
     }
 }
 
@@ -293,7 +291,7 @@ fn meta<O: Operation>(arrival: &Arrival) -> Meta {
         .collect();
     Meta {
         request_id: arrival.request_id.clone(),
-        traceparent: arrival.traceparent.clone(),
+        traceparent: arrival.trace.header().to_owned(),
         headers,
         peer: arrival.peer.clone(),
     }
@@ -344,7 +342,9 @@ fn leave<S: Port>(edge: &Edge<S>, meters: &RowMeters, arrival: &Arrival, mut res
             headers.insert(name, value);
         }
     }
-    for (name, value) in [("x-request-id", &arrival.request_id), ("traceparent", &arrival.traceparent)] {
+    for (name, value) in
+        [("x-request-id", arrival.request_id.as_str()), ("traceparent", arrival.trace.header())]
+    {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }

@@ -8,39 +8,46 @@ use uuid::Uuid;
 /// Where a request stands in a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// 32 hex digits.
-    pub trace: String,
-    /// Of our own span, 16 hex digits.
-    pub span: String,
-    /// Of the caller's.
-    pub parent: Option<String>,
-    flags: String,
+    /// The `traceparent` to pass on.
+    header: String,
+    /// The caller's span.
+    parent: Option<String>,
 }
 
 impl Context {
     /// The caller's trace with a new span, or a new trace.
     pub fn new(inbound: Option<&str>) -> Self {
-        let mut span = Uuid::new_v4().simple().to_string();
-        span.truncate(16);
+        let span = Uuid::new_v4().simple().to_string();
+        let span = &span[..16];
         match inbound.and_then(parse) {
             Some((trace, parent, flags)) => {
-                Context { trace: trace.into(), span, parent: Some(parent.into()), flags: flags.into() }
+                Context { header: format!("00-{trace}-{span}-{flags}"), parent: Some(parent.to_owned()) }
             }
-            None => {
-                let trace = Uuid::new_v4().simple().to_string();
-                Context { trace, span, parent: None, flags: "01".into() }
-            }
+            None => Context { header: format!("00-{}-{span}-01", Uuid::new_v4().simple()), parent: None },
         }
     }
 
-    /// The `traceparent` to pass on.
-    pub fn header(&self) -> String {
-        format!("00-{}-{}-{}", self.trace, self.span, self.flags)
+    pub fn header(&self) -> &str {
+        &self.header
+    }
+
+    /// 32 hex digits.
+    pub fn trace(&self) -> &str {
+        &self.header[3..35]
+    }
+
+    /// Of our own span, 16 hex digits.
+    pub fn span(&self) -> &str {
+        &self.header[36..52]
+    }
+
+    pub fn parent(&self) -> Option<&str> {
+        self.parent.as_deref()
     }
 
     /// Whether whoever began the trace wants it kept.
     pub fn is_sampled(&self) -> bool {
-        u8::from_str_radix(&self.flags, 16).is_ok_and(|flags| flags & 1 == 1)
+        u8::from_str_radix(&self.header[53..], 16).is_ok_and(|flags| flags & 1 == 1)
     }
 }
 
@@ -100,7 +107,9 @@ mod tests {
     fn a_valid_trace_is_continued_and_anything_else_begins_a_new_one() {
         let inbound = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let ours = Context::new(Some(inbound));
-        assert_eq!(ours.parent.as_deref(), Some("00f067aa0ba902b7"));
+        assert_eq!(ours.parent(), Some("00f067aa0ba902b7"));
+        assert_eq!(ours.trace(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(ours.span().len(), 16);
         assert!(
             ours.header().starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-")
                 && ours.header().ends_with("-01")
@@ -113,8 +122,8 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
         ] {
             let ours = Context::new(Some(broken));
-            assert_ne!(ours.trace, "4bf92f3577b34da6a3ce929d0e0e4736", "{broken}");
-            assert_eq!((ours.header().len(), ours.parent), (55, None));
+            assert_ne!(ours.trace(), "4bf92f3577b34da6a3ce929d0e0e4736", "{broken}");
+            assert_eq!((ours.header().len(), ours.parent()), (55, None));
         }
     }
 

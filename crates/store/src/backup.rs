@@ -3,13 +3,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::{ffi::OsStrExt as _, fs::OpenOptionsExt as _};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{OpenError, SqliteConfig};
@@ -50,7 +50,6 @@ pub fn copy_store(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) ->
     // From the first read on, the connection sees this one moment until it commits.
     source.execute_batch("BEGIN DEFERRED").map_err(failed)?;
     sqlite_file::identify(&source, from)?;
-    let heads = heads(&source).map_err(failed)?;
     let begun = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to);
     drop(begun.map_err(unwritten)?);
     let mut copy = Connection::open(to).map_err(failed)?;
@@ -79,7 +78,21 @@ pub fn copy_store(from: &Path, to: &Path, mut progress: impl FnMut(u64, u64)) ->
     source.execute_batch("COMMIT").map_err(failed)?;
     copy.close().map_err(|(_, error)| failed(error))?;
     File::open(to).and_then(|file| file.sync_all()).map_err(unwritten)?;
-    Ok(heads)
+    // Read off the copy: the moment is the same, and the source is not held up for it.
+    still(to).and_then(|copy| heads(&copy)).map_err(failed)
+}
+
+/// A connection to a file that nobody writes; it leaves nothing beside it.
+fn still(path: &Path) -> rusqlite::Result<Connection> {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'%' | b'?' | b'#' | 0x80.. => uri.push_str(&format!("%{byte:02X}")),
+            plain => uri.push(char::from(*plain)),
+        }
+    }
+    uri.push_str("?immutable=1");
+    Connection::open_with_flags(uri, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI)
 }
 
 fn heads(connection: &Connection) -> rusqlite::Result<Heads> {
@@ -147,7 +160,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_copy_is_one_moment_of_a_store_that_is_written_meanwhile() {
         let home = tempfile::tempdir().expect("a directory");
-        let (from, to) = (home.path().join("a.db"), home.path().join("b.db"));
+        let (from, to) = (home.path().join("a.db"), home.path().join("b %41?#é.db"));
         let store = Store::open(SqliteConfig::new(&from)).await.expect("a store");
         // Enough for many steps of the copy.
         let long = "x".repeat(60_000);
@@ -176,11 +189,12 @@ mod tests {
         let outbox = heads.tables.iter().find(|(table, _)| table == "outbox").expect("a table").1 as i64;
         assert!(before <= outbox && outbox <= after, "{before} <= {outbox} <= {after}");
         assert!(!is_held(&to).expect("looked"));
+        assert!(!to.with_extension("db-wal").exists() && !to.with_extension("db-shm").exists());
         let copy = Store::open(SqliteConfig::new(&to)).await.expect("the copy opens");
         assert_eq!(waiting(&copy).await, outbox);
         assert_eq!(copy.verify(|_| {}).await.expect("checked").findings, [""; 0]);
         let again = copy_store(&from, &to, |_, _| {}).expect_err("there already");
-        assert!(again.to_string().contains("b.db"), "{again}");
+        assert!(again.to_string().contains("b %41?#é.db"), "{again}");
     }
 
     #[test]

@@ -115,16 +115,14 @@ async fn send(client: &reqwest::Client, endpoint: &str, batch: Vec<Ended>) -> Re
 /// The spans as an `ExportTraceServiceRequest`: one resource for each service.
 fn document(mut batch: Vec<Ended>) -> Value {
     let mut resources = Vec::new();
-    for service in ["control", "runtime"] {
+    while let Some(service) = batch.first().map(|(span, _)| span.service) {
         let (mine, others): (Vec<Ended>, Vec<Ended>) =
             mem::take(&mut batch).into_iter().partition(|(span, _)| span.service == service);
         batch = others;
-        if mine.is_empty() {
-            continue;
-        }
         let spans: Vec<Value> = mine.iter().map(|(span, ended)| one(span, *ended)).collect();
+        let name = format!("oa-{}", service.trim_end_matches("_service"));
         resources.push(json!({
-            "resource": {"attributes": [text("service.name", &format!("oa-{service}")),
+            "resource": {"attributes": [text("service.name", &name),
                 text("service.version", env!("CARGO_PKG_VERSION"))]},
             "scopeSpans": [{"scope": {"name": "oa"}, "spans": spans}],
         }));
@@ -169,12 +167,14 @@ fn text(key: &str, value: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use oa_contract::Service;
+
     use super::*;
 
-    fn span(service: &'static str, status: u16, inbound: Option<&str>) -> Span {
+    fn span(service: Service, status: u16, inbound: Option<&str>) -> Span {
         Span {
             context: trace::Context::new(inbound),
-            service,
+            service: service.label(),
             row: "runs.append",
             method: "POST".into(),
             status,
@@ -187,13 +187,14 @@ mod tests {
     fn spans_are_told_in_the_words_of_the_protocol() {
         let at = UNIX_EPOCH + Duration::from_secs(1);
         let inbound = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let batch = vec![(span("runtime", 200, Some(inbound)), at), (span("control", 503, None), at)];
+        let batch =
+            vec![(span(Service::Runtime, 200, Some(inbound)), at), (span(Service::Control, 503, None), at)];
         let told = document(batch);
         let resources = told["resourceSpans"].as_array().expect("resources");
         let of = |at: usize| resources[at]["scopeSpans"][0]["spans"][0].clone();
         assert_eq!(resources.len(), 2);
-        assert_eq!(resources[1]["resource"]["attributes"][0]["value"]["stringValue"], "oa-runtime");
-        let (control, runtime) = (of(0), of(1));
+        assert_eq!(resources[0]["resource"]["attributes"][0]["value"]["stringValue"], "oa-runtime");
+        let (runtime, control) = (of(0), of(1));
         assert_eq!(runtime["traceId"], "4bf92f3577b34da6a3ce929d0e0e4736");
         assert_eq!(runtime["parentSpanId"], "00f067aa0ba902b7");
         assert_eq!(runtime["startTimeUnixNano"], "995000000");

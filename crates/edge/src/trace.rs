@@ -73,7 +73,7 @@ fn parse(header: &str) -> Option<(&str, &str, &str)> {
 #[derive(Clone, Debug)]
 pub struct Span {
     pub context: Context,
-    /// `runtime` or `control`.
+    /// Its label: `runtime_service` or `control_service`.
     pub service: &'static str,
     /// The row's name, or `unmatched`.
     pub row: &'static str,

@@ -292,6 +292,29 @@ async fn migrate_lists_and_takes_the_steps_and_leaves_a_served_store_alone() {
     assert!(refused(on(&home.path().join("none"), &["backup", "x"])).contains("there is no store"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_brings_postgres_to_the_schema_that_servers_want() {
+    let home = tempfile::tempdir().unwrap();
+    let data = home.path().join("data");
+    let url = std::env::var("OA_TEST_POSTGRES_URL")
+        .expect("OA_TEST_POSTGRES_URL: eval \"$(scripts/postgres-for-tests start)\"");
+    let ask = |arguments: &[&str]| {
+        let output = on(&data, arguments).env("DB_URL", &url).output().unwrap();
+        assert!(output.status.success(), "{}", complaint(&output));
+        said(&output)
+    };
+    // Other tests use this database too, so the schemas may be there already.
+    let planned = ask(&["migrate", "--dry-run"]);
+    let names: Vec<&str> =
+        planned["stores"].as_array().unwrap().iter().map(|store| store["store"].as_str().unwrap()).collect();
+    assert_eq!(names, ["control", "runtime"]);
+    ask(&["migrate"]);
+    for store in ask(&["migrate", "--dry-run"])["stores"].as_array().unwrap() {
+        assert_eq!((store["steps"].as_array().map(Vec::len), &store["from"]), (Some(0), &store["to"]));
+        assert!(store["from"].as_i64() > Some(0), "{store}");
+    }
+}
+
 const PAY: &str = "/internal/v1/liquidity/pay";
 
 pub async fn quoted(http: &Http, lightning: &SimulatedLightning, key: &str) -> String {
@@ -344,7 +367,15 @@ async fn a_restored_runtime_pays_nothing_twice_while_the_wallet_remembers() {
     assert!(done.status.success(), "{}", complaint(&done));
     executor.tells(true);
     let mut server = Server::new(&restored);
+    // First it is only looked at: nothing is paid, and nothing is asked about.
     server.environment = environment.to_vec();
+    server.environment.push(("RUNTIME_AUTHORITY_WRITE_MODE", "read_only".into()));
+    server.start().await;
+    let (asked, paid) = (executor.asked_about(), executor.asked_to_pay());
+    assert_eq!(pay(&server.http(), &later).await.0, 503);
+    assert_eq!((executor.asked_about(), executor.asked_to_pay()), (asked, paid));
+    server.kill();
+    server.environment.pop();
     server.start().await;
     let http = server.http();
     let (status, again) = pay(&http, &later).await;

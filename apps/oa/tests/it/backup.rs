@@ -166,7 +166,8 @@ async fn a_backup_of_a_store_under_load_holds_what_was_acknowledged_before_and_r
     assert_eq!(said(&checked)["whole"], true, "{}", complaint(&checked));
     // The first one never noticed.
     server.start().await;
-    check(&server.http(), &runs, &known.lock().unwrap().clone()).await;
+    let all = known.lock().unwrap().clone();
+    check(&server.http(), &runs, &all).await;
 }
 
 /// A small directory with both stores, and a backup of it.

@@ -55,9 +55,11 @@ async fn one_call_is_one_trace_through_both_services_and_a_collector_that_is_gon
     assert_eq!(outer["parentSpanId"], "00f067aa0ba902b7");
     assert_eq!(inner["parentSpanId"], outer["spanId"]);
     assert_ne!(inner["spanId"], outer["spanId"]);
-    for span in [&outer, &inner] {
+    for (span, name, status) in [(&outer, "api.workers.register", "200"), (&inner, "workers.register", "201")]
+    {
+        assert_eq!(span["name"], name);
         assert_eq!(span["attributes"][1]["value"]["stringValue"], "req-1");
-        assert_eq!(span["attributes"][2]["value"]["intValue"], "200");
+        assert_eq!(span["attributes"][2]["value"]["intValue"], status);
         let nanos = |at: &str| span[at].as_str().unwrap().parse::<u64>().unwrap();
         assert!(nanos("startTimeUnixNano") <= nanos("endTimeUnixNano"));
     }

@@ -69,6 +69,9 @@ async fn every_line_of_a_request_names_the_id_that_it_came_with() {
 
     // One id for both services.
     let user = Http::new(control.url(), Some(token));
+    while user.post("/api/runtime/workers", &json!({"workerId": "v"})).await.status == 503 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let odd = "req-\"odd\" id";
     let asked =
         user.post_with("/api/runtime/workers", &json!({"workerId": "w"}), &[("x-request-id", odd)]).await;

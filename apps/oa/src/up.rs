@@ -29,11 +29,14 @@ use crate::otlp::Exporter;
 
 /// Without the feature there is nothing to send.
 #[cfg(not(feature = "otlp"))]
-#[derive(Default)]
 struct Exporter;
 
 #[cfg(not(feature = "otlp"))]
 impl Exporter {
+    fn none() -> Self {
+        Exporter
+    }
+
     async fn end(self) {}
 }
 
@@ -235,7 +238,7 @@ async fn serve(
 fn exporter(common: &Common) -> Result<Exporter, Failure> {
     const ENDPOINT: &str = "OA_OTLP_TRACES_ENDPOINT";
     match common.settings.get(ENDPOINT) {
-        None => Ok(Exporter::default()),
+        None => Ok(Exporter::none()),
         #[cfg(feature = "otlp")]
         Some(endpoint) => Exporter::start(endpoint),
         #[cfg(not(feature = "otlp"))]

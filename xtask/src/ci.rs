@@ -49,6 +49,7 @@ impl Ci {
                 "what must not compile",
                 &mut cargo(["test", "--doc", "--quiet", "--package", "oa-contract"]),
             )?;
+            alert_rules()?;
         }
         let modules = node_modules()?;
         let database = Database::start()?;
@@ -63,7 +64,7 @@ impl Ci {
 }
 
 /// What is left out of an ordinary build, and proved all the same.
-const FEATURES: &str = "oa/ldk,oa-lightning-ldk/ldk";
+const FEATURES: &str = "oa/ldk,oa/otlp,oa-lightning-ldk/ldk";
 
 fn cargo<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -124,6 +125,30 @@ fn install() -> anyhow::Result<()> {
 fn exists(program: impl AsRef<OsStr>) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program.as_ref()).is_file())
+}
+
+/// Where Prometheus' own checker of rules lies, unless one is installed.
+const PROMETHEUS: &str = "target/tools/prometheus";
+
+/// The rules are what they seem to Prometheus, and call when they should. The package is unpacked and not installed:
+/// installed, it would start a server.
+fn alert_rules() -> anyhow::Result<()> {
+    let unpacked = Path::new(PROMETHEUS).join("usr/bin/promtool");
+    let promtool = if exists("promtool") { PathBuf::from("promtool") } else { unpacked.clone() };
+    if promtool == unpacked && !unpacked.is_file() {
+        fs::create_dir_all(PROMETHEUS)?;
+        step("package lists", Command::new("apt-get").args(["update", "-qq"]))?;
+        let mut download = Command::new("apt-get");
+        step("promtool", download.args(["download", "-qq", "prometheus"]).current_dir(PROMETHEUS))?;
+        let package = fs::read_dir(PROMETHEUS)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .find(|path| path.extension().is_some_and(|ending| ending == "deb"))
+            .context("apt-get downloaded no package")?;
+        step("promtool unpacked", Command::new("dpkg").arg("-x").arg(&package).arg(PROMETHEUS))?;
+        fs::remove_file(package)?;
+    }
+    step("alert rules", Command::new(&promtool).args(["check", "rules", "deploy/alerts.yaml"]))?;
+    step("when alerts call", Command::new(&promtool).args(["test", "rules", "deploy/alerts.test.yaml"]))
 }
 
 /// The codex that `oa codex-worker` is tested with, unless `OA_TEST_CODEX` names another. One package with a static

@@ -44,7 +44,14 @@ pub struct Common {
     #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORM")]
     pub output: Format,
     /// The data directory: keys, spools, embedded stores, oa.conf
-    #[arg(long, global = true, value_name = "DIR", env = "OA_DATA_DIR", default_value = "./oa-data")]
+    #[arg(
+        long,
+        visible_alias = "data-dir",
+        global = true,
+        value_name = "DIR",
+        env = "OA_DATA_DIR",
+        default_value = "./oa-data"
+    )]
     pub data: PathBuf,
     /// Where the runtime is [env: OA_RUNTIME_BASE_URL] [default: what the data directory says, else http://127.0.0.1:4100]
     #[arg(long, global = true, value_name = "URL")]
@@ -87,12 +94,15 @@ pub enum Command {
     Runtime(Server),
     /// Reads everything that is kept once, and says whether it is whole
     #[command(
-        after_help = "No server may run on this data directory meanwhile. Exit code 1 when something does not fit."
+        after_help = "No server may run on this data directory meanwhile. A backup (--data BACKUP) is checked as a copy and stays as it is. Exit code 1 when something does not fit."
     )]
     VerifyStore {
         #[command(flatten)]
         settings: SettingFlags,
     },
+    Backup(Backup),
+    Restore(Restore),
+    Migrate(Migrate),
     /// Says what is wrong with this set-up, and what to do about it
     #[command(after_help = "Exit code 1 when something is wrong. Nothing is changed.")]
     Doctor,
@@ -101,6 +111,42 @@ pub enum Command {
     /// Explains what the ledger holds
     #[command(subcommand)]
     Ledger(Ledger),
+}
+
+/// Copies the embedded stores, keys and settings into a new directory, while servers run
+#[derive(Args, Debug)]
+#[command(
+    after_help = "What was acknowledged before it began is in it. Stores in PostgreSQL are backed up by PostgreSQL's own tools; the message says how."
+)]
+pub struct Backup {
+    /// The directory to make; it gets this name when everything in it is on disk
+    pub destination: PathBuf,
+    /// Leave out keys/ and oa.conf: such a backup signs nothing and opens nothing
+    #[arg(long)]
+    pub without_keys: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags,
+}
+
+/// Makes a data directory from a backup, after reading all of it once
+#[derive(Args, Debug)]
+#[command(
+    after_help = "The data directory (--data NEW) must not be there yet, or be empty. Exit code 1 when the backup is damaged; nothing is left then."
+)]
+pub struct Restore {
+    /// The directory that `oa backup` made
+    pub source: PathBuf,
+}
+
+/// Brings the schema of the stores to what this version knows; servers do the same when they start
+#[derive(Args, Debug)]
+#[command(after_help = "No server may run on an embedded store meanwhile; listing needs no stop.")]
+pub struct Migrate {
+    /// Only list what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub settings: SettingFlags,
 }
 
 const WALLET_HELP: &str = "\

@@ -205,6 +205,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_CONTROL_BIND_ADDR", Kind::Address, Some("127.0.0.1:8787"), "Where control listens.";
     "OA_CONTROL_LOG_FILTER", Kind::Text, Some("info"), "How much the servers log, as `info` or `oa_control=debug,warn`; RUST_LOG wins.";
     "OA_CONTROL_LOG_FORMAT", Kind::OneOf(&["json", "pretty"]), Some("json"), "How log lines look.";
+    "OA_OTLP_TRACES_ENDPOINT" or "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Kind::Url, None, "Where spans of requests are sent, as http://127.0.0.1:4318/v1/traces; builds with the feature otlp only.";
     "OA_CONTROL_STATIC_DIR", Kind::Text, None, "A directory that readiness asks for.";
     "OA_AUTH_PROVIDER_MODE", Kind::Text, None, "Who proves e-mail addresses; mock works on a loopback address only.";
     "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, None, "The code that the mock provider accepts; made in the data directory when not set.";
@@ -637,5 +638,35 @@ mod tests {
         let directory = scratch();
         let settings = Settings::load(&flags, &|_| None, &DataDir::at(directory.path())).expect("settings");
         assert_eq!(settings.get("RUNTIME_INTERNAL_AUTH_MODE"), Some("permissive"));
+    }
+
+    /// The words of a text, but for its comments, that look like variables of ours.
+    fn variables(text: &str) -> impl Iterator<Item = &str> {
+        let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let words = lines.flat_map(|line| {
+            line.split(|c: char| !c.is_ascii_uppercase() && !c.is_ascii_digit() && c != '_')
+        });
+        let ours = ["OA_", "RUNTIME_", "DB_", "DATABASE_", "LND_", "SPARK_", "L402_", "SYNC_"];
+        words.filter(move |word| ours.iter().any(|prefix| word.starts_with(prefix)))
+    }
+
+    #[test]
+    fn every_variable_of_the_deployment_files_is_a_setting() {
+        let files = [
+            ("compose.yaml", include_str!("../../../deploy/compose.yaml")),
+            ("Dockerfile", include_str!("../../../deploy/Dockerfile")),
+            ("oa.service", include_str!("../../../deploy/oa.service")),
+            ("oa-provider.service", include_str!("../../../deploy/oa-provider.service")),
+        ];
+        for (file, text) in files {
+            let mut seen = 0;
+            for name in variables(text) {
+                seen += 1;
+                // The directory is a flag of every command, and stands in no file of itself.
+                let known = all().any(|setting| setting.name == name || setting.also == Some(name));
+                assert!(known || name == "OA_DATA_DIR", "{file} names {name}, which is no setting");
+            }
+            assert!(seen > 0, "{file} names no variable: is this test looking at the right file?");
+        }
     }
 }

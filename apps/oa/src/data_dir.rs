@@ -133,6 +133,12 @@ impl DataDir {
 
     /// Makes everything that a first start needs, and says what the keys are.
     pub fn prepare(&self, settings: &Settings) -> Result<Keys, Failure> {
+        if self.path.join(crate::backup::MANIFEST).exists() {
+            return Err(Failure::usage(format!(
+                "{} is a backup, which stays as it is: `oa restore` makes a data directory of it",
+                self.path.display()
+            )));
+        }
         self.create()?;
         make_directory(&self.keys_path())?;
         let conf = self.path.join(config::FILE);

@@ -1,6 +1,7 @@
 //! Decides which command runs, and turns its end into an exit code: the one place of `oa` that reads the command line and the environment.
 
 mod backoff;
+mod backup;
 mod cli;
 mod codex_worker;
 mod config;
@@ -9,13 +10,18 @@ mod connect;
 mod credit;
 mod data_dir;
 mod demo;
+mod disk;
 mod doctor;
 mod exec;
 mod failure;
 mod job;
 mod ledger;
 mod lines;
+mod log;
+mod migrate;
 mod nats;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod output;
 mod pool;
 mod provider;
@@ -33,7 +39,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use oa_client::Client;
 use oa_control::identity::NewUser;
-use tracing_subscriber::EnvFilter;
 
 use crate::{
     cli::{AboutProvider, Cli, Command, Common, Exec, Pool, Runs, Skills, Users},
@@ -78,24 +83,6 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
-}
-
-/// Lines on stderr, as much as RUST_LOG says, else the settings.
-fn log_to_stderr(settings: &Settings) -> Result<(), Failure> {
-    const FILTER: &str = "OA_CONTROL_LOG_FILTER";
-    let wanted = settings.get(FILTER).unwrap_or("info");
-    let filter = match EnvFilter::try_from_default_env() {
-        Ok(filter) => filter,
-        Err(_) => EnvFilter::try_new(wanted)
-            .map_err(|error| Failure::usage(format!("{FILTER} is no filter of log lines: {error}")))?,
-    };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.get("OA_CONTROL_LOG_FORMAT") {
-        Some("pretty") => lines.pretty().init(),
-        // One object a line, its fields not nested in another.
-        _ => lines.json().flatten_event(true).init(),
-    }
-    Ok(())
 }
 
 async fn perform(cli: Cli) -> Result<u8, Failure> {
@@ -153,10 +140,23 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let settings = Settings::load(&settings, &process_environment, &data)?;
             verify_store::verify_store(&data, &settings, common.output).await
         }
+        Command::Backup(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&wanted.settings, &process_environment, &data)?;
+            backup::take::take(&data, &settings, &wanted.destination, !wanted.without_keys, common.output)
+        }
+        Command::Restore(wanted) => {
+            backup::restore::restore(&wanted.source, &DataDir::at(&common.data), common.output).await
+        }
+        Command::Migrate(wanted) => {
+            let data = DataDir::at(&common.data);
+            let settings = Settings::load(&wanted.settings, &process_environment, &data)?;
+            migrate::migrate(&data, &settings, wanted.dry_run, common.output).await
+        }
         Command::Wallet(wanted) => {
             let data = DataDir::at(&common.data);
             let settings = Settings::load(&wanted.settings, &process_environment, &data)?;
-            log_to_stderr(&settings)?;
+            log::to_stderr(&settings)?;
             wallet::run(&settings, &data, common.output).await
         }
         Command::Ledger(cli::Ledger::Explain { account, limit, settings }) => {
@@ -188,7 +188,7 @@ fn server<const N: usize>(
         flags.or_give(name, value);
     }
     let settings = Settings::load(&flags, &process_environment, &data)?;
-    log_to_stderr(&settings)?;
+    log::to_stderr(&settings)?;
     Ok((data, settings))
 }
 

@@ -17,11 +17,28 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Settings,
     data_dir::{DataDir, Endpoints, Keys, reveal},
+    disk,
     exec::Signals,
     failure::Failure,
     output::{Format, print_line},
     system::{SystemClock, SystemIds},
 };
+
+#[cfg(feature = "otlp")]
+use crate::otlp::Exporter;
+
+/// Without the feature there is nothing to send.
+#[cfg(not(feature = "otlp"))]
+struct Exporter;
+
+#[cfg(not(feature = "otlp"))]
+impl Exporter {
+    fn none() -> Self {
+        Exporter
+    }
+
+    async fn end(self) {}
+}
 
 /// How long requests that were begun may take when the process is told to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -184,10 +201,11 @@ async fn serve(
             stop.run_until_cancelled(purge_hourly(&store, clock.as_ref())).await.unwrap_or_default()
         });
     }
-    let (stop_meters, meters) = (stop.clone(), common.meters.clone());
-    tasks.spawn(
-        async move { stop_meters.run_until_cancelled(keep_meters(&meters)).await.unwrap_or_default() },
-    );
+    let (stop_meters, meters, watched) = (stop.clone(), common.meters.clone(), data.clone());
+    tasks.spawn(async move {
+        stop_meters.run_until_cancelled(keep_meters(&meters, &watched)).await.unwrap_or_default()
+    });
+    let exporter = exporter(common)?;
     let mut fronts = JoinSet::new();
     for (listener, router) in opened.fronts {
         fronts.spawn(oa_edge::serve(listener, router, common.drain.clone(), PATIENCE));
@@ -213,9 +231,24 @@ async fn serve(
     for store in opened.stores {
         store.close().await;
     }
+    exporter.end().await;
     match broken {
         Some(error) => Err(Failure::wrong(format!("a server broke: {error}"))),
         None => withdrawn,
+    }
+}
+
+/// Sends spans away, when somebody is to have them.
+fn exporter(common: &Common) -> Result<Exporter, Failure> {
+    const ENDPOINT: &str = "OA_OTLP_TRACES_ENDPOINT";
+    match common.settings.get(ENDPOINT) {
+        None => Ok(Exporter::none()),
+        #[cfg(feature = "otlp")]
+        Some(endpoint) => Exporter::start(endpoint),
+        #[cfg(not(feature = "otlp"))]
+        Some(_) => Err(Failure::usage(format!(
+            "{ENDPOINT}: this build sends no spans; `cargo build --features otlp` makes one that does"
+        ))),
     }
 }
 
@@ -358,8 +391,9 @@ fn registry_signer(common: &Common) -> Result<Signer, Failure> {
 }
 
 /// Sums the metrics up every few seconds, so that they take no more memory the more is counted.
-async fn keep_meters(meters: &Meters) {
+async fn keep_meters(meters: &Meters, data: &DataDir) {
     loop {
+        disk::show(data.path());
         tokio::time::sleep(Duration::from_secs(5)).await;
         meters.upkeep();
     }

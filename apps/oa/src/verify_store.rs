@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use oa_store::{Store, StoreConfig};
-use serde_json::json;
+use oa_store::{SqliteConfig, Store, StoreConfig};
+use serde_json::{Value, json};
 
 use crate::{
+    backup,
     config::Settings,
     data_dir::DataDir,
     failure::{Failure, OK, WRONG},
@@ -17,7 +18,7 @@ use crate::{
 const STRIDE: u64 = 100_000;
 
 /// What one store is found to be.
-struct Checked {
+pub struct Checked {
     name: &'static str,
     rows: u64,
     runs: u64,
@@ -26,27 +27,58 @@ struct Checked {
     findings: Vec<String>,
 }
 
-/// `oa verify-store`: reads everything once. No server may hold the stores meanwhile.
+impl Checked {
+    pub fn is_whole(&self) -> bool {
+        self.findings.is_empty()
+    }
+}
+
+/// `oa verify-store`: reads everything once. No server may hold the stores meanwhile. A backup is checked where it
+/// lies, and nothing in it is changed.
 pub async fn verify_store(data: &DataDir, settings: &Settings, format: Format) -> Result<u8, Failure> {
+    let all = match data.path().join(backup::MANIFEST).exists() {
+        true => backup::restore::verify(data.path(), format).await?,
+        false => check_all(data, settings, format).await?,
+    };
+    let whole = all.iter().all(Checked::is_whole);
+    format.show(&sentences(&all), &json!({"whole": whole, "stores": values(&all)}))?;
+    Ok(if whole { OK } else { WRONG })
+}
+
+async fn check_all(data: &DataDir, settings: &Settings, format: Format) -> Result<Vec<Checked>, Failure> {
+    if settings.get("DB_URL").is_none() {
+        return check_embedded(data, format).await;
+    }
     let mut all = Vec::new();
     for name in ["runtime", "control"] {
-        let config = store_config(settings, data, name);
-        if let StoreConfig::Sqlite(file) = &config
-            && !file.path.exists()
-        {
-            format.note(&format!("there is no {name} store in {}", data.path().display()));
-            continue;
-        }
-        all.push(check(name, config, format).await?);
+        all.push(check(name, store_config(settings, data, name), format).await?);
     }
-    let whole = all.iter().all(|checked| checked.findings.is_empty());
-    let text = all.iter().map(sentence).collect::<Vec<_>>().join("\n");
-    let value = all
-        .iter()
+    Ok(all)
+}
+
+/// Every embedded store that lies in a directory.
+pub async fn check_embedded(data: &DataDir, format: Format) -> Result<Vec<Checked>, Failure> {
+    let mut all = Vec::new();
+    for name in ["runtime", "control", "wallet"] {
+        let path = data.path().join(format!("{name}.db"));
+        // A store that was made once and is gone is refused when it is opened.
+        if path.exists() || path.with_extension("db.made").exists() {
+            all.push(check(name, SqliteConfig::new(path).into(), format).await?);
+        } else if name != "wallet" {
+            format.note(&format!("there is no {name} store in {}", data.path().display()));
+        }
+    }
+    Ok(all)
+}
+
+pub fn sentences(all: &[Checked]) -> String {
+    all.iter().map(sentence).collect::<Vec<_>>().join("\n")
+}
+
+pub fn values(all: &[Checked]) -> Vec<Value> {
+    all.iter()
         .map(|checked| json!({"store": checked.name, "rows": checked.rows, "runs": checked.runs, "events": checked.events, "ledger_rows": checked.ledger_rows, "findings": checked.findings}))
-        .collect::<Vec<_>>();
-    format.show(&text, &json!({"whole": whole, "stores": value}))?;
-    Ok(if whole { OK } else { WRONG })
+        .collect()
 }
 
 async fn check(name: &'static str, config: StoreConfig, format: Format) -> Result<Checked, Failure> {

@@ -16,6 +16,7 @@ use crate::{
     background::{Heartbeats, auditor::Books},
     config::Config,
     config::TrustMode,
+    health::gauges::Watched,
     hub::Hub,
     hydra::tally::Tally,
     liquidity::{desk::Desk, watch::WalletWatch},
@@ -72,6 +73,8 @@ pub struct Runtime {
     pub payments: Arc<Desk>,
     /// How the wallet was when it was last asked.
     pub wallet_watch: WalletWatch,
+    /// What the background has read of the store for `/metrics`.
+    pub watched: Watched,
     /// The node that pools are measured by.
     pub node: Arc<dyn Wallet>,
     /// What Hydra counts.
@@ -112,6 +115,7 @@ impl Runtime {
                 config.liquidity.executor_timeout,
             ),
             wallet_watch: WalletWatch::default(),
+            watched: Watched::default(),
             hydra: Tally::default(),
             gate: Gate::new(config.auth_mode, parts.secrets, parts.service_token.as_deref()),
             verifier: VerifierPolicy {

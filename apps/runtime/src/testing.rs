@@ -142,6 +142,27 @@ impl World {
         self.clock.now()
     }
 
+    fn file(&self) -> PathBuf {
+        match &self.store {
+            StoreConfig::Sqlite(config) => config.path.clone(),
+            StoreConfig::Postgres(_) => panic!("only embedded stores are copied"),
+        }
+    }
+
+    /// Copies the store as it is now, while it goes on.
+    pub(crate) fn backup(&self) {
+        let file = self.file();
+        oa_store::backup::copy_store(&file, &file.with_extension("backup"), |_, _| {}).expect("a copy");
+    }
+
+    /// Ends the process and starts another one on the copy: what came after it is forgotten.
+    pub(crate) async fn restored(self) -> Self {
+        self.runtime.store.close().await;
+        let file = self.file();
+        std::fs::rename(file.with_extension("backup"), file).expect("put in place");
+        self.restart().await
+    }
+
     /// Ends the process, as it were, and starts another one on the same store.
     pub(crate) async fn restart(mut self) -> Self {
         self.runtime.store.close().await;

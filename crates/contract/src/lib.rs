@@ -4,6 +4,7 @@
 pub mod amount;
 pub mod caller;
 pub mod credential;
+pub mod current;
 pub mod instant;
 pub mod matrix;
 pub mod openapi;

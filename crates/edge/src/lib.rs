@@ -6,7 +6,7 @@ mod meters;
 mod mount;
 mod problem;
 mod serve;
-mod trace;
+pub mod trace;
 
 pub use meters::{Meters, install_meters};
 pub use mount::{Limits, router};

@@ -75,6 +75,11 @@ impl RowMeters {
         }
     }
 
+    /// The name of the row.
+    pub fn row(&self) -> &'static str {
+        self.row
+    }
+
     pub fn record(&self, status: u16, took: Duration) {
         let slot = STATUSES.iter().position(|known| *known == status);
         let cell = slot.map_or(&self.other, |at| &self.by_status[at]);

@@ -6,6 +6,7 @@ use std::{
     net::IpAddr,
     panic::AssertUnwindSafe,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -17,12 +18,13 @@ use axum::{
     routing::{MethodFilter, on},
 };
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode, header, request::Parts};
 use hyper::body::Body as _;
 use oa_contract::{
     Answer, Arriving, Ask, Caller, Class, Code, Content, Fault, Handle, Meta, Method, Mount, Operation, Port,
-    Presented, Refusal, Reply, Row, Service, Stop, credential::SIGNATURE_HEADER, operation::Body as _,
+    Presented, Refusal, Reply, Row, Service, Stop, credential::SIGNATURE_HEADER, current,
+    operation::Body as _,
 };
 
 use crate::{
@@ -107,7 +109,7 @@ impl<S: Port> Mount<S> for Rows<S> {
 struct Arrival {
     parts: Parts,
     request_id: String,
-    traceparent: String,
+    trace: trace::Context,
     /// The address on whose behalf is asked.
     peer: String,
     begun: Instant,
@@ -120,9 +122,9 @@ impl Arrival {
             Some(id) if !id.is_empty() && id.len() <= 200 => id.to_owned(),
             _ => edge.service.request_id(),
         };
-        let traceparent = trace::context(text(&parts.headers, "traceparent"));
+        let trace = trace::Context::new(text(&parts.headers, "traceparent"));
         let peer = client(edge, &parts).map(|address| address.to_string()).unwrap_or_default();
-        Arrival { parts, request_id, traceparent, peer, begun }
+        Arrival { parts, request_id, trace, peer, begun }
     }
 }
 
@@ -150,6 +152,16 @@ async fn life<S: Port + Handle<O>, O: Operation>(
 ) -> Response {
     let (parts, body) = request.into_parts();
     let arrival = Arrival::new(edge, parts);
+    let id: Arc<str> = arrival.request_id.as_str().into();
+    current::within(Some(id), live::<S, O>(edge, meters, arrival, body)).await
+}
+
+async fn live<S: Port + Handle<O>, O: Operation>(
+    edge: &Edge<S>,
+    meters: &RowMeters,
+    arrival: Arrival,
+    body: Body,
+) -> Response {
     if let Some(response) = barred(edge, &arrival) {
         return leave(edge, meters, &arrival, response);
     }
@@ -279,7 +291,7 @@ fn meta<O: Operation>(arrival: &Arrival) -> Meta {
         .collect();
     Meta {
         request_id: arrival.request_id.clone(),
-        traceparent: arrival.traceparent.clone(),
+        traceparent: arrival.trace.header().to_owned(),
         headers,
         peer: arrival.peer.clone(),
     }
@@ -291,11 +303,17 @@ fn answered<O: Operation>(answer: Answer<O::Reply>) -> Result<Response, Stop> {
     let content_type = answer.body.content_type();
     let body = match answer.body.content()? {
         Content::Whole(bytes) => Body::from(bytes),
-        Content::Stream(chunks) => Body::from_stream(chunks.inspect(|chunk| {
-            if let Err(fault) = chunk {
-                tracing::error!(row = O::ROW.name, error = %fault, "a streamed answer broke off");
-            }
-        })),
+        Content::Stream(mut chunks) => {
+            let request = current::request();
+            Body::from_stream(stream::poll_fn(move |context| {
+                let _entered = current::enter(request.clone());
+                let polled = chunks.poll_next_unpin(context);
+                if let Poll::Ready(Some(Err(fault))) = &polled {
+                    tracing::error!(row = O::ROW.name, error = %fault, "a streamed answer broke off");
+                }
+                polled
+            }))
+        }
     };
     let mut response = Response::new(if status == 304 { Body::empty() } else { body });
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
@@ -324,13 +342,24 @@ fn leave<S: Port>(edge: &Edge<S>, meters: &RowMeters, arrival: &Arrival, mut res
             headers.insert(name, value);
         }
     }
-    for (name, value) in [("x-request-id", &arrival.request_id), ("traceparent", &arrival.traceparent)] {
+    for (name, value) in
+        [("x-request-id", arrival.request_id.as_str()), ("traceparent", arrival.trace.header())]
+    {
         if let Ok(value) = HeaderValue::from_str(value) {
             headers.insert(HeaderName::from_static(name), value);
         }
     }
     let took = arrival.begun.elapsed();
     meters.record(response.status().as_u16(), took);
+    trace::ended(&arrival.trace, |context| trace::Span {
+        context,
+        service: S::SERVICE.label(),
+        row: meters.row(),
+        method: arrival.parts.method.to_string(),
+        status: response.status().as_u16(),
+        request_id: arrival.request_id.clone(),
+        took,
+    });
     tracing::debug!(
         service = S::SERVICE.label(),
         method = %arrival.parts.method,

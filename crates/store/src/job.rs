@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use oa_contract::current;
 use oa_contract::refusal::{Fault, Stop};
 use tokio::sync::oneshot;
 
@@ -124,6 +125,8 @@ pub(crate) struct Command<F, Ask, Ans> {
     pub ask: Ask,
     pub f: F,
     pub metrics: Arc<NameMetrics>,
+    /// The request that it is part of, for the log.
+    pub request: Option<Arc<str>>,
     pub since: Instant,
     pub answer: Result<Ans, Stop>,
     pub reply: oneshot::Sender<Result<Ans, Stop>>,
@@ -176,6 +179,7 @@ where
     }
 
     fn run_at_once(&mut self, tx: &mut Tx) -> Ended {
+        let _entered = current::enter(self.request.clone());
         let polled = catch_unwind(AssertUnwindSafe(|| {
             let future = pin!(self.fenced(tx));
             future.poll(&mut Context::from_waker(Waker::noop()))
@@ -189,7 +193,7 @@ where
     }
 
     fn run<'a>(&'a mut self, tx: &'a mut Tx) -> Running<'a> {
-        Box::pin(async move {
+        Box::pin(current::within(self.request.clone(), async move {
             let answer = {
                 let mut future = pin!(self.fenced(tx));
                 std::future::poll_fn(|context| {
@@ -199,7 +203,7 @@ where
                 .await
             };
             self.settle(tx, answer)
-        })
+        }))
     }
 
     fn stop(&mut self, stop: Stop) {

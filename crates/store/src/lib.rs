@@ -1,6 +1,7 @@
 //! Decides how everything is kept: one SQL text, two engines, and one waist between the commands of the
 //! system and both of them.
 
+pub mod backup;
 mod config;
 mod engine;
 mod fence;
@@ -21,6 +22,7 @@ mod verify;
 pub use config::{OpenError, PostgresConfig, SqliteConfig, StoreConfig};
 pub use engine::{EngineKind, OnCommit};
 pub use job::{Key, Keys};
+pub use migrate::{Plan, plan};
 pub use row::{FromColumn, FromRow, Row};
 pub use statement::Statement;
 pub use store::{Health, Store};

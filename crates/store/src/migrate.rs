@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use crate::config::OpenError;
-use crate::engine::EngineKind;
+use crate::config::{OpenError, StoreConfig};
+use crate::engine::{EngineKind, postgres_schema, sqlite_file};
 
 /// One step of the schema.
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +88,41 @@ impl Migration {
             },
         )
     }
+}
+
+/// What opening a store would do to its schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Whether there is a store yet.
+    pub exists: bool,
+    /// The steps it has taken.
+    pub from: i64,
+    /// The steps that are to be taken: the version that each makes, and its name.
+    pub steps: Vec<(i64, &'static str)>,
+}
+
+impl Plan {
+    /// Reads the history of a store; none where there is no store yet.
+    pub(crate) fn of(history: Option<Vec<Applied>>) -> Result<Self, OpenError> {
+        let exists = history.is_some();
+        let applied = history.unwrap_or_default();
+        let steps = pending(ALL, &applied)?.iter().map(|step| (step.version(), step.name())).collect();
+        Ok(Plan { exists, from: applied.len() as i64, steps })
+    }
+
+    /// The version that the store has afterwards.
+    pub fn to(&self) -> i64 {
+        self.steps.last().map_or(self.from, |(version, _)| *version)
+    }
+}
+
+/// What opening the store of this configuration would do to its schema. Changes nothing.
+pub async fn plan(config: &StoreConfig) -> Result<Plan, OpenError> {
+    let history = match config {
+        StoreConfig::Sqlite(config) => sqlite_file::history(config)?,
+        StoreConfig::Postgres(config) => postgres_schema::history(config).await?,
+    };
+    Plan::of(history)
 }
 
 /// The steps that are still to be taken, or why none may be.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use oa_contract::current;
 use oa_contract::refusal::{Fault, Refusal, Stop};
 use tokio::sync::{mpsc, oneshot};
 
@@ -112,6 +113,7 @@ impl Store {
             ask,
             f,
             metrics: self.0.names.of(name),
+            request: current::request(),
             since: Instant::now(),
             answer: Command::<F, Ask, Ans>::unanswered(),
             reply,

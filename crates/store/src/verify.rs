@@ -159,10 +159,7 @@ fn pragma(connection: &Connection, check: &str, seen: &mut Seen) -> rusqlite::Re
 }
 
 fn sealed_tables(connection: &Connection) -> rusqlite::Result<Vec<Sealed>> {
-    let mut tables = connection.prepare(
-        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
-    )?;
-    let names = tables.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    let names = sqlite_file::tables(connection)?;
     let mut sealed = Vec::new();
     for name in names {
         let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1) ORDER BY cid")?;

@@ -20,9 +20,9 @@ const WRITERS: usize = 8;
 const RUNS: usize = 4;
 
 /// What was acknowledged: per run, the content under each sequence number, and the number of each key.
-#[derive(Default)]
-struct Acknowledged {
-    events: BTreeMap<(String, u64), String>,
+#[derive(Clone, Default)]
+pub struct Acknowledged {
+    pub events: BTreeMap<(String, u64), String>,
     keys: BTreeMap<(String, String), u64>,
 }
 
@@ -47,7 +47,7 @@ pub async fn try_post(http: &Http, path: &str, body: &Value) -> Option<(u16, Val
     Some((answered.status, answered.json()))
 }
 
-async fn write_until(
+pub async fn write_until(
     stop: Arc<AtomicBool>,
     http: Http,
     runs: Arc<Vec<String>>,
@@ -77,7 +77,7 @@ async fn write_until(
     }
 }
 
-async fn check(http: &Http, runs: &[String], known: &Acknowledged) {
+pub async fn check(http: &Http, runs: &[String], known: &Acknowledged) {
     for run in runs {
         let answered = http.get(&format!("/internal/v1/runs/{run}")).await;
         assert_eq!(answered.status, 200, "{}", answered.text());

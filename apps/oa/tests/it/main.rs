@@ -1,6 +1,8 @@
 //! The binary as a person uses it: real processes, real signals, real files.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop where it stands")]
 
+mod alerts;
+mod backup;
 mod codex;
 mod conformance;
 mod demo;
@@ -10,6 +12,9 @@ mod kill;
 mod kill_settlements;
 #[cfg(feature = "ldk")]
 mod ldk;
+mod logs;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod payments;
 mod provider;
 mod scale;

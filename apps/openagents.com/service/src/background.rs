@@ -7,10 +7,12 @@ use tokio::{task::JoinSet, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 pub use crate::codex::sweeper::{Swept, sweep};
-use crate::{Control, identity, tools::Tools};
+use crate::{Control, identity, status, tools::Tools};
 
 /// How often codex workers are looked after.
 const EVERY: Duration = Duration::from_secs(5);
+/// How often it is read how things stand.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// How often what has expired is forgotten.
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -21,6 +23,8 @@ pub fn start(control: &Arc<Control>, stop: &CancellationToken) -> JoinSet<()> {
     tasks.spawn(async move { stopped.run_until_cancelled(telling).await.unwrap_or_default() });
     let (tools, stopped) = (control.tools().clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(keep_tools(&tools)).await.unwrap_or_default() });
+    let (watched, stopped) = (control.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(watch(&watched)).await.unwrap_or_default() });
     let (control, stopped) = (control.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(sweep_codex(&control)).await.unwrap_or_default() });
     tasks
@@ -52,6 +56,16 @@ async fn purge_tools(tools: &Tools) {
                 return;
             }
         }
+    }
+}
+
+/// Reads how things stand, for `/metrics`.
+async fn watch(control: &Control) {
+    let mut rounds = tokio::time::interval(LOOK_EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        status::metrics::look_at_the_store(control).await;
     }
 }
 

@@ -15,6 +15,7 @@ pub mod pools;
 pub mod publisher;
 pub mod reconciler;
 pub mod sweeper;
+pub mod watch;
 
 use std::{
     pin::Pin,
@@ -45,6 +46,12 @@ impl Heartbeats {
 
     pub fn sweeper_beats(&self, now: Timestamp) {
         self.sweeper.store(now.micros(), Ordering::Relaxed);
+    }
+
+    /// When the publisher and the sweeper last came round.
+    pub fn last(&self) -> (Timestamp, Timestamp) {
+        let at = |beat: &AtomicI64| Timestamp::from_micros(beat.load(Ordering::Relaxed));
+        (at(&self.publisher), at(&self.sweeper))
     }
 
     pub fn publisher_alive(&self, now: Timestamp, patience: Duration) -> bool {
@@ -91,6 +98,8 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     spawn(Box::pin(async move { fx::run(&here, &leader).await }));
     let (here, _) = of();
     spawn(Box::pin(async move { payments::watch(&here).await }));
+    let (here, _) = of();
+    spawn(Box::pin(async move { watch::run(&here).await }));
     if runtime.config.liquidity.recovery_enabled {
         let (here, _) = of();
         spawn(Box::pin(async move { payments::run(&here).await }));

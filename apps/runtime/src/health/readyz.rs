@@ -8,8 +8,8 @@ use oa_contract::{Answer, Ask, Handle, Stop, matrix::RuntimeReady, wire::health:
 
 use crate::Runtime;
 
-const STORE_PATIENCE: Duration = Duration::from_secs(2);
-const TASK_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const TASK_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Handle<RuntimeReady> for Runtime {
     async fn handle(&self, _: Ask<RuntimeReady>) -> Result<Answer<RuntimeReadiness>, Stop> {

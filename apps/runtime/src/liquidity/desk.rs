@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oa_contract::{Clock, Fault, Stop, Timestamp, signer::Signer};
+use oa_contract::{Clock, Fault, Stop, Timestamp, current, signer::Signer};
 use oa_lightning::{PaymentState, Trouble, Wallet, WalletError};
 use oa_store::{
     Store, Tx,
@@ -67,11 +67,11 @@ impl Desk {
             return Ok(begun.payment);
         }
         let desk = self.clone();
-        let asking = tokio::spawn(async move {
+        let asking = tokio::spawn(current::carried(async move {
             let said = desk.pay(&begun.payment).await;
             let ending = payments::judge(&begun.payment, said, desk.strict, true);
             desk.end(&begun.payment.payment_id, ending).await
-        });
+        }));
         asking.await.map_err(|error| Fault::new("waiting for a wallet", error))?
     }
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
-    Answer, Ask, Fault, Handle, Owner, Refusal, Stop,
+    Answer, Ask, Fault, Handle, Owner, Refusal, Stop, current,
     matrix::MarketplaceDispatchSandboxRun,
     wire::marketplace::{DispatchReply, DispatchSandboxRun},
 };
@@ -78,7 +78,7 @@ async fn answer(desk: Desk, wanted: Look, job: Job) -> Result<Box<DispatchReply>
             Looked::Busy { dispatch_id } => dispatch_id,
             Looked::Free { quote } => {
                 let job = Arc::new(Job { quote, ..job.clone() });
-                let driven = tokio::spawn(drive(desk.clone(), job)).await;
+                let driven = tokio::spawn(current::carried(drive(desk.clone(), job))).await;
                 match driven.map_err(|error| Fault::new("dispatching a job", error))?? {
                     Dispatched::Done(reply) => return Ok(reply),
                     Dispatched::Busy { dispatch_id } => dispatch_id,

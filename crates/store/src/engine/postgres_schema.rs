@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::{Object, PoolError};
 use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, GenericClient};
 
 use super::EngineKind;
 use super::tls::Tls;
@@ -129,7 +129,7 @@ async fn step(client: &mut Object, schema: &str) -> Result<bool, OpenError> {
     let work = client.transaction().await.map_err(|error| failed(&error))?;
     let turn = format!("SELECT pg_advisory_xact_lock(hashtextextended('{schema}/migrations', 0))");
     work.batch_execute(&turn).await.map_err(|error| failed(&error))?;
-    let applied = applied(&work).await.map_err(|error| failed(&error))?;
+    let applied = applied(&*work).await.map_err(|error| failed(&error))?;
     let Some(step) = migrate::pending(migrate::ALL, &applied)?.first() else { return Ok(false) };
     take(work, step).await.map_err(|error| {
         OpenError::new(format!(
@@ -142,7 +142,19 @@ async fn step(client: &mut Object, schema: &str) -> Result<bool, OpenError> {
     Ok(true)
 }
 
-async fn applied(work: &deadpool_postgres::Transaction<'_>) -> Result<Vec<Applied>, tokio_postgres::Error> {
+/// The steps that the schema has taken; none where there is no such schema yet. Changes nothing.
+pub(crate) async fn history(config: &PostgresConfig) -> Result<Option<Vec<Applied>>, OpenError> {
+    let client = connect_alone(config).await?;
+    let table = format!("{}.schema_migrations", config.schema);
+    let found = client.query_one("SELECT to_regclass($1::text)::text", &[&table]).await;
+    let found: Option<String> = found.and_then(|row| row.try_get(0)).map_err(|error| failed(&error))?;
+    match found {
+        None => Ok(None),
+        Some(_) => applied(&client).await.map(Some).map_err(|error| failed(&error)),
+    }
+}
+
+async fn applied(work: &impl GenericClient) -> Result<Vec<Applied>, tokio_postgres::Error> {
     let rows = work.query(migrate::READ, &[]).await?;
     let read = |row: &tokio_postgres::Row| -> Result<Applied, tokio_postgres::Error> {
         Ok(Applied { version: row.try_get(0)?, name: row.try_get(1)?, checksum: row.try_get(2)? })

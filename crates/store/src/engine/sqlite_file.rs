@@ -156,7 +156,7 @@ fn connect(config: &SqliteConfig) -> rusqlite::Result<Connection> {
 }
 
 /// Looks at the file before anything is changed in it.
-fn identify(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+pub(crate) fn identify(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let id: i64 = pragma(connection, path, "application_id")?;
     let tables: i64 = connection
         .query_row("SELECT COUNT(*) FROM sqlite_master WHERE name = 'schema_migrations'", [], |row| {
@@ -277,6 +277,10 @@ fn migrate(connection: &Connection, path: &Path, all: &[Migration]) -> Result<()
 
 fn applied(connection: &Connection) -> rusqlite::Result<Vec<Applied>> {
     connection.execute_batch(migrate::BOOKKEEPING)?;
+    taken(connection)
+}
+
+fn taken(connection: &Connection) -> rusqlite::Result<Vec<Applied>> {
     let mut read = connection.prepare(migrate::READ)?;
     let rows = read.query_map([], |row| {
         Ok(Applied { version: row.get(0)?, name: row.get(1)?, checksum: row.get(2)? })
@@ -292,6 +296,25 @@ fn take(connection: &Connection, step: &Migration) -> rusqlite::Result<()> {
     transaction.execute(&note, (step.version(), step.name(), step.checksum(), migrate::now_micros()))?;
     transaction.pragma_update(None, "user_version", step.version())?;
     transaction.commit()
+}
+
+/// The steps that the file at the path has taken; none where there is no store yet. Changes nothing.
+pub(crate) fn history(config: &SqliteConfig) -> Result<Option<Vec<Applied>>, OpenError> {
+    let path = config.path.as_path();
+    if look(path)? == Found::Nothing {
+        return Ok(None);
+    }
+    let connection = open_reader(config)?;
+    identify(&connection, path)?;
+    taken(&connection).map(Some).map_err(|error| unreadable(path, &error))
+}
+
+/// The names of all tables but SQLite's own.
+pub(crate) fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut tables = connection.prepare(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+    )?;
+    tables.query_map([], |row| row.get(0))?.collect()
 }
 
 type Thing = (String, String, Option<String>);
@@ -365,6 +388,26 @@ mod tests {
                 found.push((path.display().to_string(), text));
             }
         }
+    }
+
+    #[test]
+    fn a_plan_names_the_steps_that_are_to_be_taken_and_takes_none() {
+        let home = tempfile::tempdir().expect("a directory");
+        let config = SqliteConfig::new(home.path().join("s.db"));
+        assert_eq!(history(&config).expect("looked"), None);
+        assert!(!config.path.exists(), "looking makes nothing");
+        let connection = connect(&config).expect("a file");
+        connection.pragma_update(None, "application_id", APPLICATION_ID).expect("ours");
+        migrate(&connection, &config.path, &migrate::ALL[..3]).expect("an older store");
+        drop(connection);
+        for _ in 0..2 {
+            let plan = migrate::Plan::of(history(&config).expect("looked")).expect("a plan");
+            assert_eq!((plan.exists, plan.from, plan.to()), (true, 3, migrate::ALL.len() as i64));
+            assert_eq!(plan.steps.first().map(|step| step.1), Some("tools"));
+        }
+        drop(open(&config).expect("it opens, and takes them"));
+        let plan = migrate::Plan::of(history(&config).expect("looked")).expect("a plan");
+        assert_eq!((plan.from, plan.steps), (migrate::ALL.len() as i64, Vec::new()));
     }
 
     #[test]

@@ -39,4 +39,5 @@ pub mod treasury;
 pub mod treasury_watch;
 pub mod used_credentials;
 pub mod wallet;
+pub mod watch;
 pub mod workers;

@@ -43,6 +43,7 @@ on_both_engines!(on_sqlite on_postgres suite:
     parallel_writers_on_one_key_get_contiguous_numbers,
     a_refusal_undoes_its_own_command_only,
     a_failed_statement_undoes_the_command_even_when_it_answers,
+    what_a_command_logs_belongs_to_the_request_that_asked_for_it,
     a_command_that_panics_harms_nobody,
     a_command_that_waits_for_something_else_harms_nobody,
     readers_never_see_what_is_not_committed,

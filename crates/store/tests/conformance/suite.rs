@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use oa_contract::instant::Timestamp;
 use oa_contract::refusal::{Refusal, Stop};
+use oa_contract::{current, instant::Timestamp};
 use oa_store::{FromRow, Health, Key, Row, Store, Tx, Wake, idempotency, outbox, params};
 use uuid::Uuid;
 
@@ -53,6 +53,23 @@ pub async fn a_refusal_undoes_its_own_command_only(place: Place) {
     let kept = tasks.join_all().await.into_iter().filter(|kept| *kept).count();
     assert_eq!(kept, 40);
     assert_eq!(count(&store, "s").await, 80);
+    place.end(store).await;
+}
+
+pub async fn what_a_command_logs_belongs_to_the_request_that_asked_for_it(place: Place) {
+    let store = place.open().await;
+    let whose = async |tx: &mut Tx, key: &&str| {
+        let before = current::request();
+        put(tx, "s", key, 1).await?;
+        assert_eq!(before, current::request());
+        Ok(before.map(|id| id.to_string()))
+    };
+    let named = current::within(Some("r-1".into()), store.write("whose", (), "a", whose)).await;
+    assert_eq!(named.expect("written").as_deref(), Some("r-1"));
+    assert_eq!(store.write("whose", (), "b", whose).await.expect("written"), None);
+    let read = async |_: &mut Tx, (): &()| Ok(current::request().map(|id| id.to_string()));
+    let named = current::within(Some("r-2".into()), store.read("whose", (), read)).await;
+    assert_eq!(named.expect("read").as_deref(), Some("r-2"));
     place.end(store).await;
 }
 

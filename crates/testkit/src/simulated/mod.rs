@@ -1,6 +1,7 @@
 //! SIMULATIONS of the services that ours talk to: real sockets, nothing else real. Each can be down, late, say
 //! something twice or say nonsense, when a test tells it to.
 
+mod collector;
 mod github;
 mod l402_service;
 mod lightning;
@@ -11,6 +12,7 @@ mod server;
 mod vignette_executor;
 mod wallet_executor;
 
+pub use collector::{Collected, SimulatedCollector};
 pub use github::{Mood as GitHubMood, SimulatedGitHub};
 pub use l402_service::{Mood as L402Mood, SimulatedL402Service};
 pub use lightning::SimulatedLightning;

@@ -3,7 +3,7 @@
 
 mod control;
 mod health;
-mod metrics;
+pub(crate) mod metrics;
 mod openapi;
 mod ready;
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use oa_contract::{Fault, Refusal, Stop, wire::tools::ToolOutcome};
+use oa_contract::{Fault, Refusal, Stop, current, wire::tools::ToolOutcome};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
@@ -103,14 +103,14 @@ impl Tools {
         drop(known);
         let airborne = Airborne { known: self.flights.known.clone(), flight, landed, _place: place };
         let tools = self.clone();
-        tokio::spawn(async move {
+        tokio::spawn(current::carried(async move {
             let landed = match tools.fly(&call, &work).await {
                 Ok(outcome) => Landed::Answered(Box::new(outcome)),
                 Err(Stop::Refusal(refusal)) => Landed::Refused(refusal),
                 Err(Stop::Fault(fault)) => Landed::Broke(fault.to_string()),
             };
             airborne.landed.send_replace(Some(landed));
-        });
+        }));
         Ok((landing, true))
     }
 

@@ -81,6 +81,27 @@ async fn a_payout_that_nobody_knows_of_is_asked_for_and_never_made_again() {
 }
 
 #[tokio::test]
+async fn a_withdrawal_that_was_paid_after_the_backup_is_not_paid_again() {
+    let place = Place::open(EngineKind::Sqlite, TrustMode::Strict, settings()).await;
+    place.deposit("lp:a", "d", 1_000).await;
+    let body = leaving("lp:a", "w", 400, &place.invoice("out", 400));
+    place.withdraw(body.clone()).await.expect("queued");
+    place.world.backup();
+    assert_eq!(place.execute_due().await.paid, 1);
+    let place = Place { world: place.world.restored().await, wallet: place.wallet };
+    assert_eq!(place.again(body.clone()).await.status, WithdrawalStatus::Queued, "it is forgotten");
+    assert_eq!(place.llp().await.total_shares, 1_000);
+    assert_eq!(place.execute_due().await.paid, 1, "asked for again, under the same id");
+    let asked = place.wallet.asked_to_pay();
+    assert_eq!((asked.len(), &asked[0]), (2, &asked[1]));
+    assert_eq!(place.wallet.payments(), 1, "a wallet that remembers pays it once");
+    assert_eq!(place.again(body).await.status, WithdrawalStatus::Paid);
+    let llp = place.llp().await;
+    assert_eq!((llp.total_shares, llp.assets_sats_estimate), (600, 600), "the books have caught up");
+    place.audit().await;
+}
+
+#[tokio::test]
 async fn a_payout_that_surely_failed_is_tried_again_and_given_up_in_the_end() {
     strictly(async |place: Place| {
         place.deposit("lp:a", "d", 1_000).await;

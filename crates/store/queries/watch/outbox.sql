@@ -1,0 +1,3 @@
+SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM outbox LIMIT 10000) AS found),
+  (SELECT created_at FROM outbox ORDER BY id LIMIT 1),
+  (SELECT COUNT(*) FROM (SELECT 1 FROM outbox_dead LIMIT 1000) AS found)

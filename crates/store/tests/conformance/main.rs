@@ -1,6 +1,7 @@
 //! Decides what a store is: one suite that both engines must pass, and what only a file can get wrong.
 
 mod accounts;
+mod bridge;
 mod control;
 mod exchange;
 mod file;
@@ -124,4 +125,12 @@ on_both_engines!(exchange_on_sqlite exchange_on_postgres exchange:
     exchanges_are_counted_and_their_median_is_found_without_a_list,
     envelopes_are_open_at_a_moment_and_found_when_they_are_over,
     settlements_and_debts_are_added_up,
+);
+
+on_both_engines!(bridge_on_sqlite bridge_on_postgres bridge:
+    an_event_waits_for_every_relay_until_that_relay_has_it,
+    a_later_event_of_an_address_takes_the_place_of_the_earlier,
+    what_is_refused_waits_and_is_given_up_in_the_end,
+    a_queue_keeps_its_newest_events_and_every_ad,
+    an_ad_is_found_by_its_address_and_by_its_worker,
 );

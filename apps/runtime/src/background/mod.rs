@@ -1,9 +1,10 @@
 //! What runs by itself beside the requests: the publisher that numbers streams, the sweeper that fails silent
 //! workers, whatever ends holds whose time is over, the auditor of the ledger, the reconciler of the treasury,
-//! whoever asks wallets how payments ended, and whoever looks after pools.
+//! whoever asks wallets how payments ended, whoever looks after pools, and the bridge to Nostr relays.
 //! All work on the store alone, so any number of replicas may run them; only one of them reconciles at a time.
 
 pub mod auditor;
+pub mod bridge;
 pub mod credit;
 pub mod fx;
 pub mod holds;
@@ -74,6 +75,8 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     tasks.spawn(async move { stopped.run_until_cancelled(credit::run(&lender)).await.unwrap_or_default() });
     let (exchange, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(async move { stopped.run_until_cancelled(fx::run(&exchange)).await.unwrap_or_default() });
+    let (teller, stopped) = (runtime.clone(), stop.clone());
+    tasks.spawn(async move { stopped.run_until_cancelled(bridge::run(&teller)).await.unwrap_or_default() });
     let (watcher, stopped) = (runtime.clone(), stop.clone());
     tasks.spawn(
         async move { stopped.run_until_cancelled(payments::watch(&watcher)).await.unwrap_or_default() },

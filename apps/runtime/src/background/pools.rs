@@ -113,12 +113,21 @@ async fn pay_round(runtime: &Runtime, me: &str, every: Duration) -> Result<(), S
 
 /// Whether this process does it, for this round. An instance that does not write does not.
 async fn lead(runtime: &Runtime, me: &str, what: &str, every: Duration) -> Result<bool, Stop> {
+    lead_as(runtime, me, format!("{WATCH}.{what}"), every).await
+}
+
+/// As [`lead`], under a name of any task.
+pub(super) async fn lead_as(
+    runtime: &Runtime,
+    me: &str,
+    name: String,
+    every: Duration,
+) -> Result<bool, Stop> {
     if runtime.admits_writes().is_err() {
         return Ok(false);
     }
     let now = runtime.now();
     let patience = i64::try_from((every * PATIENCE).as_secs()).unwrap_or(i64::MAX / 8).max(15);
-    let name = format!("{WATCH}.{what}");
     let ask = (name.clone(), me.to_owned(), now, now.plus_seconds(patience));
     runtime.store.write("pools.lead", Key::text("watch", name), ask, take).await
 }

@@ -22,6 +22,7 @@ static PRIME: Statement = statement!("bridge/prime");
 static FORGET: Statement = statement!("bridge/forget");
 static ENQUEUE: Statement = sealed_statement!("bridge/enqueue", "bridge_outgoing");
 static DUE: Statement = sealed_statement!("bridge/due", "bridge_outgoing");
+static IS_DUE: Statement = statement!("bridge/is_due");
 static LEASE: Statement = statement!("bridge/lease");
 static DONE: Statement = statement!("bridge/done");
 static DELAY: Statement = statement!("bridge/delay");
@@ -145,6 +146,11 @@ pub async fn enqueue(tx: &mut Tx, relay: &str, event: &Event, now: Timestamp) ->
     let (address, text) = (event.address(), event.text());
     let params = params![relay, &address, &event.id, i64::from(event.kind), &text, now];
     tx.execute(&ENQUEUE, params).await.map(drop)
+}
+
+/// Whether anything is due for a relay.
+pub async fn is_due(tx: &mut Tx, relay: &str, now: Timestamp) -> Result<bool, Stop> {
+    Ok(tx.one::<(i64,)>(&IS_DUE, params![relay, now]).await?.is_some())
 }
 
 /// Hands out what is due for a relay, the oldest first, and to nobody else until the lease is over.

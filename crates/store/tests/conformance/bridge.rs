@@ -68,6 +68,7 @@ pub async fn an_event_waits_for_every_relay_until_that_relay_has_it(place: Place
     configure(&store, &[RELAY]).await;
     assert_eq!(queue(&store, "wss://b.example/").await, Queue::default());
     assert_eq!(queue(&store, RELAY).await.waiting, 1, "configured as before, it keeps what it waits for");
+    place.end(store).await;
 }
 
 pub async fn a_later_event_of_an_address_takes_the_place_of_the_earlier(place: Place) {
@@ -84,6 +85,7 @@ pub async fn a_later_event_of_an_address_takes_the_place_of_the_earlier(place: P
     let got = claim(&store, 5).await;
     assert_eq!(got.len(), 1);
     assert_eq!((got[0].event_id.as_str(), got[0].event.as_str()), (second.id.as_str(), &*second.text()));
+    place.end(store).await;
 }
 
 pub async fn what_is_refused_waits_and_is_given_up_in_the_end(place: Place) {
@@ -104,6 +106,7 @@ pub async fn what_is_refused_waits_and_is_given_up_in_the_end(place: Place) {
     store.write("back", (), (row, Again::Never), give).await.expect("given back");
     assert!(claim(&store, 9_999).await.is_empty());
     assert_eq!(queue(&store, RELAY).await, Queue { waiting: 0, given_up: 1, oldest: Some(NOW) });
+    place.end(store).await;
 }
 
 pub async fn a_queue_keeps_its_newest_events_and_every_ad(place: Place) {
@@ -118,6 +121,7 @@ pub async fn a_queue_keeps_its_newest_events_and_every_ad(place: Place) {
     assert_eq!(store.write("trim", (), 2_u64, trim).await.expect("trimmed"), 3);
     let left: Vec<_> = claim(&store, 9).await.into_iter().map(|row| row.address).collect();
     assert_eq!(left, ["31990:p", "30078:e4", "30078:e5"]);
+    place.end(store).await;
 }
 
 pub async fn an_ad_is_found_by_its_address_and_by_its_worker(place: Place) {
@@ -138,4 +142,5 @@ pub async fn an_ad_is_found_by_its_address_and_by_its_worker(place: Place) {
     assert_eq!((found, of.len(), all.len()), (Some(row("w", 1)), 1, 1));
     let (found, (of, all)) = store.write("put", (), row("", 2), put).await.expect("put");
     assert_eq!((found, of.len(), all.len()), (Some(row("", 2)), 0, 1));
+    place.end(store).await;
 }

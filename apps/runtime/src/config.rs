@@ -6,8 +6,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use oa_contract::{provider_token, signer::Signer};
 
 use crate::{
-    bridge::settings::BridgeSettings, credit::CreditPolicy, hydra::fx::FxPolicy, liquidity::settings::Settings as Liquidity,
-    pools::settings::PoolSettings,
+    bridge::settings::BridgeSettings, credit::CreditPolicy, hydra::fx::FxPolicy,
+    liquidity::settings::Settings as Liquidity, pools::settings::PoolSettings,
 };
 
 /// A variable that cannot be used, and why.

@@ -85,9 +85,8 @@ async fn configure(runtime: &Runtime, relays: &[String]) -> Result<(), Stop> {
     if known == wanted {
         return Ok(());
     }
-    let write = async |tx: &mut Tx, (urls, now): &(Vec<String>, Timestamp)| {
-        table::configure(tx, urls, *now).await
-    };
+    let write =
+        async |tx: &mut Tx, (urls, now): &(Vec<String>, Timestamp)| table::configure(tx, urls, *now).await;
     runtime.store.write("bridge.configure", (), (relays.to_vec(), runtime.now()), write).await
 }
 

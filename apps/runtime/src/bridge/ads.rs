@@ -108,10 +108,12 @@ fn due(wanted: Option<&Wanted>, standing: &[AdRow], unprimed: bool) -> Due {
     let current = wanted.and_then(|wanted| standing.iter().find(|ad| ad.address == wanted.address));
     match (wanted, current) {
         (None, _) if standing.is_empty() => Due::Nothing,
-        (Some(wanted), Some(ad)) if standing.len() == 1 && ad.digest == wanted.told.digest() => match unprimed {
-            true => Due::AsItStands,
-            false => Due::Nothing,
-        },
+        (Some(wanted), Some(ad)) if standing.len() == 1 && ad.digest == wanted.told.digest() => {
+            match unprimed {
+                true => Due::AsItStands,
+                false => Due::Nothing,
+            }
+        }
         _ => Due::Anew,
     }
 }
@@ -242,7 +244,8 @@ async fn tell(tx: &mut Tx, ask: &Tell) -> Result<bool, Stop> {
     }
     let Some(wanted) = wanted else { return Ok(true) };
     let before = table::ad(tx, &wanted.address).await?;
-    if let Some(holder) = before.as_ref().map(|ad| ad.worker_id.as_str()).filter(|holder| *holder != row.worker_id)
+    if let Some(holder) =
+        before.as_ref().map(|ad| ad.worker_id.as_str()).filter(|holder| *holder != row.worker_id)
         && !holder.is_empty()
         && let Some(holder) = workers::get(tx, holder).await?
         && self::wanted(&holder, ask.moment)?.is_some_and(|other| other.address == wanted.address)

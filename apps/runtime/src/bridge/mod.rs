@@ -78,7 +78,11 @@ pub async fn tell_receipt(
 }
 
 /// The pointer to a receipt that is kept as a document.
-pub fn pointer_of<'a>(receipt_id: &'a str, receipt_sha256: &'a str, document: &'a Value) -> LiquidityPointer<'a> {
+pub fn pointer_of<'a>(
+    receipt_id: &'a str,
+    receipt_sha256: &'a str,
+    document: &'a Value,
+) -> LiquidityPointer<'a> {
     let member = |name: &str| document.get(name).and_then(Value::as_str);
     LiquidityPointer {
         receipt_id,

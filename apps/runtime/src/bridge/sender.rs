@@ -151,7 +151,8 @@ impl Sender {
 
     async fn claim(&self) -> Result<Vec<OutgoingRow>, Stop> {
         let ask = (self.url.clone(), self.runtime.now());
-        let anything = async |tx: &mut Tx, (url, now): &(String, Timestamp)| table::is_due(tx, url, *now).await;
+        let anything =
+            async |tx: &mut Tx, (url, now): &(String, Timestamp)| table::is_due(tx, url, *now).await;
         if !self.runtime.store.read("bridge.due", ask.clone(), anything).await? {
             return Ok(Vec::new());
         }
@@ -178,7 +179,12 @@ impl Sender {
             let outcome = match &ruling {
                 Ruling::Done => "accepted",
                 Ruling::Again { again: Again::Never, why } => {
-                    tracing::warn!(relay = self.name, event = row.event_id, why, "a relay will not take an event");
+                    tracing::warn!(
+                        relay = self.name,
+                        event = row.event_id,
+                        why,
+                        "a relay will not take an event"
+                    );
                     "given_up"
                 }
                 Ruling::Again { .. } => "put_off",
@@ -204,11 +210,16 @@ impl Sender {
         let mut queue = self.runtime.store.read("bridge.queue", self.url.clone(), look).await?;
         let keep = self.runtime.config.bridge.queue_limit;
         if queue.waiting + queue.given_up > keep {
-            let trim = async |tx: &mut Tx, (url, keep): &(String, u64)| table::trim(tx, url, *keep, HANDLER).await;
+            let trim =
+                async |tx: &mut Tx, (url, keep): &(String, u64)| table::trim(tx, url, *keep, HANDLER).await;
             let ask = (self.url.clone(), keep);
             let forgotten = self.runtime.store.write("bridge.trim", (), ask, trim).await?;
             self.count("oa_bridge_events_total", "forgotten", forgotten);
-            tracing::warn!(relay = self.name, forgotten, "more waits for a relay than is kept; the oldest went");
+            tracing::warn!(
+                relay = self.name,
+                forgotten,
+                "more waits for a relay than is kept; the oldest went"
+            );
             queue = self.runtime.store.read("bridge.queue", self.url.clone(), look).await?;
         }
         self.show(queue);

@@ -27,7 +27,8 @@ impl BridgeSettings {
     pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigError> {
         let wrong = |problem: String| ConfigError { variable: RELAYS, problem };
         let mut relays = Vec::new();
-        for text in lookup(RELAYS).unwrap_or_default().split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        for text in lookup(RELAYS).unwrap_or_default().split(',').map(str::trim).filter(|one| !one.is_empty())
+        {
             let url = relay(text).map_err(|problem| wrong(format!("{text:?} {problem}")))?;
             if !relays.contains(&url) {
                 relays.push(url);
@@ -74,7 +75,9 @@ mod tests {
     #[test]
     fn what_is_no_relay_stops_the_start_with_its_name() {
         let long = format!("wss://a.example/{}", "x".repeat(512));
-        for wrong in ["https://a.example", "a.example", "wss://", "wss://me:pw@a.example", "wss://a/#b", &long] {
+        for wrong in
+            ["https://a.example", "a.example", "wss://", "wss://me:pw@a.example", "wss://a/#b", &long]
+        {
             let told = read(wrong).expect_err(wrong);
             assert!(told.starts_with(RELAYS), "{told}");
         }

@@ -193,7 +193,12 @@ mod tests {
             capabilities: many,
             caps: Some(&caps),
             bands: vec![
-                Band { capability: much.clone(), min_price_msats: 1, max_price_msats: 1, step_msats: None };
+                Band {
+                    capability: much.clone(),
+                    min_price_msats: 1,
+                    max_price_msats: 1,
+                    step_msats: None
+                };
                 1_000
             ],
             ..ad()

@@ -169,7 +169,11 @@ mod tests {
     use super::*;
 
     fn unsigned() -> Unsigned {
-        Unsigned { kind: APP_DATA, tags: vec![tag("d", "a:b"), tag("oa_schema", "x")], content: "é\n\"".into() }
+        Unsigned {
+            kind: APP_DATA,
+            tags: vec![tag("d", "a:b"), tag("oa_schema", "x")],
+            content: "é\n\"".into(),
+        }
     }
 
     fn signer() -> Signer {

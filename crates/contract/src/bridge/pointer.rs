@@ -125,7 +125,8 @@ impl PoolSnapshotPointer<'_> {
         ];
         let receipt = [("receipt_id", self.receipt_id), ("receipt_sha256", self.receipt_sha256)];
         let receipt = receipt.into_iter().filter_map(|(name, value)| Some((name, json!(value?))));
-        let content = fields.into_iter().chain(receipt).map(|(name, value)| (name.to_owned(), value)).collect();
+        let content =
+            fields.into_iter().chain(receipt).map(|(name, value)| (name.to_owned(), value)).collect();
         let short = sha256.get(..16).unwrap_or(sha256);
         Ok(app_data(format!("openagents:pool_snapshot:{pool_id}:{short}"), SNAPSHOT, tags, content))
     }

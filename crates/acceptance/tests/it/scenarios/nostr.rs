@@ -21,7 +21,11 @@ use crate::routes::{
 /// Longer than a lease.
 const LATER_MS: i64 = 301_000;
 
-async fn world(engine: Engine, relays: &[&SimulatedRelay], executor: Option<&SimulatedWalletExecutor>) -> World {
+async fn world(
+    engine: Engine,
+    relays: &[&SimulatedRelay],
+    executor: Option<&SimulatedWalletExecutor>,
+) -> World {
     let relays: Vec<String> = relays.iter().map(|relay| relay.url()).collect();
     let executor = executor.map(SimulatedWalletExecutor::url);
     let runtime = move |config: &mut oa_runtime::Config| {
@@ -116,13 +120,10 @@ async fn providers_receipts_and_labels_are_told_to_every_relay_once() {
             let pointer = seen.iter().find(|event| event.tag("oa_job_hash").is_some()).expect("a settlement");
             assert_eq!(pointer.classify(Version::Phase0), Ok(Told::ReceiptPointer));
             assert_eq!(pointer.tag("oa_settlement"), Some("released"));
-            assert_eq!(
-                pointer.tag("oa_receipt_sha256"),
-                settled["verification_receipt_sha256"].as_str()
-            );
+            assert_eq!(pointer.tag("oa_receipt_sha256"), settled["verification_receipt_sha256"].as_str());
             let newest = ads(&seen).into_iter().max_by_key(|ad| ad.created_at).expect("an ad");
             assert_eq!(newest.classify(Version::Phase0), Ok(Told::ProviderAd));
-            assert_eq!(newest.tag("d"), Some("openagents:compute_provider:prov"));
+            assert_eq!(newest.tag("d"), Some("openagents:compute_provider:prov-prov"));
             assert_eq!(newest.tag("oa_availability"), Some("available"));
         }
         // Ads between may have been replaced before one of them was told; of everything else both know the same.
@@ -246,15 +247,15 @@ async fn an_ad_is_told_when_it_says_something_new_and_a_name_belongs_to_who_had_
         // Beats change nothing that is told, and somebody else under the same name changes nothing either.
         let thief = provider(&world, "thief", 12, 1).await;
         relay.until("the ad of another", |seen| ads(seen).len() == 2).await;
-        let claim = json!({"owner_user_id": 12, "metadata_patch": {"provider_id": "prov", "name": "Mine"}});
+        let claim =
+            json!({"owner_user_id": 12, "metadata_patch": {"provider_id": "prov-prov", "name": "Mine"}});
         post(&world, "/internal/v1/workers/thief/heartbeat", &claim).await;
         let beat = json!({"owner_user_id": 11, "metadata_patch": {"name": "Better", "description": "d"}});
         post(&world, "/internal/v1/workers/prov/heartbeat", &beat).await;
-        let seen = relay
-            .until("the new name, and the thief's own ad taken back", |seen| ads(seen).len() >= 4)
-            .await;
+        let seen =
+            relay.until("the new name, and the thief's own ad taken back", |seen| ads(seen).len() >= 4).await;
         let of = |name: &str| -> Vec<Event> {
-            let d = format!("openagents:compute_provider:{name}");
+            let d = format!("openagents:compute_provider:prov-{name}");
             seen.iter().filter(|event| event.tag("d") == Some(&d)).cloned().collect()
         };
         let mine = of("prov");

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How often the ads are looked at.
-const EVERY: Duration = Duration::from_secs(5);
+const EVERY: Duration = Duration::from_secs(2);
 /// Until a task that died, or a store that did not answer, is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 const WATCH: &str = "bridge.ads";

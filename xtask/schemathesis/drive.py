@@ -189,6 +189,7 @@ def main():
             "OA_ADMIN_EMAILS": EMAIL,
             "OA_AUTH_MOCK_MAGIC_CODE": "123456",
             "OA_AUTH_API_SIGNUP_ENABLED": "true",
+            "OA_TRUSTED_PROXIES": "127.0.0.1",
         })
         runtime, control = f"http://127.0.0.1:{runtime_port}", f"http://127.0.0.1:{control_port}"
         services.until(f"{runtime}/readyz")

@@ -98,7 +98,7 @@ pub struct CreateAutopilot {
     /// At most 120 characters.
     #[serde(default, alias = "runtime_type")]
     pub runtime_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::object")]
     pub policy: Option<AutopilotPolicy>,
 }
 

@@ -26,9 +26,14 @@ pub struct RecordDelivery {
     pub reason: Option<String>,
     /// The provider's own document; required, whatever it holds.
     #[serde(default)]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(required, with = "Document")]
     pub payload: Option<Box<RawValue>>,
 }
+
+/// Any JSON but `null`.
+#[derive(JsonSchema)]
+#[schemars(inline, extend("type" = ["object", "array", "string", "number", "boolean"]))]
+struct Document(#[allow(dead_code, reason = "only its schema is used")] serde_json::Value);
 
 impl operation::Body for RecordDelivery {}
 

@@ -35,6 +35,7 @@ pub struct OpenRfq {
     pub quote_ttl_seconds: u32,
     /// Must be an object.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub policy_context: Option<Value>,
 }
 
@@ -348,6 +349,7 @@ pub struct SettleFx {
     pub reservation_id: String,
     /// Absent and null are `{}`. `release_allowed: false` withholds.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub policy_context: Option<Value>,
 }
 
@@ -441,8 +443,11 @@ impl operation::Body for SetFxLimit {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "FxAccountQuery")]
 pub struct FxAccountQuery {
+    #[schemars(regex(pattern = r"\S"))]
     pub holder_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub asset: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub unit: String,
 }
 
@@ -502,7 +507,9 @@ pub struct FxToldRateReply {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "FxRatesQuery")]
 pub struct FxRatesQuery {
+    #[schemars(regex(pattern = r"\S"))]
     pub sell_asset: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub buy_asset: String,
 }
 

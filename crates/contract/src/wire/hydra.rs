@@ -9,7 +9,9 @@ use crate::{instant::Timestamp, operation};
 /// One candidate. `constraints` must be an object when it is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreOffer {
+    #[schemars(regex(pattern = r"\S"))]
     pub marketplace_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_id: String,
     #[serde(default)]
     pub provider_worker_id: Option<String>,

@@ -52,6 +52,7 @@ pub struct SignerPolicyAction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SignerPolicy {
     /// `openagents.liquidity.pool_signer_policy.v1`.
+    #[schemars(extend("const" = "openagents.liquidity.pool_signer_policy.v1"))]
     pub schema: String,
     pub actions: Vec<SignerPolicyAction>,
 }
@@ -99,6 +100,7 @@ pub struct OpenChannel {
     pub schema: String,
     pub idempotency_key: String,
     pub peer_id: String,
+    #[schemars(range(min = 1))]
     pub amount_sats: u64,
 }
 

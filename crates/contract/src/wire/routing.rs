@@ -17,6 +17,7 @@ pub type RouteSplitStatusReply = Data<RouteSplitStatus>;
 pub struct EvaluateRouteSplit {
     /// The path of a page.
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub path: Option<String>,
     /// Otherwise the header `x-oa-route-key`, `x-device-id`, `x-forwarded-for` or `user-agent`, otherwise `anonymous`.
     #[serde(default)]
@@ -50,6 +51,7 @@ pub struct OverrideRouteSplit {
     /// `legacy`; `rust` or `rust_shell`; `clear` or `default`; `rollback`; and for a domain `htmx_fragment` or
     /// `htmx_on`, `htmx_full_page` or `htmx_off`, `htmx_rollback`, `htmx_clear`.
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub target: Option<String>,
     /// A group of routes; everything without one.
     #[serde(default)]
@@ -66,6 +68,7 @@ pub type RuntimeRoutingStatusReply = Data<RuntimeRoutingStatus>;
 #[schemars(example = serde_json::json!({"thread_id": "thread-1"}))]
 pub struct EvaluateRuntimeRouting {
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub thread_id: Option<String>,
     /// Nobody but the caller.
     #[serde(default)]
@@ -118,12 +121,15 @@ pub type RuntimeRoutingDecisionReply = Data<RuntimeRoutingDecision>;
 pub struct OverrideRuntimeRouting {
     /// `user` or `autopilot`.
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub scope_type: Option<String>,
     /// 1 to 160 characters.
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub scope_id: Option<String>,
     /// `control_service` (or `control`), `runtime_service` (or `runtime`).
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub driver: Option<String>,
     /// `true` without one.
     #[serde(default)]

@@ -16,10 +16,11 @@ use crate::{
 pub struct StoreToolSpec {
     /// An object with `tool_id`, `version` and `tool_pack`, at most 64 KiB; kept exactly as sent.
     #[serde(default)]
-    #[schemars(with = "Value")]
+    #[schemars(required, with = "serde_json::Map<String, Value>")]
     pub tool_spec: Option<Box<RawValue>>,
     /// `draft`, `validated`, `published` or `deprecated`; `validated` if absent.
     #[serde(default)]
+    #[schemars(extend("enum" = ["draft", "validated", "published", "deprecated", null]))]
     pub state: Option<Value>,
 }
 
@@ -31,10 +32,11 @@ impl Body for StoreToolSpec {}
 pub struct StoreSkillSpec {
     /// An object with `skill_id` and `version`, at most 64 KiB beside its `files`; kept exactly as sent.
     #[serde(default)]
-    #[schemars(with = "Value")]
+    #[schemars(required, with = "serde_json::Map<String, Value>")]
     pub skill_spec: Option<Box<RawValue>>,
     /// `draft`, `validated`, `published` or `deprecated`; `validated` if absent.
     #[serde(default)]
+    #[schemars(extend("enum" = ["draft", "validated", "published", "deprecated", null]))]
     pub state: Option<Value>,
 }
 

@@ -43,6 +43,7 @@ impl Role {
 pub struct ListThreads {
     /// 1 to 1000.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
     /// The `next` of an earlier page: threads that were changed before those of that page.
     #[serde(default)]
@@ -83,6 +84,7 @@ pub type ThreadListReply = Data<ThreadList>;
 pub struct ListMessages {
     /// 1 to 1000.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
     /// Only messages with a `seq` above this, the lowest first.
     #[serde(default)]
@@ -128,6 +130,7 @@ pub type MessageListReply = Data<MessageList>;
 pub struct AppendMessage {
     /// 1 to 20000 characters once trimmed.
     #[serde(default)]
+    #[schemars(required, with = "String", regex(pattern = r"\S"))]
     pub text: Option<String>,
 }
 

@@ -31,6 +31,7 @@ pub struct ExecuteTool {
     pub user_id: Option<Value>,
     /// An object or an array; this or `manifest_ref` is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub manifest: Option<Value>,
     #[serde(default, alias = "manifestRef", skip_serializing_if = "Option::is_none")]
     pub manifest_ref: Option<Value>,
@@ -40,6 +41,7 @@ pub struct ExecuteTool {
     pub request: Option<Value>,
     /// The caller's own limits; they only tighten what the autopilot, the organisation and the service allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub policy: Option<Value>,
 }
 

@@ -279,6 +279,7 @@ pub struct SettleSandboxRun {
     pub dispatch_id: Option<String>,
     /// 1 by default: the same job done once more in the same run is another attempt, and is paid for once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     pub attempt: Option<u32>,
     /// Has the job run once more by somebody else before it is paid, whatever the sample says. No is what it is by
     /// default: a payer can only ask for more.

@@ -268,10 +268,11 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["event_type"]))]
 pub struct NewCodexEvent {
     /// Begins with `worker.`, at most 160 characters.
     #[serde(default)]
-    #[schemars(required, with = "String", regex(pattern = r"^\s*worker\."))]
+    #[schemars(with = "String", regex(pattern = r"^\s*worker\."))]
     pub event_type: Option<String>,
     /// An object, `{}` without one. At most 64 KiB, a `worker.response` 1 MiB.
     #[serde(default)]
@@ -307,14 +308,15 @@ pub struct PostCodexRequest {
 impl Body for PostCodexRequest {}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["request_id", "method"]))]
 pub struct NewCodexRequest {
     /// The idempotency key: the same request under the same id is done once, another one is refused with 409.
     #[serde(default)]
-    #[schemars(required, with = "String", regex(pattern = r"\S"))]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub request_id: Option<String>,
     /// One of [`METHODS`].
     #[serde(default)]
-    #[schemars(required, with = "String", regex(pattern = r"\S"))]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub method: Option<String>,
     #[serde(default)]
     pub params: Value,

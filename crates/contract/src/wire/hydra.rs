@@ -15,6 +15,7 @@ pub struct ScoreOffer {
     pub provider_id: String,
     #[serde(default)]
     pub provider_worker_id: Option<String>,
+    #[schemars(range(min = 1))]
     pub total_price_msats: u64,
     #[serde(default)]
     pub latency_ms: Option<u64>,

@@ -249,10 +249,11 @@ pub type TokenList = Data<Vec<TokenView>>;
 /// `POST /api/tokens`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"name": "ci", "abilities": ["runtime.read"], "expiresAt": "2030-01-01T00:00:00Z"}))]
+#[schemars(extend("required" = ["name"]))]
 pub struct CreateToken {
     /// 1 to 100 characters.
     #[serde(default)]
-    #[schemars(required, regex(pattern = r"\S"), length(max = 100))]
+    #[schemars(regex(pattern = r"\S"), length(max = 100))]
     pub name: String,
     /// `runtime.read`, `runtime.write`, `tokens.manage`, or `*` for all; empty means `*`.
     #[serde(default)]

@@ -407,6 +407,7 @@ pub struct RouterOffer {
     pub provider_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_worker_id: Option<String>,
+    #[schemars(range(min = 1))]
     pub total_price_msats: u64,
     /// `msats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

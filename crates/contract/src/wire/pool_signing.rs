@@ -46,6 +46,7 @@ pub struct SignerPolicyAction {
     pub single_signer_max_sats: Option<u64>,
     /// Instead of the threshold.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub required_signatures: Option<u32>,
 }
 

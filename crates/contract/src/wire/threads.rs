@@ -127,10 +127,11 @@ pub type MessageListReply = Data<MessageList>;
 /// the same key is taken once, and another one is refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"text": "Who are you?"}))]
+#[schemars(extend("required" = ["text"]))]
 pub struct AppendMessage {
     /// 1 to 20000 characters once trimmed.
     #[serde(default)]
-    #[schemars(required, with = "String", regex(pattern = r"\S"))]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub text: Option<String>,
 }
 

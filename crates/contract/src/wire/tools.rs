@@ -38,6 +38,7 @@ pub struct ExecuteTool {
     /// An object; what it holds depends on the pack. With `autopilot_id`, or a thread that is bound to an autopilot,
     /// the call is held to the policy of that autopilot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub request: Option<Value>,
     /// The caller's own limits; they only tighten what the autopilot, the organisation and the service allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -261,7 +261,9 @@ pub struct SettleSandboxRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_guest_scope: Option<String>,
     pub run_id: Uuid,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_worker_id: String,
     /// The provider's price, fees not counted.
     pub amount_msats: Msats,

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod schemathesis;
 mod sync;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,9 @@ enum Chore {
         #[arg(long)]
         check: bool,
     },
+    /// Ask every operation of both OpenAPI documents what a stranger may ask, and hold the answers against them.
+    /// Needs python3 and, the first time, PyPI.
+    Schemathesis(schemathesis::Schemathesis),
     /// Measure, and print what was measured. A report, never a test.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -38,6 +42,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().chore {
         Chore::Ci(ci) => ci.run(),
         Chore::Sync { check } => sync::run(check),
+        Chore::Schemathesis(schemathesis) => schemathesis.run(),
         Chore::Bench(bench) => bench::run(bench),
         Chore::BenchParseServer { bind } => bench::parse_server(bind),
     }

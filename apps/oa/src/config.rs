@@ -197,6 +197,8 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_RETENTION_COUNT", Kind::Count(0), Some("120"), "How many snapshots of a pool are kept.";
     "RUNTIME_SIGNATURE_SECRET" or "OA_RUNTIME_SIGNATURE_SECRET", Kind::Secret, None, "The secret of signed service credentials; made in the data directory when not set.";
     "RUNTIME_BRIDGE_NOSTR_SECRET_KEY", Kind::Secret, None, "The key that signs receipts, nsec1… or 64 hex digits; made in the data directory when not set.";
+    "RUNTIME_BRIDGE_NOSTR_RELAYS", Kind::Text, Some(""), "Which Nostr relays are told of providers, receipts and labels, as wss://relay.example, separated by commas; empty means none.";
+    "RUNTIME_BRIDGE_NOSTR_QUEUE_LIMIT", Kind::Count(1), Some("100000"), "How many events wait for one relay at most; the oldest go first.";
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";
 };
 

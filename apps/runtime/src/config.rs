@@ -6,8 +6,8 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 use oa_contract::{provider_token, signer::Signer};
 
 use crate::{
-    credit::CreditPolicy, hydra::fx::FxPolicy, liquidity::settings::Settings as Liquidity,
-    pools::settings::PoolSettings,
+    bridge::settings::BridgeSettings, credit::CreditPolicy, hydra::fx::FxPolicy,
+    liquidity::settings::Settings as Liquidity, pools::settings::PoolSettings,
 };
 
 /// A variable that cannot be used, and why.
@@ -116,6 +116,8 @@ pub struct Config {
     /// Payments over Lightning.
     pub liquidity: Liquidity,
     pub pools: PoolSettings,
+    /// Which Nostr relays are told what happens here.
+    pub bridge: BridgeSettings,
     /// What providers that let only this runtime in know it by.
     pub provider_token: Option<provider_token::Secret>,
 }
@@ -150,6 +152,7 @@ impl Default for Config {
             credit: CreditPolicy::default(),
             liquidity: Liquidity::default(),
             pools: PoolSettings::default(),
+            bridge: BridgeSettings::default(),
             provider_token: None,
         }
     }
@@ -225,6 +228,7 @@ impl Config {
             credit: CreditPolicy::read(lookup)?,
             liquidity: Liquidity::read(lookup)?,
             pools: PoolSettings::read(lookup)?,
+            bridge: BridgeSettings::read(lookup)?,
             provider_token: shared_with_providers(lookup)?,
         };
         config.off_only_on_loopback()

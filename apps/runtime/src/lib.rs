@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod auth;
 pub mod background;
+pub mod bridge;
 pub mod budgets;
 pub mod comms;
 pub mod config;

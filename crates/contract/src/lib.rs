@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod sunset;
 pub mod wire;
 
+pub mod bridge;
 pub mod bundle;
 pub mod canonical;
 pub mod chain;

@@ -1,7 +1,7 @@
 //! Derives the two OpenAPI 3.1 documents from the table: every row of a port, every status it can answer
 //! with, the schemas of the wire types, and their examples.
 
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use schemars::{SchemaGenerator, generate::SchemaSettings, transform::ReplaceBoolSchemas};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -13,11 +13,15 @@ use crate::{
 
 /// The document of one service, as one line of JSON.
 pub fn document(service: Service) -> Value {
+    // Not every reader of these documents knows that `true` is a schema.
+    let mut plain = ReplaceBoolSchemas::default();
+    plain.skip_additional_properties = true;
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| {
             settings.definitions_path = "/components/schemas".into();
             settings.meta_schema = None;
         })
+        .with_transform(plain)
         .into_generator();
     let base = base_path(service);
     let mut paths = Map::new();
@@ -35,6 +39,9 @@ pub fn document(service: Service) -> Value {
         }
     }
     let mut schemas: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
+    for row in matrix::rows_of(service).filter(|row| row.name != ANY_SCHEMA) {
+        name_schema(row, &mut schemas);
+    }
     schemas.insert("Problem".into(), problem(service));
     json!({
         "openapi": "3.1.0",
@@ -47,6 +54,21 @@ pub fn document(service: Service) -> Value {
         "paths": paths,
         "components": {"schemas": schemas, "securitySchemes": security_schemes(service)},
     })
+}
+
+/// The one row that takes a body whatever it calls itself (marketplace §8.4).
+const ANY_SCHEMA: &str = "hydra.routing_score";
+
+/// A body that says what it is says it in one way only: as its example does.
+fn name_schema(row: &Row, schemas: &mut Map<String, Value>) {
+    let mut apart = SchemaSettings::draft2020_12().into_generator();
+    let body = (row.shape.body)(&mut apart).map(|schema| schema.to_value());
+    let name = body.as_ref().and_then(|body| body["$ref"].as_str()?.rsplit('/').next().map(str::to_owned));
+    let Some(schema) = name.and_then(|name| schemas.get_mut(&name)) else { return };
+    let said = schema["examples"][0]["schema"].clone();
+    if said.is_string() && schema["properties"]["schema"].is_object() {
+        schema["properties"]["schema"]["const"] = said;
+    }
 }
 
 /// Paths of the runtime's document are relative to its prefix (runtime-core §6).
@@ -108,9 +130,11 @@ fn parameters(row: &Row, generator: &mut SchemaGenerator) -> Vec<Value> {
     out
 }
 
-/// Runs of the runtime have UUIDs; the turns that control's lanes call runs have names of codex's own.
+/// Runs of the runtime have UUIDs, agents are keys; the turns that control's lanes call runs have names of codex's own.
 fn path_schema(row: &Row, name: &str) -> Value {
     match (name, row.served_by()) {
+        ("agent_id", Service::Runtime) => json!({"type": "string", "pattern": r"^\s*[0-9a-fA-F]{64}\s*$"}),
+        ("version", Service::Control) => json!({"type": "integer", "minimum": 1, "maximum": i64::MAX}),
         ("run_id", Service::Runtime) => json!({"type": "string", "format": "uuid"}),
         _ => json!({"type": "string", "minLength": 1}),
     }
@@ -124,6 +148,7 @@ fn responses(row: &Row, service: Service, generator: &mut SchemaGenerator) -> Ma
             continue;
         }
         let mut content = match (row.shape.reply)(generator) {
+            Some(schema) if schema.as_bool() == Some(true) => json!({row.shape.content_type: {"schema": {}}}),
             Some(schema) => json!({row.shape.content_type: {"schema": schema}}),
             None => json!({row.shape.content_type: {}}),
         };

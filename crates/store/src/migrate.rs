@@ -40,6 +40,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0015_credit"),
     migration!("0016_fx"),
     migration!("0017_scale"),
+    migration!("0018_bridge"),
 ];
 
 /// What a store says about a step it has taken.

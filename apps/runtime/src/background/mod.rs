@@ -1,10 +1,11 @@
 //! What runs by itself beside the requests: the publisher that numbers streams, the sweeper that fails silent
 //! workers, whatever ends holds whose time is over, the auditor of the ledger, the reconciler of the treasury,
-//! whoever asks wallets how payments ended, and whoever looks after pools.
+//! whoever asks wallets how payments ended, whoever looks after pools, and the bridge to Nostr relays.
 //! All work on the store alone, so any number of replicas may run them. What one replica at a time should do has a
 //! lease (`lead`); the rest takes what it does row by row, inside the transaction that does it.
 
 pub mod auditor;
+pub mod bridge;
 pub mod credit;
 pub mod fx;
 pub mod holds;
@@ -100,6 +101,9 @@ pub fn start(runtime: &Arc<Runtime>, stop: &CancellationToken) -> tokio::task::J
     spawn(Box::pin(async move { payments::watch(&here).await }));
     let (here, _) = of();
     spawn(Box::pin(async move { watch::run(&here).await }));
+    let (here, leader) = (runtime.clone(), Arc::new(bridge::leader(&me)));
+    leaders.push(leader.clone());
+    spawn(Box::pin(async move { bridge::run(&here, &leader).await }));
     if runtime.config.liquidity.recovery_enabled {
         let (here, _) = of();
         spawn(Box::pin(async move { payments::run(&here).await }));

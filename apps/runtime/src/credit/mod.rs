@@ -36,6 +36,7 @@ use self::{
     receipts::Receipt,
     underwriting::{Inputs, LEAST_HISTORY, Open, Settled},
 };
+use crate::bridge;
 
 const LONGEST_KEY: usize = 255;
 const LONGEST_SCOPE: usize = 512;
@@ -202,7 +203,11 @@ async fn keep_receipt(
         receipt: written(&receipt.document)?,
         created_at: now,
     };
-    table::insert_receipt(tx, &row).await
+    table::insert_receipt(tx, &row).await?;
+    match receipt.document.get("label_event") {
+        Some(label) => bridge::tell_event(tx, label, now).await,
+        None => Ok(()),
+    }
 }
 
 fn written<T: serde::Serialize>(document: &T) -> Result<String, Fault> {

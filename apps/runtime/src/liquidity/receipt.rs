@@ -2,6 +2,7 @@
 
 use oa_contract::{
     Fault, Stop,
+    bridge::LiquidityPointer,
     canonical::{canonical_digest, hex},
     receipt::ReceiptSignature,
     signer::Signer,
@@ -12,6 +13,8 @@ use oa_store::{
     tables::liquidity::{self as table, PaymentRow, PaymentStatus, QuoteRow, ReceiptRow},
 };
 use serde_json::{json, value::to_raw_value};
+
+use crate::bridge;
 
 pub const SCHEMA: &str = "openagents.liquidity.invoice_pay_receipt.v1";
 
@@ -97,5 +100,12 @@ pub(super) async fn keep(tx: &mut Tx, payment: &PaymentRow, signer: Option<&Sign
         created_at: receipt.created_at,
         receipt: to_raw_value(&receipt).map_err(|error| Fault::new("writing a receipt", error))?,
     };
-    table::insert_receipt(tx, &row).await
+    table::insert_receipt(tx, &row).await?;
+    let pointer = LiquidityPointer {
+        receipt_id: &receipt.receipt_id,
+        quote_id: Some(&receipt.quote_id),
+        receipt_sha256: &receipt.canonical_json_sha256,
+        ..LiquidityPointer::default()
+    };
+    bridge::tell_receipt(tx, signer, pointer, receipt.created_at).await
 }

@@ -262,7 +262,7 @@ async fn quote(tx: &mut Tx, (asked, given, id, now, signer): &Quote) -> Result<D
     table::put_deposit(tx, &row).await?;
     let receipt = receipts::deposit(&row, signer.as_ref());
     let kept = receipts::kept(&receipt.receipt_id, &receipt.canonical_json_sha256, &receipt)?;
-    receipts::keep(tx, ("deposit", &row.deposit_id, receipts::DEPOSIT), &kept, *now).await?;
+    receipts::keep(tx, ("deposit", &row.deposit_id, receipts::DEPOSIT), &kept, signer.as_ref(), *now).await?;
     Ok(row)
 }
 

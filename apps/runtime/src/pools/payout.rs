@@ -89,7 +89,7 @@ pub(super) async fn note_throttle(
     let how = (throttle.mode, throttle.extra_delay_hours, throttle.execution_cap_per_tick);
     let receipt = receipts::throttle(row, action, how, &throttle.reasons, signer);
     let kind = format!("withdraw_throttle_{}", action.name());
-    receipts::keep(tx, (&kind, &row.withdrawal_id, receipts::WITHDRAW_THROTTLE), &receipt, now).await
+    receipts::keep(tx, (&kind, &row.withdrawal_id, receipts::WITHDRAW_THROTTLE), &receipt, signer, now).await
 }
 
 /// Whether an address is one of the network that we pay on, for a sum that the network relays.
@@ -312,7 +312,7 @@ async fn paid(
     let paid_at = paid_at.filter(|at| (row.created_at..=ask.now).contains(at)).unwrap_or(ask.now);
     let receipt = receipts::settlement(&row, settled, paid_at, ask.signer.as_ref());
     let name = ("withdraw_settlement", row.withdrawal_id.as_str(), receipts::WITHDRAW_SETTLEMENT);
-    receipts::keep(tx, name, &receipt, ask.now).await?;
+    receipts::keep(tx, name, &receipt, ask.signer.as_ref(), ask.now).await?;
     Ok(WithdrawalRow {
         status: WithdrawalStatus::Paid,
         paying_msats: 0,

@@ -26,6 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::said;
+use crate::bridge;
 
 pub const DEPOSIT: &str = "openagents.liquidity.deposit_receipt.v1";
 pub const WITHDRAW_REQUEST: &str = "openagents.liquidity.withdraw_request_receipt.v1";
@@ -281,6 +282,7 @@ pub async fn keep(
     tx: &mut Tx,
     (entity_kind, entity_id, schema): (&str, &str, &str),
     receipt: &Kept,
+    signer: Option<&Signer>,
     now: Timestamp,
 ) -> Result<(), Stop> {
     let row = ReceiptRow {
@@ -292,7 +294,11 @@ pub async fn keep(
         document: raw(&receipt.document)?,
         created_at: now,
     };
-    table::keep_receipt(tx, &row).await
+    if !table::keep_receipt(tx, &row).await? || schema == TREASURY_ACTION {
+        return Ok(());
+    }
+    let pointer = bridge::pointer_of(&receipt.receipt_id, &receipt.sha256, &receipt.document);
+    bridge::tell_receipt(tx, signer, pointer, now).await
 }
 
 /// A typed receipt as it is kept.

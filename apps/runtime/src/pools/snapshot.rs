@@ -23,7 +23,7 @@ use super::{
     receipts::{self, Digest, SHARES_TREE, raw},
     standing::{Books, books},
 };
-use crate::Runtime;
+use crate::{Runtime, bridge};
 
 const REPLY: &str = "openagents.liquidity.pool.snapshot.v1";
 const ASSETS: &str = "openagents.liquidity.pool_assets.v1";
@@ -177,6 +177,7 @@ async fn make(tx: &mut Tx, ask: &Make) -> Result<SnapshotRow, Stop> {
     }
     let row = SnapshotRow { snapshot, tree_id: tree.tree_id, shares_tree };
     table::insert(tx, &row).await?;
+    bridge::tell_snapshot(tx, ask.signer.as_ref(), &row.snapshot, (&assets, &liabilities)).await?;
     Ok(row)
 }
 

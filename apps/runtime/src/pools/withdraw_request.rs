@@ -174,7 +174,7 @@ async fn admit(tx: &mut Tx, row: WithdrawalRow, terms: &Terms) -> Result<Withdra
     let receipt = receipts::withdraw_request(&row, terms.signer.as_ref());
     let kept = receipts::kept(&receipt.receipt_id, &receipt.canonical_json_sha256, &receipt)?;
     let name = ("withdraw_request", row.withdrawal_id.as_str(), receipts::WITHDRAW_REQUEST);
-    receipts::keep(tx, name, &kept, terms.now).await?;
+    receipts::keep(tx, name, &kept, terms.signer.as_ref(), terms.now).await?;
     Ok(row)
 }
 

@@ -37,6 +37,7 @@ pub struct AutopilotPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l402_max_spend_msats_per_day: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 255)))]
     pub l402_allowed_hosts: Option<Vec<String>>,
 }
 
@@ -98,7 +99,7 @@ pub struct CreateAutopilot {
     /// At most 120 characters.
     #[serde(default, alias = "runtime_type")]
     pub runtime_type: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::object")]
     pub policy: Option<AutopilotPolicy>,
 }
 

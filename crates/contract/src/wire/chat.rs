@@ -138,7 +138,7 @@ pub type ChatRunEventsReply = Data<ChatRunEvents>;
 /// the forms that clients have sent.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(example = serde_json::json!({"id": "thread-1", "messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]}))]
+#[schemars(with = "serde_json::Map<String, Value>", example = serde_json::json!({"id": "thread-1", "messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]}))]
 pub struct ChatTurn(pub Value);
 
 impl Body for ChatTurn {}

@@ -126,7 +126,7 @@ pub struct CreateCodexWorker {
     pub adapter: Option<String>,
     /// An object or an array of at most 64 KiB.
     #[serde(default)]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -176,9 +176,11 @@ pub struct FollowCodexWorker {
     pub cursor: Option<u64>,
     /// 1 to 120000, 15000 without one: how long `wait` waits. The answer may come earlier without an event.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 120000))]
     pub tail_ms: Option<u64>,
     /// 1 to 1000, which is also the most without it.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
     /// `1` or `true`: wait for an event behind the cursor.
     #[serde(default)]
@@ -266,17 +268,20 @@ fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Re
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["event_type"]))]
 pub struct NewCodexEvent {
     /// Begins with `worker.`, at most 160 characters.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"^\s*worker\."))]
     pub event_type: Option<String>,
     /// An object, `{}` without one. At most 64 KiB, a `worker.response` 1 MiB.
     #[serde(default)]
-    #[schemars(with = "Option<Value>")]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub payload: Option<Box<RawValue>>,
     /// Makes the event idempotent: at most 160 of `A-Z a-z 0-9 . _ : -`. The same event under the same id is
     /// taken once and answered again with `idempotent_replay`; another one is refused with 409.
     #[serde(default)]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._:-]{1,160}$"))]
     pub event_id: Option<String>,
 }
 
@@ -303,12 +308,15 @@ pub struct PostCodexRequest {
 impl Body for PostCodexRequest {}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("required" = ["request_id", "method"]))]
 pub struct NewCodexRequest {
     /// The idempotency key: the same request under the same id is done once, another one is refused with 409.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub request_id: Option<String>,
     /// One of [`METHODS`].
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub method: Option<String>,
     #[serde(default)]
     pub params: Value,
@@ -323,6 +331,7 @@ pub struct NewCodexRequest {
     pub session_id: Option<String>,
     /// How long to wait for an attached worker, at most 30000; `OA_CODEX_REQUEST_WAIT_MS` without one.
     #[serde(default)]
+    #[schemars(range(max = 30000))]
     pub wait_ms: Option<u64>,
 }
 

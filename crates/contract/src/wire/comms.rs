@@ -9,6 +9,7 @@ use crate::operation;
 /// `POST /internal/v1/comms/delivery-events`. The key is (`provider`, `event_id`).
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"event_id": "evt_9f2", "provider": "resend", "delivery_state": "delivered", "message_id": "email_77", "recipient": "a@example.com", "occurred_at": "2026-02-25T10:00:00Z", "payload": {"rawType": "email.delivered"}}))]
+#[schemars(extend("required" = ["event_id", "provider", "delivery_state", "payload"]))]
 pub struct RecordDelivery {
     pub event_id: String,
     pub provider: String,
@@ -26,9 +27,14 @@ pub struct RecordDelivery {
     pub reason: Option<String>,
     /// The provider's own document; required, whatever it holds.
     #[serde(default)]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(with = "Document")]
     pub payload: Option<Box<RawValue>>,
 }
+
+/// Any JSON but `null`.
+#[derive(JsonSchema)]
+#[schemars(inline, extend("type" = ["object", "array", "string", "number", "boolean"]))]
+struct Document(#[allow(dead_code, reason = "only its schema is used")] serde_json::Value);
 
 impl operation::Body for RecordDelivery {}
 

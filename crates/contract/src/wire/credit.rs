@@ -42,14 +42,17 @@ pub struct DeclareIntent {
     pub schema: String,
     pub idempotency_key: String,
     /// 64 hex digits.
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     pub agent_id: String,
     pub scope_type: ScopeType,
     pub scope_id: String,
+    #[schemars(range(min = 1))]
     pub max_sats: u64,
     #[serde(deserialize_with = "moment")]
     pub exp: Timestamp,
     /// An object; absent and null are `{}`.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub policy_context: Option<Value>,
 }
 
@@ -81,12 +84,15 @@ pub struct IntentReply {
 #[schemars(rename = "CreditOfferRequestV1", example = serde_json::json!({"schema": "openagents.credit.offer_request.v1", "agent_id": "a".repeat(64), "pool_id": "b".repeat(64), "scope_type": "nip90", "scope_id": "oa.sandbox_run.v1:job-7", "max_sats": 4500, "fee_bps": 100, "requires_verifier": true, "exp": "2026-02-25T10:30:00Z"}))]
 pub struct AskOffer {
     pub schema: String,
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     pub agent_id: String,
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     pub pool_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent_id: Option<String>,
     pub scope_type: ScopeType,
     pub scope_id: String,
+    #[schemars(range(min = 1))]
     pub max_sats: u64,
     /// Kept with the request; the fee is underwritten.
     pub fee_bps: u32,
@@ -155,6 +161,7 @@ pub struct OfferReply {
 pub struct IssueEnvelope {
     pub schema: String,
     pub offer_id: String,
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     pub provider_id: String,
 }
 
@@ -235,6 +242,7 @@ pub struct SettleEnvelope {
     /// What routing may cost.
     pub max_fee_msats: u64,
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub policy_context: Option<Value>,
 }
 
@@ -387,6 +395,7 @@ pub struct Repay {
     pub owner_guest_scope: Option<String>,
     /// Everything that is owed, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub amount_msats: Option<u64>,
     pub idempotency_key: String,
 }

@@ -19,6 +19,7 @@ pub struct FxMoney {
 /// `POST /internal/v1/hydra/fx/rfq` (§9.1).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "HydraFxRfqRequestV1", example = serde_json::json!({"schema": "openagents.hydra.fx_rfq_request.v1", "idempotency_key": "rfq-1", "requester_id": "autopilot:user-1", "budget_scope_id": "budget:scope-1", "sell": {"asset": "usd", "amount": 100_000, "unit": "cents"}, "buy_asset": "btc_ln", "min_buy_amount": 2_000_000, "max_spread_bps": 100, "max_fee_bps": 60, "max_latency_ms": 5000, "quote_ttl_seconds": 30, "policy_context": {"policy": "balanced_v1"}}))]
+#[schemars(extend("required" = ["schema", "idempotency_key", "requester_id", "budget_scope_id", "sell", "buy_asset", "min_buy_amount", "max_spread_bps", "max_fee_bps", "max_latency_ms", "quote_ttl_seconds", "policy_context"]))]
 pub struct OpenRfq {
     pub schema: String,
     pub idempotency_key: String,
@@ -35,6 +36,7 @@ pub struct OpenRfq {
     pub quote_ttl_seconds: u32,
     /// Must be an object.
     #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, Value>")]
     pub policy_context: Option<Value>,
 }
 
@@ -348,6 +350,7 @@ pub struct SettleFx {
     pub reservation_id: String,
     /// Absent and null are `{}`. `release_allowed: false` withholds.
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub policy_context: Option<Value>,
 }
 
@@ -441,8 +444,11 @@ impl operation::Body for SetFxLimit {}
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "FxAccountQuery")]
 pub struct FxAccountQuery {
+    #[schemars(regex(pattern = r"\S"))]
     pub holder_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub asset: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub unit: String,
 }
 
@@ -502,7 +508,9 @@ pub struct FxToldRateReply {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(rename = "FxRatesQuery")]
 pub struct FxRatesQuery {
+    #[schemars(regex(pattern = r"\S"))]
     pub sell_asset: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub buy_asset: String,
 }
 

@@ -9,10 +9,13 @@ use crate::{instant::Timestamp, operation};
 /// One candidate. `constraints` must be an object when it is there.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ScoreOffer {
+    #[schemars(regex(pattern = r"\S"))]
     pub marketplace_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_id: String,
     #[serde(default)]
     pub provider_worker_id: Option<String>,
+    #[schemars(range(min = 1))]
     pub total_price_msats: u64,
     #[serde(default)]
     pub latency_ms: Option<u64>,

@@ -107,6 +107,7 @@ pub struct RefreshSession {
     pub refresh_token: Option<Secret>,
     /// Only `true` is served.
     #[serde(default)]
+    #[schemars(extend("enum" = [true, null]))]
     pub rotate_refresh_token: Option<bool>,
     /// Otherwise the header `x-device-id`; when given it must be the session's.
     #[serde(default)]
@@ -248,9 +249,11 @@ pub type TokenList = Data<Vec<TokenView>>;
 /// `POST /api/tokens`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"name": "ci", "abilities": ["runtime.read"], "expiresAt": "2030-01-01T00:00:00Z"}))]
+#[schemars(extend("required" = ["name"]))]
 pub struct CreateToken {
     /// 1 to 100 characters.
     #[serde(default)]
+    #[schemars(regex(pattern = r"\S"), length(max = 100))]
     pub name: String,
     /// `runtime.read`, `runtime.write`, `tokens.manage`, or `*` for all; empty means `*`.
     #[serde(default)]

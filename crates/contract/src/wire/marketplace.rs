@@ -22,6 +22,7 @@ pub struct ListProviders {
     pub capability: Option<String>,
     /// At most so many, 1 to 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
     pub limit: Option<u64>,
     /// `next` of an earlier answer: continue behind it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -319,6 +320,7 @@ pub struct DispatchSandboxRun {
     pub quote_sha256: Option<String>,
     /// 1 when not said; another number has the same job run once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     pub attempt: Option<u32>,
     /// Where in the owner's budgets the work lies, unless the run's metadata says so in `budget`: an organisation,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -399,10 +401,13 @@ pub struct DispatchEvidence {
 /// One offer, from whatever market.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RouterOffer {
+    #[schemars(regex(pattern = r"\S"))]
     pub marketplace_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_worker_id: Option<String>,
+    #[schemars(range(min = 1))]
     pub total_price_msats: u64,
     /// `msats`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -35,9 +35,22 @@ pub mod treasury;
 pub mod verifications;
 pub mod workers;
 
-use serde_json::value::RawValue;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned, de::Error as _};
+use serde_json::{Map, Value, value::RawValue};
 
 /// The JSON text `null`, for members that were omitted.
 pub fn null() -> Box<RawValue> {
     RawValue::NULL.to_owned()
 }
+
+/// An object or nothing. What has only optional members would be read from `[]` as well, as if that said nothing.
+fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(from: D) -> Result<Option<T>, D::Error> {
+    let members = Option::<Map<String, Value>>::deserialize(from)?;
+    members.map(|members| T::deserialize(Value::Object(members)).map_err(D::Error::custom)).transpose()
+}
+
+/// The schema of what is an object or an array, or is left out.
+#[derive(JsonSchema)]
+#[schemars(inline, extend("type" = ["object", "array", "null"]))]
+struct ObjectOrArray(#[allow(dead_code, reason = "only its schema is used")] Value);

@@ -46,12 +46,14 @@ pub struct SignerPolicyAction {
     pub single_signer_max_sats: Option<u64>,
     /// Instead of the threshold.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub required_signatures: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SignerPolicy {
     /// `openagents.liquidity.pool_signer_policy.v1`.
+    #[schemars(extend("const" = "openagents.liquidity.pool_signer_policy.v1"))]
     pub schema: String,
     pub actions: Vec<SignerPolicyAction>,
 }
@@ -99,6 +101,7 @@ pub struct OpenChannel {
     pub schema: String,
     pub idempotency_key: String,
     pub peer_id: String,
+    #[schemars(range(min = 1))]
     pub amount_sats: u64,
 }
 

@@ -100,6 +100,7 @@ pub struct QuoteDeposit {
     pub schema: String,
     pub lp_id: String,
     pub idempotency_key: String,
+    #[schemars(range(min = 1))]
     pub amount_sats: u64,
     #[serde(default)]
     pub partition_kind: Option<PartitionKind>,
@@ -187,6 +188,7 @@ pub struct RequestWithdrawal {
     pub schema: String,
     pub lp_id: String,
     pub idempotency_key: String,
+    #[schemars(range(min = 1))]
     pub shares_burned: u64,
     #[serde(default)]
     pub partition_kind: Option<PartitionKind>,

@@ -66,6 +66,7 @@ pub struct DriftReply {
 /// Which topic to look at: `run:<run_id>:events` or `worker:<worker_id>:lifecycle`, matched exactly.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DriftTopic {
+    #[schemars(regex(pattern = r"\S"))]
     pub topic: String,
 }
 

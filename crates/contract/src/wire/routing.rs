@@ -14,9 +14,11 @@ pub type RouteSplitStatusReply = Data<RouteSplitStatus>;
 /// `POST /api/v1/control/route-split/evaluate`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"path": "/chat/x/", "cohort_key": "k"}))]
+#[schemars(extend("required" = ["path"]))]
 pub struct EvaluateRouteSplit {
     /// The path of a page.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub path: Option<String>,
     /// Otherwise the header `x-oa-route-key`, `x-device-id`, `x-forwarded-for` or `user-agent`, otherwise `anonymous`.
     #[serde(default)]
@@ -46,10 +48,12 @@ pub type RouteSplitDecisionReply = Data<RouteSplitDecision>;
 /// `POST /api/v1/control/route-split/override`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"target": "legacy", "domain": "billing_l402"}))]
+#[schemars(extend("required" = ["target"]))]
 pub struct OverrideRouteSplit {
     /// `legacy`; `rust` or `rust_shell`; `clear` or `default`; `rollback`; and for a domain `htmx_fragment` or
     /// `htmx_on`, `htmx_full_page` or `htmx_off`, `htmx_rollback`, `htmx_clear`.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub target: Option<String>,
     /// A group of routes; everything without one.
     #[serde(default)]
@@ -64,8 +68,10 @@ pub type RuntimeRoutingStatusReply = Data<RuntimeRoutingStatus>;
 /// `POST /api/v1/control/runtime-routing/evaluate`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"thread_id": "thread-1"}))]
+#[schemars(extend("required" = ["thread_id"]))]
 pub struct EvaluateRuntimeRouting {
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub thread_id: Option<String>,
     /// Nobody but the caller.
     #[serde(default)]
@@ -115,15 +121,19 @@ pub type RuntimeRoutingDecisionReply = Data<RuntimeRoutingDecision>;
 /// `POST /api/v1/control/runtime-routing/override`. A scope has one override; another one takes its place.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"scope_type": "user", "scope_id": "user_4577", "driver": "runtime", "reason": "canary"}))]
+#[schemars(extend("required" = ["scope_type", "scope_id", "driver"]))]
 pub struct OverrideRuntimeRouting {
     /// `user` or `autopilot`.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub scope_type: Option<String>,
     /// 1 to 160 characters.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub scope_id: Option<String>,
     /// `control_service` (or `control`), `runtime_service` (or `runtime`).
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub driver: Option<String>,
     /// `true` without one.
     #[serde(default)]

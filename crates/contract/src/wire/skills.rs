@@ -13,13 +13,15 @@ use crate::{
 /// `POST /api/runtime/skills/tool-specs`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"state": "validated", "tool_spec": {"tool_id": "github.custom", "version": 1, "tool_pack": "coding.v1", "name": "GitHub Custom"}}))]
+#[schemars(extend("required" = ["tool_spec"]))]
 pub struct StoreToolSpec {
     /// An object with `tool_id`, `version` and `tool_pack`, at most 64 KiB; kept exactly as sent.
     #[serde(default)]
-    #[schemars(with = "Value")]
+    #[schemars(with = "serde_json::Map<String, Value>")]
     pub tool_spec: Option<Box<RawValue>>,
     /// `draft`, `validated`, `published` or `deprecated`; `validated` if absent.
     #[serde(default)]
+    #[schemars(extend("enum" = ["draft", "validated", "published", "deprecated", null]))]
     pub state: Option<Value>,
 }
 
@@ -28,13 +30,15 @@ impl Body for StoreToolSpec {}
 /// `POST /api/runtime/skills/skill-specs`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"state": "validated", "skill_spec": {"skill_id": "triage", "version": 2, "name": "Triage", "allowed_tools": [{"tool_id": "github.primary", "version": 1}]}}))]
+#[schemars(extend("required" = ["skill_spec"]))]
 pub struct StoreSkillSpec {
     /// An object with `skill_id` and `version`, at most 64 KiB beside its `files`; kept exactly as sent.
     #[serde(default)]
-    #[schemars(with = "Value")]
+    #[schemars(with = "serde_json::Map<String, Value>")]
     pub skill_spec: Option<Box<RawValue>>,
     /// `draft`, `validated`, `published` or `deprecated`; `validated` if absent.
     #[serde(default)]
+    #[schemars(extend("enum" = ["draft", "validated", "published", "deprecated", null]))]
     pub state: Option<Value>,
 }
 

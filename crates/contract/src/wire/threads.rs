@@ -43,6 +43,7 @@ impl Role {
 pub struct ListThreads {
     /// 1 to 1000.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
     /// The `next` of an earlier page: threads that were changed before those of that page.
     #[serde(default)]
@@ -83,6 +84,7 @@ pub type ThreadListReply = Data<ThreadList>;
 pub struct ListMessages {
     /// 1 to 1000.
     #[serde(default)]
+    #[schemars(range(min = 1, max = 1000))]
     pub limit: Option<u32>,
     /// Only messages with a `seq` above this, the lowest first.
     #[serde(default)]
@@ -125,9 +127,11 @@ pub type MessageListReply = Data<MessageList>;
 /// the same key is taken once, and another one is refused.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"text": "Who are you?"}))]
+#[schemars(extend("required" = ["text"]))]
 pub struct AppendMessage {
     /// 1 to 20000 characters once trimmed.
     #[serde(default)]
+    #[schemars(with = "String", regex(pattern = r"\S"))]
     pub text: Option<String>,
 }
 

@@ -31,15 +31,18 @@ pub struct ExecuteTool {
     pub user_id: Option<Value>,
     /// An object or an array; this or `manifest_ref` is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub manifest: Option<Value>,
     #[serde(default, alias = "manifestRef", skip_serializing_if = "Option::is_none")]
     pub manifest_ref: Option<Value>,
     /// An object; what it holds depends on the pack. With `autopilot_id`, or a thread that is bound to an autopilot,
     /// the call is held to the policy of that autopilot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub request: Option<Value>,
     /// The caller's own limits; they only tighten what the autopilot, the organisation and the service allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub policy: Option<Value>,
 }
 

@@ -261,7 +261,9 @@ pub struct SettleSandboxRun {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_guest_scope: Option<String>,
     pub run_id: Uuid,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_id: String,
+    #[schemars(regex(pattern = r"\S"))]
     pub provider_worker_id: String,
     /// The provider's price, fees not counted.
     pub amount_msats: Msats,
@@ -279,6 +281,7 @@ pub struct SettleSandboxRun {
     pub dispatch_id: Option<String>,
     /// 1 by default: the same job done once more in the same run is another attempt, and is paid for once more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     pub attempt: Option<u32>,
     /// Has the job run once more by somebody else before it is paid, whatever the sample says. No is what it is by
     /// default: a payer can only ask for more.

@@ -183,6 +183,7 @@ pub struct ListWorkers {
     pub after: Option<String>,
     /// At most so many, 1 to 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
     pub limit: Option<u64>,
 }
 
@@ -264,7 +265,7 @@ pub struct PublicRegisterWorker {
     pub adapter: Option<String>,
     /// An object or an array; `{}` if omitted.
     #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -277,7 +278,7 @@ impl Body for PublicRegisterWorker {}
 pub struct PublicHeartbeatWorker {
     /// An object or an array; `{}` if omitted.
     #[serde(default)]
-    #[schemars(with = "Option<serde_json::Value>")]
+    #[schemars(with = "super::ObjectOrArray")]
     pub metadata_patch: Option<Box<RawValue>>,
 }
 

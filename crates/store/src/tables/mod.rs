@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod autopilots;
+pub mod bridge;
 pub mod budgets;
 pub mod codex;
 pub mod comms;

@@ -305,8 +305,9 @@ pub async fn receipt(
     tx.one(&RECEIPT, params![entity_kind, entity_id, schema]).await
 }
 
-/// Keeps a receipt unless there is one of its kind for the same thing already: the first stays.
-pub async fn keep_receipt(tx: &mut Tx, row: &ReceiptRow) -> Result<(), Stop> {
+/// Keeps a receipt unless there is one of its kind for the same thing already: the first stays. Says whether this is
+/// the first.
+pub async fn keep_receipt(tx: &mut Tx, row: &ReceiptRow) -> Result<bool, Stop> {
     let params = params![
         &row.receipt_id,
         &row.entity_kind,
@@ -316,6 +317,5 @@ pub async fn keep_receipt(tx: &mut Tx, row: &ReceiptRow) -> Result<(), Stop> {
         row.document.get(),
         row.created_at
     ];
-    tx.execute(&INSERT_RECEIPT, params).await?;
-    Ok(())
+    Ok(tx.execute(&INSERT_RECEIPT, params).await? > 0)
 }

@@ -1,6 +1,7 @@
 //! Decides what a store is: one suite that both engines must pass, and what only a file can get wrong.
 
 mod accounts;
+mod bridge;
 mod control;
 mod exchange;
 mod file;
@@ -135,4 +136,12 @@ on_both_engines!(leases_on_sqlite leases_on_postgres leases:
     what_a_leader_of_yesterday_has_in_hand_is_not_kept,
     a_lease_is_not_taken_in_the_middle_of_a_leaders_transaction,
     a_credential_is_good_once_among_all_who_ask,
+);
+
+on_both_engines!(bridge_on_sqlite bridge_on_postgres bridge:
+    an_event_waits_for_every_relay_until_that_relay_has_it,
+    a_later_event_of_an_address_takes_the_place_of_the_earlier,
+    what_is_refused_waits_and_is_given_up_in_the_end,
+    a_queue_keeps_its_newest_events_and_every_ad,
+    an_ad_is_found_by_its_address_and_by_its_worker,
 );

@@ -450,7 +450,7 @@ async fn finished(
     };
     let receipt = receipts::treasury_action(request, &approvals, result, now, signer)?;
     let kept = receipts::kept(&receipt.receipt_id, &receipt.canonical_json_sha256, &receipt)?;
-    receipts::keep(tx, ("treasury_action", &request.request_id, TREASURY_ACTION), &kept, now).await?;
+    receipts::keep(tx, ("treasury_action", &request.request_id, TREASURY_ACTION), &kept, signer, now).await?;
     let request = SigningRequest {
         status: SigningStatus::Executed,
         execution_result_json: Some(raw(result)?),

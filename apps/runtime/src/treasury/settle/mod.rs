@@ -21,6 +21,7 @@ use std::{sync::Arc, time::Duration};
 
 use oa_contract::{
     Answer, Ask, Fault, Handle, Owner, Stop, Timestamp,
+    bridge::ReceiptPointer,
     matrix::TreasurySettleSandboxRun,
     receipt::VerifierPolicy,
     refusal::Refusal,
@@ -46,7 +47,7 @@ use self::{
 };
 use super::receipts_will_be_believed;
 use crate::{
-    Runtime,
+    Runtime, bridge,
     config::TrustMode,
     credit::evidence,
     marketplace::{
@@ -334,7 +335,22 @@ async fn settled(
         ..row
     };
     table::put(tx, &row).await?;
+    announce(tx, turn, &settlement).await?;
     Ok(Turned::Settled(Box::new(settlement)))
+}
+
+/// Tells relays, where there are any, that a job was settled and how.
+async fn announce(tx: &mut Tx, turn: &Turn, settlement: &Settlement) -> Result<(), Stop> {
+    let (asked, run_id) = (&*turn.asked, turn.asked.run_id.to_string());
+    let pointer = ReceiptPointer {
+        provider_id: &asked.provider_id,
+        run_id: &run_id,
+        job_hash: &asked.job_hash,
+        receipt_sha256: &settlement.verification_receipt_sha256,
+        settlement_status: settlement.settlement_status.name(),
+        receipt_url: &format!("/internal/v1/runs/{run_id}/receipt"),
+    };
+    bridge::tell_settlement(tx, turn.signer.as_ref(), pointer, turn.moment.now).await
 }
 
 fn answer(asked: &Asked, plan: &Plan, turn: &Turn, receipt_sha256: &str) -> Settlement {

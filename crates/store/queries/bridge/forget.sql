@@ -1,0 +1,1 @@
+DELETE FROM bridge_outgoing WHERE relay = $1

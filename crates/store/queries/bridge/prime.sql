@@ -1,0 +1,1 @@
+UPDATE bridge_relays SET primed = 1 WHERE url = $1

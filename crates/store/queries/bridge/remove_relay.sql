@@ -1,0 +1,1 @@
+DELETE FROM bridge_relays WHERE url = $1

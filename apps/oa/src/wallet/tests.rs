@@ -32,10 +32,8 @@ async fn serve(change: impl FnOnce(&mut Service)) -> Served {
     let simulated = Arc::new(Simulated::new("w", Network::Regtest, clock.clone(), msats(50_000_000)));
     let store = Store::open(SqliteConfig::new(directory.path().join("wallet.db"))).await.expect("a store");
     let mut service = Service {
-        #[cfg(feature = "ldk")]
-        nodes: None,
-        wallet: simulated.clone(),
-        simulated: Some(simulated),
+        shop: Some(Shop::simulated(&simulated, Network::Regtest, clock.clone())),
+        wallet: simulated,
         store,
         clock,
         ids: Arc::new(SystemIds::default()),

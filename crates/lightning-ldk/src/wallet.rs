@@ -129,12 +129,13 @@ impl LdkWallet {
             host: order.host.clone(),
             not_after_ms: order.not_after.map(|end| u64::try_from(end.millis()).unwrap_or(0)),
         };
-        let sent = self.ask(move |nodes| nodes.pay_from(place, &asked)).await.map_err(|failure| match failure {
-            Failure::Refused(why) => WalletError::not_done("prepare_failed", why),
-            Failure::Conflict(why) => WalletError::not_done("idempotency_conflict", why),
-            Failure::TooLate => WalletError::not_done("too_late", failure.to_string()),
-            other => unclear(&other),
-        })?;
+        let sent =
+            self.ask(move |nodes| nodes.pay_from(place, &asked)).await.map_err(|failure| match failure {
+                Failure::Refused(why) => WalletError::not_done("prepare_failed", why),
+                Failure::Conflict(why) => WalletError::not_done("idempotency_conflict", why),
+                Failure::TooLate => WalletError::not_done("too_late", failure.to_string()),
+                other => unclear(&other),
+            })?;
         match self.state_of(&sent) {
             PaymentState::Succeeded(paid) => Ok(paid),
             PaymentState::Failed(trouble) => Err(WalletError::NotDone(trouble)),

@@ -146,7 +146,8 @@ impl Simulated {
         let now = self.clock.now().millis();
         let mut state = self.state();
         let is_paid = |made: &&mut Made| {
-            made.settled.is_none() && made.invoice.payment_hash.as_ref().is_some_and(|hash| paid.contains(hash))
+            made.settled.is_none()
+                && made.invoice.payment_hash.as_ref().is_some_and(|hash| paid.contains(hash))
         };
         let mut received = 0_u64;
         for made in state.invoices.values_mut().filter(is_paid) {

@@ -12,6 +12,8 @@ use crate::{
 
 /// Of a key or a hash, so much is enough to recognise it.
 const SHORT: usize = 12;
+/// Longer lines go on in the next.
+const WIDEST: usize = 112;
 
 pub struct Book {
     format: Format,
@@ -49,7 +51,11 @@ impl Book {
 
     /// Lines that belong to the chapter.
     pub fn indented(&self, text: &str) -> Result<(), Failure> {
-        text.lines().try_for_each(|line| self.line(&format!("   {line}")))
+        let named = self.named(text);
+        named
+            .lines()
+            .flat_map(|line| wrapped(line, WIDEST))
+            .try_for_each(|line| self.line(&format!("   {line}")))
     }
 
     /// What somebody else has said, line by line.
@@ -80,6 +86,23 @@ impl Book {
     }
 }
 
+/// At blanks, and what goes on is set in.
+fn wrapped(line: &str, widest: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut now = String::new();
+    for (at, word) in line.split(' ').enumerate() {
+        if now.chars().count() + word.chars().count() >= widest && !now.trim().is_empty() {
+            lines.push(std::mem::replace(&mut now, "  ".to_owned()));
+        }
+        if at > 0 {
+            now.push(' ');
+        }
+        now.push_str(word);
+    }
+    lines.push(now);
+    lines
+}
+
 /// The beginning of a key, a hash or an invoice.
 pub fn short(text: &str) -> String {
     crate::output::shortened(text, SHORT)
@@ -95,5 +118,14 @@ mod tests {
         book.name(&"a".repeat(64), "ada");
         assert_eq!(book.named(&format!("provider:{} did it", "a".repeat(64))), "provider:ada did it");
         assert_eq!(short("abcdefghijklmnop"), "abcdefghijkl…");
+    }
+
+    #[test]
+    fn long_lines_go_on_in_the_next() {
+        assert_eq!(wrapped("a table  of two", 20), ["a table  of two"]);
+        assert_eq!(wrapped("   set in", 20), ["   set in"]);
+        assert_eq!(wrapped("*  one two", 20), ["*  one two"]);
+        assert_eq!(wrapped("", 20), [""]);
+        assert_eq!(wrapped("one two three four", 9), ["one two", "   three", "   four"]);
     }
 }

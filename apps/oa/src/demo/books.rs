@@ -33,7 +33,7 @@ pub async fn balance(book: &mut Book, data: &DataDir) -> Result<(), Failure> {
     let (accounts, audit) =
         (accounts.map_err(|error| failed(&error))?, audit.map_err(|error| failed(&error))?);
     let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
-    let mut rows = Vec::new();
+    let mut money: BTreeMap<String, i128> = BTreeMap::new();
     for one in &accounts {
         let asset = one.id.asset().to_string();
         let sum = sums.entry(asset.clone()).or_default();
@@ -41,15 +41,17 @@ pub async fn balance(book: &mut Book, data: &DataDir) -> Result<(), Failure> {
         sum.held += one.balances.pending().abs();
         if one.balances.posted() != 0 {
             sum.moved += 1;
-            // Debts and shares are counted in assets of their own, and told in one line each.
+            // Debts and shares are counted in assets of their own, and told in one line each. An account that
+            // everybody writes to has several rows.
             if asset == "msats" {
-                rows.push(vec![
-                    book.named(&one.id.to_string()),
-                    format!("{:+} msats", one.balances.posted()),
-                ]);
+                let id = one.id.to_string();
+                let account = id.split('~').next().unwrap_or_default();
+                *money.entry(book.named(account)).or_default() += one.balances.posted();
             }
         }
     }
+    let mut rows: Vec<Vec<String>> =
+        money.into_iter().map(|(account, msats)| vec![account, format!("{msats:+} msats")]).collect();
     let together = |asset: &str| sums.get(asset).map_or(0, |sum| sum.posted);
     rows.push(vec!["together".to_owned(), format!("{} msats", together("msats"))]);
     book.indented(&table(&rows))?;
@@ -61,10 +63,9 @@ pub async fn balance(book: &mut Book, data: &DataDir) -> Result<(), Failure> {
         book.indented(&format!("{asset}: {told}"))?;
     }
     let held: i128 = sums.values().map(|sum| sum.held).sum();
-    book.indented(&format!(
-        "{} held",
-        if held == 0 { "Nothing is".to_owned() } else { format!("{held} are") }
-    ))?;
+    if held == 0 {
+        book.indented("Nothing is held any more.")?;
+    }
     book.indented(&format!(
         "{} rows of the ledger and {} events read again: everything fits",
         audit.ledger_rows, audit.events

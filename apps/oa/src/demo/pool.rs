@@ -19,7 +19,6 @@ use serde_json::{json, value::to_raw_value};
 use super::{
     Stage,
     book::{Book, short},
-    purse::FLOAT_SATS,
     strangers::fresh_key,
 };
 use crate::{failure::Failure, output::table};
@@ -43,8 +42,9 @@ impl Pool {
 pub async fn fund(stage: &Stage<'_>, book: &mut Book) -> Result<Pool, Failure> {
     book.chapter("Two lenders fund a pool over Lightning")?;
     book.indented(stage.purse.told())?;
+    let sats = stage.purse.sats().await?;
     book.indented(&format!(
-        "(It holds {FLOAT_SATS} sats of the operator before anybody pays anything in.)\n"
+        "(It could pay {sats} sats of the operator's own before anybody pays anything in.)"
     ))?;
     let pool = open(stage, book).await?;
     let mut rows = Vec::new();

@@ -13,8 +13,7 @@ use crate::{
 };
 
 /// What is in the wallet before anybody has paid anything in: the operator's own.
-pub const FLOAT_SATS: u64 = 50_000;
-const FLOAT: &str = "50000";
+const FLOAT_SATS: &str = "50000";
 /// What a way may cost whoever pays the wallet.
 const MAX_FEE_MSATS: u64 = 10_000;
 
@@ -40,7 +39,7 @@ impl Purse {
                 ("OA_LIGHTNING_WALLET_EXECUTOR_MODE", if real { "ldk" } else { "simulated" }),
                 ("OA_LIGHTNING_WALLET_EXECUTOR_PORT", "0"),
                 ("OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN", &token),
-                ("OA_LIGHTNING_WALLET_SIMULATED_BALANCE_SATS", FLOAT),
+                ("OA_LIGHTNING_WALLET_SIMULATED_BALANCE_SATS", FLOAT_SATS),
             ],
         )?;
         let served = Served::start(&settings, &data).await?;
@@ -59,6 +58,12 @@ impl Purse {
                  there is no money. --real-lightning pays through real LDK nodes instead."
             }
         }
+    }
+
+    /// What it could pay now.
+    pub async fn sats(&self) -> Result<u64, Failure> {
+        let balances = self.served.service.wallet.balances().await.map_err(|error| failed(&error))?;
+        Ok(balances.spendable_msats / 1_000)
     }
 
     fn shop(&self) -> Result<&Shop, Failure> {
@@ -98,5 +103,5 @@ impl Purse {
 }
 
 fn failed(error: &WalletError) -> Failure {
-    Failure::wrong(format!("the wallet's other side: {error}"))
+    Failure::wrong(format!("the wallet: {error}"))
 }

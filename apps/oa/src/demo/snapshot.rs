@@ -34,7 +34,7 @@ pub async fn prove(stage: &Stage<'_>, book: &mut Book, pool: &Pool) -> Result<()
         liabilities["sharesOutstanding"],
         liabilities["creditReservedCommitmentsSats"]
     ))?;
-    book.indented(&format!("the wallet behind all of it holds {} sats", assets["walletBalanceSats"]))?;
+    book.indented(&format!("the wallet behind it could pay {} sats now", assets["walletBalanceSats"]))?;
     let query = ProveShares {
         lp_id: PROVED.to_owned(),
         partition_kind: Some(PartitionKind::Cep),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod picture;
 mod sync;
 
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ enum Chore {
     /// Measure, and print what was measured. A report, never a test.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run the demonstration and draw what it says: docs/demo.svg.
+    Picture(picture::Picture),
     /// The parse-only server that `bench append` measures `oa` against.
     #[command(hide = true)]
     BenchParseServer { bind: std::net::SocketAddr },
@@ -39,6 +42,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Ci(ci) => ci.run(),
         Chore::Sync { check } => sync::run(check),
         Chore::Bench(bench) => bench::run(bench),
+        Chore::Picture(picture) => picture.run(),
         Chore::BenchParseServer { bind } => bench::parse_server(bind),
     }
 }

@@ -108,12 +108,15 @@ Examples:
   oa wallet                                               a SIMULATED wallet for demonstrations: there is no money
   OA_LIGHTNING_WALLET_EXECUTOR_MODE=lnd oa wallet         before an LND node (LND_REST_BASE_URL, LND_REST_MACAROON_HEX)
   OA_LIGHTNING_WALLET_EXECUTOR_MODE=ldk oa wallet         three real LDK nodes in this process, on a SIMULATED chain
-                                                          (builds with the feature ldk; POST /simulated/shop/invoices
-                                                          makes an invoice that it can pay)
+                                                          (builds with the feature ldk)
 
 It serves the wallet-executor protocol to the runtime (RUNTIME_LIQUIDITY_WALLET_EXECUTOR_BASE_URL) and to control
 (SPARK_EXECUTOR_BASE_URL), with caps, a list of hosts that may be paid, receipts, and a memory of its own in the data
-directory: a request is written down before it is done, and never done twice.";
+directory: a request is written down before it is done, and never done twice.
+
+Where there is no money, a shop is the other side of payments: POST /simulated/shop/invoices {\"amountMsats\": 42000}
+makes an invoice that the wallet can pay, GET /simulated/shop/invoices/ID says whether it was, and
+POST /simulated/shop/payments {\"invoice\": \"…\"} pays one of the wallet's own.";
 
 /// Serves the wallet that pays over Lightning, in a process of its own that keeps the keys
 #[derive(Args, Debug)]

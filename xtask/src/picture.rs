@@ -104,13 +104,15 @@ fn draw(told: &str) -> String {
     let height = BAR + seen + 2.0 * MARGIN;
     let mut body = String::new();
     for (at, row) in rows.iter().enumerate().filter(|(_, row)| !row.is_empty()) {
-        let long = row.chars().count() as f64 * COLUMN;
+        let text = row.trim_start();
+        let x = (row.len() - text.len()) as f64 * COLUMN;
+        let long = text.chars().count() as f64 * COLUMN;
         let y = (at as f64 + 0.75) * ROW;
         let _ = writeln!(
             body,
-            "<text{} y=\"{y:.1}\" textLength=\"{long:.1}\" xml:space=\"preserve\">{}</text>",
+            "<text{} x=\"{x:.1}\" y=\"{y:.1}\" textLength=\"{long:.1}\" xml:space=\"preserve\">{}</text>",
             class(row),
-            escaped(row)
+            escaped(text)
         );
     }
     let dots: String = (0..3)

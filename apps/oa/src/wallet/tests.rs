@@ -58,15 +58,19 @@ async fn serve(change: impl FnOnce(&mut Service)) -> Served {
     Served { service, base, drain, _directory: directory }
 }
 
+fn plain_client() -> reqwest::Client {
+    // Making one of ours chooses the TLS provider of the process.
+    let _ = oa_client::Client::new("http://127.0.0.1:1", oa_client::Identity::Nobody);
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
 impl Served {
     fn executor(&self) -> Executor {
         Executor::new(&self.base, "t", Duration::from_secs(5)).expect("an executor")
     }
 
     async fn send(&self, method: &str, path: &str, id: Option<&str>, body: &Value) -> (u16, Value) {
-        // Making one of ours chooses the TLS provider of the process.
-        let _ = oa_client::Client::new("http://127.0.0.1:1", oa_client::Identity::Nobody);
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let http = plain_client();
         let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
         let mut request = http.request(method, format!("{}{path}", self.base)).bearer_auth("t");
         if let Some(id) = id {
@@ -142,7 +146,7 @@ async fn what_is_not_allowed_is_refused_in_the_words_of_the_protocol() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_whoever_has_the_token_is_served() {
     let served = serve(|_| {}).await;
-    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let http = plain_client();
     let open = http.get(format!("{}/healthz", served.base)).send().await.expect("an answer");
     assert_eq!(open.status(), 200);
     for shown in [None, Some("Bearer x"), Some("Basic t")] {

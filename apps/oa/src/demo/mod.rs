@@ -7,6 +7,7 @@ mod books;
 mod caught;
 mod cheat;
 mod code;
+mod compared;
 mod credit;
 mod home;
 mod pool;
@@ -122,6 +123,7 @@ async fn trade(stage: &Stage<'_>, book: &mut Book) -> Result<PathBuf, Failure> {
     let pool = pool::fund(stage, book).await?;
     caught::first_patch(stage, book).await?;
     credit::second_patch(stage, book, &pool).await?;
+    compared::all(stage, book).await?;
     snapshot::prove(stage, book, &pool).await?;
     stage.talk.finish(stage.run_id, "succeeded").await?;
     let file = stage.data.path().join("proof.jsonl");

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod picture;
 mod schemathesis;
 mod sync;
 
@@ -33,6 +34,8 @@ enum Chore {
     /// Measure, and print what was measured. A report, never a test.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Run the demonstration and draw what it says: docs/demo.svg.
+    Picture(picture::Picture),
     /// The parse-only server that `bench append` measures `oa` against.
     #[command(hide = true)]
     BenchParseServer { bind: std::net::SocketAddr },
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
         Chore::Sync { check } => sync::run(check),
         Chore::Schemathesis(schemathesis) => schemathesis.run(),
         Chore::Bench(bench) => bench::run(bench),
+        Chore::Picture(picture) => picture.run(),
         Chore::BenchParseServer { bind } => bench::parse_server(bind),
     }
 }

@@ -22,7 +22,7 @@ Examples:
   oa runs export ID proof.jsonl         one file that proves what was done
   oa runs verify proof.jsonl            check it, without any server
   oa skills push ./pdf-tools --publish  a directory with a SKILL.md as a signed release
-  oa demo                               see a job paid, and a cheat caught, in under a minute
+  oa demo                               the whole story: a cheat caught, a job paid over Lightning on credit, and the proof
   oa job run --repo . -- cargo test     run it in a sandbox, have it checked, pay for it
   oa provider --repositories ~/src      run jobs of others in sandboxes
   oa doctor                             what is wrong with this set-up
@@ -154,12 +154,15 @@ Examples:
   oa wallet                                               a SIMULATED wallet for demonstrations: there is no money
   OA_LIGHTNING_WALLET_EXECUTOR_MODE=lnd oa wallet         before an LND node (LND_REST_BASE_URL, LND_REST_MACAROON_HEX)
   OA_LIGHTNING_WALLET_EXECUTOR_MODE=ldk oa wallet         three real LDK nodes in this process, on a SIMULATED chain
-                                                          (builds with the feature ldk; POST /simulated/shop/invoices
-                                                          makes an invoice that it can pay)
+                                                          (builds with the feature ldk)
 
 It serves the wallet-executor protocol to the runtime (RUNTIME_LIQUIDITY_WALLET_EXECUTOR_BASE_URL) and to control
 (SPARK_EXECUTOR_BASE_URL), with caps, a list of hosts that may be paid, receipts, and a memory of its own in the data
-directory: a request is written down before it is done, and never done twice.";
+directory: a request is written down before it is done, and never done twice.
+
+Where there is no money, a shop is the other side of payments: POST /simulated/shop/invoices {\"amountMsats\": 42000}
+makes an invoice that the wallet can pay, GET /simulated/shop/invoices/ID says whether it was, and
+POST /simulated/shop/payments {\"invoice\": \"…\"} pays one of the wallet's own.";
 
 /// Serves the wallet that pays over Lightning, in a process of its own that keeps the keys
 #[derive(Args, Debug)]
@@ -326,8 +329,18 @@ fn cpus(text: &str) -> Result<f32, String> {
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Everything runs on this machine, on free loopback ports, in a directory that is removed afterwards; with --data DIR in
-that directory, which is kept. The two honest providers run real sandboxes; the cheat is simulated and runs nothing.")]
-pub struct Demo {}
+that directory, which is kept. The two honest providers run real sandboxes; the cheat is simulated and runs nothing.
+The wallet is simulated too, unless --real-lightning; there is no money in either case.
+
+Examples:
+  oa demo
+  oa --data ./demo demo -o json
+  cargo run --release --features ldk -- demo --real-lightning")]
+pub struct Demo {
+    /// Pays through three real LDK nodes in this process, on a simulated chain; needs a build with the feature `ldk`
+    #[arg(long)]
+    pub real_lightning: bool,
+}
 
 const PROVIDER_HELP: &str = "\
 Examples:

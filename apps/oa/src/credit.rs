@@ -26,7 +26,7 @@ pub async fn explain(client: &Client, offer_id: &str, format: Format) -> Result<
 }
 
 /// The log gives what was written down, and so does the decision made here.
-fn same(told: &Explanation) -> bool {
+pub fn same(told: &Explanation) -> bool {
     let again = underwriting::read_back(&told.audit)
         .map(|(inputs, terms)| underwriting::decision_document(&underwriting::decide(&inputs, &terms)));
     told.replay_matches && again.as_ref() == told.audit.get("decision")

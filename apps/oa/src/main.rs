@@ -103,11 +103,11 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             provider::run(&settings, &place, &data, common.output).await
         }
         Command::Job(cli::Job::Run(wanted)) => have_done(wanted, &common).await,
-        Command::Demo(_) => {
+        Command::Demo(wanted) => {
             // A directory of the environment is that of real work.
             let usual = [Some("./oa-data".into()), std::env::var_os("OA_DATA_DIR")];
             let named = !usual.iter().flatten().any(|path| *path == *common.data.as_os_str());
-            demo::tell(named.then(|| common.data.clone()), common.output).await
+            demo::tell(named.then(|| common.data.clone()), wanted.real_lightning, common.output).await
         }
         Command::Credit(cli::Credit::Explain { offer }) => {
             credit::explain(&around(&common)?.2.client()?, &offer, common.output).await

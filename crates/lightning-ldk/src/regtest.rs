@@ -272,9 +272,14 @@ impl Regtest {
 
     /// A payment that our node makes, once per request: repeated, it answers how it stands.
     pub fn pay(&mut self, asked: &Asked) -> Result<Sent, Failure> {
+        self.pay_from(Place::Ours, asked)
+    }
+
+    /// The same of any node.
+    pub fn pay_from(&mut self, place: Place, asked: &Asked) -> Result<Sent, Failure> {
         let id = payment_id(&asked.request_id);
         let key = sent_key(id);
-        let heart = &self.node(Place::Ours).heart;
+        let heart = &self.node(place).heart;
         if let Some(known) = heart.keeper.read::<Sent>(&key)? {
             if (&known.invoice, known.max_fee_msats, &known.host)
                 != (&asked.invoice, asked.max_fee_msats, &asked.host)
@@ -292,12 +297,12 @@ impl Regtest {
             return Err(Failure::Refused(format!("the invoice is not for {amount_msats} msats")));
         }
         let payment_hash = hex(invoice.payment_hash().as_byte_array());
-        if let Some(other) = self.find(&payment_hash)?
+        if let Some(other) = self.find_from(place, &payment_hash)?
             && !matches!(other.state, State::Failed { .. })
         {
             return Err(Failure::Conflict("another request pays this invoice".into()));
         }
-        let heart = &self.node(Place::Ours).heart;
+        let heart = &self.node(place).heart;
         let sent = Sent {
             request_id: asked.request_id.clone(),
             payment_hash: payment_hash.clone(),
@@ -324,7 +329,7 @@ impl Regtest {
             }
         }
         self.settle()?;
-        let known = self.node(Place::Ours).heart.keeper.read(&key)?;
+        let known = self.node(place).heart.keeper.read(&key)?;
         known.ok_or_else(|| Failure::Torn("a payment is not kept".into()))
     }
 
@@ -335,7 +340,11 @@ impl Regtest {
 
     /// How the payment of this hash stands; of several requests for one hash, the one that is not refuted.
     pub fn find(&self, payment_hash: &str) -> Result<Option<Sent>, Failure> {
-        let keeper = &self.node(Place::Ours).heart.keeper;
+        self.find_from(Place::Ours, payment_hash)
+    }
+
+    fn find_from(&self, place: Place, payment_hash: &str) -> Result<Option<Sent>, Failure> {
+        let keeper = &self.node(place).heart.keeper;
         match keeper.get(&hash_key(payment_hash))? {
             Some(key) => keeper.read(&String::from_utf8_lossy(&key)),
             None => Ok(None),

@@ -115,7 +115,7 @@ impl LdkWallet {
         answered.await.map_err(|_| gone())?
     }
 
-    async fn paid(&self, order: &PayOrder) -> Result<Paid, WalletError> {
+    async fn paid(&self, place: Place, order: &PayOrder) -> Result<Paid, WalletError> {
         if let Some(named) = &order.payment_hash
             && payment_hash(&order.invoice).as_ref() != Some(named)
         {
@@ -129,12 +129,13 @@ impl LdkWallet {
             host: order.host.clone(),
             not_after_ms: order.not_after.map(|end| u64::try_from(end.millis()).unwrap_or(0)),
         };
-        let sent = self.ask(move |nodes| nodes.pay(&asked)).await.map_err(|failure| match failure {
-            Failure::Refused(why) => WalletError::not_done("prepare_failed", why),
-            Failure::Conflict(why) => WalletError::not_done("idempotency_conflict", why),
-            Failure::TooLate => WalletError::not_done("too_late", failure.to_string()),
-            other => unclear(&other),
-        })?;
+        let sent =
+            self.ask(move |nodes| nodes.pay_from(place, &asked)).await.map_err(|failure| match failure {
+                Failure::Refused(why) => WalletError::not_done("prepare_failed", why),
+                Failure::Conflict(why) => WalletError::not_done("idempotency_conflict", why),
+                Failure::TooLate => WalletError::not_done("too_late", failure.to_string()),
+                other => unclear(&other),
+            })?;
         match self.state_of(&sent) {
             PaymentState::Succeeded(paid) => Ok(paid),
             PaymentState::Failed(trouble) => Err(WalletError::NotDone(trouble)),
@@ -251,6 +252,11 @@ impl LdkWallet {
         self.settled(Place::Shop, invoice).await
     }
 
+    /// The shop pays: somebody who pays invoices of the wallet, with nothing outside of this process.
+    pub async fn shop_pay(&self, order: &PayOrder) -> Result<Paid, WalletError> {
+        self.paid(Place::Shop, order).await
+    }
+
     async fn our_channels(&self) -> Result<Channels, WalletError> {
         self.ask(|nodes| Ok(nodes.channels(Place::Ours))).await.map_err(|failure| unclear(&failure))
     }
@@ -272,7 +278,7 @@ impl Wallet for LdkWallet {
     }
 
     fn pay<'a>(&'a self, order: &'a PayOrder) -> Later<'a, Result<Paid, WalletError>> {
-        Box::pin(self.paid(order))
+        Box::pin(self.paid(Place::Ours, order))
     }
 
     fn payment<'a>(&'a self, payment: &'a PaymentRef) -> Later<'a, Result<PaymentState, WalletError>> {

@@ -2,7 +2,7 @@
 //! each follows from what stands in it. So any two of these wallets can pay each other, and there is no money.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -138,6 +138,23 @@ impl Simulated {
         made.settled = Some((amount, now));
         state.balance_msats = state.balance_msats.saturating_add(amount.get());
         true
+    }
+
+    /// Every open invoice of ours that `payer` has paid is settled.
+    pub fn settle_with(&self, payer: &Simulated) {
+        let paid: HashSet<String> = payer.state().paid.keys().cloned().collect();
+        let now = self.clock.now().millis();
+        let mut state = self.state();
+        let is_paid = |made: &&mut Made| {
+            made.settled.is_none()
+                && made.invoice.payment_hash.as_ref().is_some_and(|hash| paid.contains(hash))
+        };
+        let mut received = 0_u64;
+        for made in state.invoices.values_mut().filter(is_paid) {
+            made.settled = Some((made.invoice.amount, now));
+            received = received.saturating_add(made.invoice.amount.get());
+        }
+        state.balance_msats = state.balance_msats.saturating_add(received);
     }
 
     /// Somebody else has sent so much to an address of ours.
@@ -414,6 +431,12 @@ mod tests {
         assert_eq!(payer.balances().await.expect("balances").spendable_msats, 10_000_000 - 43_000);
         let known = InvoiceRef { request_id: "i".into(), payment_hash: None };
         assert_eq!(payee.invoice(&known).await, Ok(InvoiceState::Open));
+        let other = wallet("c");
+        let same = other.create_invoice(&InvoiceOrder { request_id: "j".into(), ..wanted }).await;
+        payer.pay(&order("r", &same.expect("an invoice"))).await.expect("paid");
+        other.settle_with(&payer);
+        other.settle_with(&payer);
+        assert_eq!(other.balances().await.expect("balances").spendable_msats, 10_042_000);
         assert!(payee.receive(&invoice.bolt11, None) && !payee.receive(&invoice.bolt11, None));
         assert!(matches!(payee.invoice(&known).await, Ok(InvoiceState::Settled { .. })));
     }

@@ -21,6 +21,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use crate::failure::Failure;
 
 pub const NAME: &str = "cheap-and-quick";
+pub const PRICE_MSATS: u64 = 90_000;
 
 /// Serves until it is dropped.
 pub struct Cheat {
@@ -35,7 +36,7 @@ impl Drop for Cheat {
 
 impl Cheat {
     /// Enrols it, in the reserve pool, for somebody else.
-    pub async fn start(client: &Client, owner_user_id: u64, price_msats: u64) -> Result<Self, Failure> {
+    pub async fn start(client: &Client, id: &str, owner_user_id: u64) -> Result<Self, Failure> {
         let wrong = |error: std::io::Error| Failure::wrong(format!("no port for a provider: {error}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(wrong)?;
         let base = format!("http://{}", listener.local_addr().map_err(wrong)?);
@@ -46,16 +47,16 @@ impl Cheat {
         let cheat = Cheat { server };
         let metadata = json!({
             "roles": ["client", "provider"],
-            "provider_id": NAME,
+            "provider_id": id,
             "provider_base_url": base,
             "capabilities": [SANDBOX_RUN],
-            "min_price_msats": price_msats,
+            "min_price_msats": PRICE_MSATS,
             "reserve_pool": true,
             "caps": {"max_timeout_secs": 300},
             "simulated": true,
         });
         let body = RegisterWorker {
-            worker_id: Some(format!("provider:{NAME}")),
+            worker_id: Some(format!("provider:{id}")),
             owner_user_id: Some(owner_user_id),
             adapter: Some("openagents_compute_provider".to_owned()),
             metadata: to_raw_value(&metadata).ok(),

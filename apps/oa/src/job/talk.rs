@@ -12,7 +12,7 @@ use oa_contract::{
         jobs::SandboxRunRequest,
         marketplace::{DispatchReply, DispatchSandboxRun, Quote, QuoteReply, QuoteSandboxRun},
         runs::{AppendEvent, StartRun},
-        treasury::{SettleSandboxRun, Settlement},
+        treasury::{CepTerms, RoutePolicy, SettleSandboxRun, Settlement},
         workers::NameOwner,
     },
 };
@@ -125,8 +125,20 @@ impl Talk {
         &self,
         run_id: Uuid,
         request: &SandboxRunRequest,
+        done: (&Quote, &DispatchReply),
+        reexecute: bool,
+    ) -> Result<Settlement, Failure> {
+        self.settle_by(run_id, request, done, reexecute, None).await
+    }
+
+    /// The same; with terms, a pool pays the provider through an envelope of an agent's credit.
+    pub async fn settle_by(
+        &self,
+        run_id: Uuid,
+        request: &SandboxRunRequest,
         (quote, reply): (&Quote, &DispatchReply),
         reexecute: bool,
+        credit: Option<CepTerms>,
     ) -> Result<Settlement, Failure> {
         let provider = &reply.selection.provider;
         // Whoever did it in the end may have had a price of its own.
@@ -139,8 +151,8 @@ impl Talk {
             provider_worker_id: provider.worker_id.clone(),
             amount_msats: quote.provider_price_msats,
             quote: Some(quote.clone()),
-            route_policy: None,
-            cep: None,
+            route_policy: credit.as_ref().map(|_| RoutePolicy::ForceCep),
+            cep: credit,
             request: request.clone(),
             response: reply.response.clone(),
             dispatch_id: Some(reply.dispatch_id.clone()),

@@ -130,10 +130,9 @@ async fn route(service: &Arc<Service>, method: &Method, path: &[&str], asked: &A
             Err(No::new(502, "spark_executor_error", "this wallet pays over Lightning and on-chain only"))
         }
         ("POST", ["simulated", "receive"]) => result(service.simulate_receipt(asked)?),
-        #[cfg(feature = "ldk")]
         ("POST", ["simulated", "shop", "invoices"]) => result(service.shop_invoice(asked).await?),
-        #[cfg(feature = "ldk")]
         ("GET", ["simulated", "shop", "invoices", id]) => result(service.shop_was_paid(id).await?),
+        ("POST", ["simulated", "shop", "payments"]) => result(service.shop_pays(asked).await?),
         _ => Err(No::new(404, "not_found", "the wallet has no such route")),
     }
 }

@@ -1,19 +1,13 @@
 //! Decides how the LDK nodes of this build serve as a wallet: three real nodes in this process, on a chain that is
-//! simulated and says so. The shop among them makes invoices, so that there is somebody to pay.
+//! simulated and says so. The shop among them pays and is paid (`shop.rs`).
 
 use std::{path::Path, sync::Arc};
 
-use oa_contract::{Clock, Ids as _, Msats};
-use oa_lightning::{InvoiceOrder, InvoiceRef, InvoiceState, bolt11::Network};
+use oa_contract::{Clock, Ids as _};
+use oa_lightning::bolt11::Network;
 use oa_lightning_ldk::{Config, LdkWallet, Watch};
-use serde::Deserialize;
-use serde_json::{Value, json};
 
-use super::{
-    Service,
-    http::{Asked, No},
-    number, pay,
-};
+use super::number;
 use crate::{config::Settings, data_dir::DataDir, failure::Failure, system::SystemIds};
 
 /// Opens the nodes. Blocks: nothing is served before they are there.
@@ -41,51 +35,6 @@ pub fn open(
     };
     let wallet = LdkWallet::open(config).map_err(|error| Failure::wrong(format!("LDK: {error}")))?;
     Ok(Arc::new(wallet))
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ShopInvoice {
-    amount_msats: Msats,
-    #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    expiry_secs: Option<u64>,
-}
-
-impl Service {
-    fn shop(&self) -> Result<&Arc<LdkWallet>, No> {
-        self.nodes.as_ref().ok_or_else(|| No::new(404, "not_found", "only the wallet of mode ldk has a shop"))
-    }
-
-    /// `POST /simulated/shop/invoices`: an invoice that this wallet can pay, the same for the same request id.
-    pub async fn shop_invoice(&self, asked: &Asked) -> Result<Value, No> {
-        let shop = self.shop()?;
-        let body: ShopInvoice = asked.read()?;
-        let order = InvoiceOrder {
-            request_id: asked.id.clone(),
-            amount: body.amount_msats,
-            memo: body.description,
-            expiry_seconds: body.expiry_secs,
-        };
-        let made = shop.shop_invoice(&order).await.map_err(|error| pay::no(error.trouble()))?;
-        Ok(json!({"simulated": true, "requestId": order.request_id, "invoice": made.bolt11,
-            "paymentHash": made.payment_hash, "amountMsats": made.amount}))
-    }
-
-    /// `GET /simulated/shop/invoices/{id}`: whether the shop was paid.
-    pub async fn shop_was_paid(&self, id: &str) -> Result<Value, No> {
-        let asked = InvoiceRef { request_id: id.to_owned(), payment_hash: None };
-        let state = self.shop()?.shop_settled(&asked).await.map_err(|error| pay::no(error.trouble()))?;
-        let received = match state {
-            InvoiceState::Settled { received, .. } => Some(received),
-            InvoiceState::NeverHeardOf => {
-                return Err(No::new(404, "invoice_not_found", "the shop made no invoice under this id"));
-            }
-            _ => None,
-        };
-        Ok(json!({"simulated": true, "requestId": id, "receivedMsats": received}))
-    }
 }
 
 /// Nobody watches the commits of a build that is used.

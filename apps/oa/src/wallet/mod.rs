@@ -9,6 +9,7 @@ mod legacy;
 mod onchain;
 mod pay;
 mod receive;
+pub mod shop;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -23,9 +24,9 @@ use oa_lightning::{Executor, Lnd, Simulated, Wallet, bolt11::Network, lnd};
 use oa_store::{SqliteConfig, Store};
 use secrecy::SecretString;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::JoinHandle};
 
-use self::http::No;
+use self::{http::No, shop::Shop};
 use crate::{
     config::Settings,
     data_dir::DataDir,
@@ -54,11 +55,8 @@ pub struct Limits {
 /// The wallet, and everything that stands before it.
 pub struct Service {
     pub wallet: Arc<dyn Wallet>,
-    /// The same wallet, where there is no money.
-    pub simulated: Option<Arc<Simulated>>,
-    /// The same wallet, where it is the nodes of this build.
-    #[cfg(feature = "ldk")]
-    pub nodes: Option<Arc<oa_lightning_ldk::LdkWallet>>,
+    /// Somebody to pay and to be paid by, where there is no money.
+    pub shop: Option<Shop>,
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
@@ -190,36 +188,62 @@ pub fn router(service: Arc<Service>) -> Router {
 /// Serves the wallet until it is told to end.
 pub async fn run(settings: &Settings, data: &DataDir, format: Format) -> Result<u8, Failure> {
     let mut signals = Signals::catch().map_err(|error| Failure::wrong(error.to_string()))?;
-    let address = address(settings)?;
-    let service = Arc::new(open(settings, data, address).await?);
-    let listener =
-        TcpListener::bind(address).await.map_err(|error| Failure::wrong(format!("{address}: {error}")))?;
-    let address = listener.local_addr().map_err(|error| Failure::wrong(error.to_string()))?;
+    let served = Served::start(settings, data).await?;
+    let (service, base) = (&served.service, &served.base);
     let about = service.wallet.about();
     let simulated = if about.simulated { " (SIMULATED: there is no money)" } else { "" };
     format.show(
-        &format!("wallet {} of {} at http://{address}{simulated}", service.wallet_id, about.face),
+        &format!("wallet {} of {} at {base}{simulated}", service.wallet_id, about.face),
         &json!({"wallet_id": service.wallet_id, "face": about.face, "simulated": about.simulated,
-            "base_url": format!("http://{address}")}),
+            "base_url": base}),
     )?;
-    let drain = Drain::new();
-    let server = tokio::spawn(oa_edge::serve(listener, router(service.clone()), drain.clone(), LAST_ANSWERS));
-    let looking = service.clone();
-    let looking = tokio::spawn(async move {
-        let mut rounds = tokio::time::interval(LOOK_AFTER);
-        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            rounds.tick().await;
-            looking.look_after_open().await;
-        }
-    });
     let signal = signals.next().await;
     format.note(&format!("{signal}: no new payments"));
-    drain.begin();
-    let _ = server.await;
-    looking.abort();
-    service.store.close().await;
+    served.stop().await;
     Ok(OK)
+}
+
+/// A wallet that is served, by itself or inside of another command.
+pub struct Served {
+    pub base: String,
+    pub service: Arc<Service>,
+    drain: Drain,
+    server: JoinHandle<()>,
+    looking: JoinHandle<()>,
+}
+
+impl Served {
+    /// Ready to be asked when this returns.
+    pub async fn start(settings: &Settings, data: &DataDir) -> Result<Self, Failure> {
+        let address = address(settings)?;
+        let service = Arc::new(open(settings, data, address).await?);
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Failure::wrong(format!("{address}: {error}")))?;
+        let address = listener.local_addr().map_err(|error| Failure::wrong(error.to_string()))?;
+        let drain = Drain::new();
+        let router = router(service.clone());
+        let server = tokio::spawn(oa_edge::serve(listener, router, drain.clone(), LAST_ANSWERS));
+        let looking = tokio::spawn(look_after(service.clone()));
+        Ok(Served { base: format!("http://{address}"), service, drain, server, looking })
+    }
+
+    /// Begins nothing new and finishes what was begun.
+    pub async fn stop(self) {
+        self.drain.begin();
+        let _ = self.server.await;
+        self.looking.abort();
+        self.service.store.close().await;
+    }
+}
+
+async fn look_after(service: Arc<Service>) {
+    let mut rounds = tokio::time::interval(LOOK_AFTER);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        service.look_after_open().await;
+    }
 }
 
 fn address(settings: &Settings) -> Result<SocketAddr, Failure> {
@@ -253,17 +277,15 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
     let seconds = number(settings, "OA_LIGHTNING_SPARK_PAYMENT_TIMEOUT_SECS", 45, 1, 300)?;
     let patience = Duration::from_secs(seconds);
     #[cfg(feature = "ldk")]
-    let nodes = match text(settings, "OA_LIGHTNING_WALLET_EXECUTOR_MODE") {
-        Some("ldk") => Some(ldk::open(settings, data, &wallet_id, network, &clock)?),
-        _ => None,
-    };
-    #[cfg(feature = "ldk")]
-    let (wallet, simulated) = match &nodes {
-        Some(nodes) => (nodes.clone() as Arc<dyn Wallet>, None),
-        None => face(settings, &wallet_id, network, &clock, patience)?,
+    let (wallet, shop) = match text(settings, "OA_LIGHTNING_WALLET_EXECUTOR_MODE") {
+        Some("ldk") => {
+            let nodes = ldk::open(settings, data, &wallet_id, network, &clock)?;
+            (nodes.clone() as Arc<dyn Wallet>, Some(Shop::Nodes(nodes)))
+        }
+        _ => face(settings, &wallet_id, network, &clock, patience)?,
     };
     #[cfg(not(feature = "ldk"))]
-    let (wallet, simulated) = face(settings, &wallet_id, network, &clock, patience)?;
+    let (wallet, shop) = face(settings, &wallet_id, network, &clock, patience)?;
     let token = text(settings, "OA_LIGHTNING_WALLET_EXECUTOR_AUTH_TOKEN").map(SecretString::from);
     let harmless = wallet.about().simulated && address.ip().to_canonical().is_loopback();
     if token.is_none() && !harmless {
@@ -279,9 +301,7 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
     let hosts = settings.get("OA_LIGHTNING_WALLET_ALLOWED_HOSTS").unwrap_or_default();
     Ok(Service {
         wallet,
-        simulated,
-        #[cfg(feature = "ldk")]
-        nodes,
+        shop,
         store,
         clock,
         ids: Arc::new(SystemIds::default()),
@@ -315,7 +335,7 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
     })
 }
 
-type Face = (Arc<dyn Wallet>, Option<Arc<Simulated>>);
+type Face = (Arc<dyn Wallet>, Option<Shop>);
 
 /// Whoever really holds the money.
 fn face(
@@ -342,7 +362,8 @@ fn face(
             )?;
             let balance = sats.checked_mul(1_000).and_then(Msats::new).unwrap_or(Msats::MAX);
             let simulated = Arc::new(Simulated::new(wallet_id, network, clock.clone(), balance));
-            Ok((simulated.clone(), Some(simulated)))
+            let shop = Shop::simulated(&simulated, network, clock.clone());
+            Ok((simulated, Some(shop)))
         }
         "lnd" => {
             let certificate = match text(settings, "LND_REST_TLS_CERT_BASE64").map(lnd::certificate) {

@@ -12,6 +12,7 @@ use super::{
     book::{self, Begin, Begun, End},
     http::{Asked, No},
     pay::no,
+    shop::Shop,
 };
 
 #[derive(Deserialize)]
@@ -199,7 +200,7 @@ impl Service {
 
     /// `POST /simulated/receive`: somebody of the simulated network has paid us.
     pub fn simulate_receipt(&self, asked: &Asked) -> Result<Value, No> {
-        let Some(simulated) = &self.simulated else {
+        let Some(simulated) = self.shop.as_ref().and_then(Shop::ours) else {
             return Err(No::new(404, "not_found", "only a simulated wallet can be paid like this"));
         };
         let body: ReceiveBody = asked.read()?;

@@ -32,10 +32,8 @@ async fn serve(change: impl FnOnce(&mut Service)) -> Served {
     let simulated = Arc::new(Simulated::new("w", Network::Regtest, clock.clone(), msats(50_000_000)));
     let store = Store::open(SqliteConfig::new(directory.path().join("wallet.db"))).await.expect("a store");
     let mut service = Service {
-        #[cfg(feature = "ldk")]
-        nodes: None,
-        wallet: simulated.clone(),
-        simulated: Some(simulated),
+        shop: Some(Shop::simulated(&simulated, Network::Regtest, clock.clone())),
+        wallet: simulated,
         store,
         clock,
         ids: Arc::new(SystemIds::default()),
@@ -256,4 +254,36 @@ async fn the_older_routes_pay_once_and_give_no_seed() {
         first.1["result"]
     );
     assert_eq!(served.send("GET", "/payments/r", None, &Value::Null).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shop_of_a_simulated_wallet_is_paid_by_it_and_pays_it() {
+    let served = serve(|_| {}).await;
+    let wanted = json!({"amountMsats": 42_000, "description": "bread"});
+    let (status, bill) = served.send("POST", "/simulated/shop/invoices", Some("bill"), &wanted).await;
+    assert_eq!(status, 200, "{bill}");
+    assert_eq!(served.send("POST", "/simulated/shop/invoices", Some("bill"), &wanted).await.1, bill);
+    let was_paid = async || {
+        let (_, told) = served.send("GET", "/simulated/shop/invoices/bill", None, &Value::Null).await;
+        told["result"]["receivedMsats"].as_u64()
+    };
+    assert_eq!(was_paid().await, None);
+    let invoice = bill["result"]["invoice"].as_str().expect("an invoice");
+    assert_eq!(served.send("POST", "/pay-bolt11", None, &body("p", invoice, 52_000)).await.0, 200);
+    assert_eq!(was_paid().await, Some(42_000));
+    assert_eq!(served.send("GET", "/simulated/shop/invoices/none", None, &Value::Null).await.0, 404);
+
+    let wanted = json!({"amountSats": 21});
+    let (_, made) = served.send("POST", "/create-invoice", Some("deposit"), &wanted).await;
+    let asked = json!({"invoice": made["result"]["invoice"]});
+    let (status, paid) = served.send("POST", "/simulated/shop/payments", Some("pay"), &asked).await;
+    assert_eq!(status, 200, "{paid}");
+    assert_eq!(served.send("POST", "/simulated/shop/payments", Some("pay"), &asked).await.1, paid);
+    let (_, told) = served.send("GET", "/invoices/deposit", None, &Value::Null).await;
+    assert_eq!(
+        (&told["result"]["state"], &told["result"]["receivedMsats"]),
+        (&json!("settled"), &json!(21_000))
+    );
+    let refused = served.send("POST", "/simulated/shop/payments", None, &json!({"invoice": "lnbc1"})).await;
+    assert_eq!((refused.0, refused.1["error"]["code"].as_str()), (502, Some("prepare_failed")));
 }

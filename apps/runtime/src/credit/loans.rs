@@ -5,7 +5,7 @@ use oa_contract::{
     Answer, Ask, Fault, Handle, Msats, Owner, Refusal, Stop, Timestamp,
     matrix::CreditLoanGet,
     signer::Signer,
-    wire::credit::{Loan, LoanReply, LoanStatus},
+    wire::credit::{CreditSettlement, Loan, LoanPayment, LoanReply, LoanStatus},
 };
 use oa_ledger::{AccountId, Kind};
 use oa_store::{
@@ -13,6 +13,7 @@ use oa_store::{
     tables::{
         credit as table,
         credit_sums::{self, LoanRow},
+        liquidity,
     },
 };
 
@@ -57,8 +58,24 @@ pub(crate) async fn shown(tx: &mut Tx, row: &LoanRow) -> Result<LoanReply, Stop>
         status: row.status,
         due_at: row.due_at,
         default_notice: notice.map(|notice| read_back(&notice.receipt)).transpose()?,
+        payment: payment(tx, row).await?,
     };
     Ok(LoanReply { schema: "openagents.credit.loan.v1".into(), loan })
+}
+
+/// What the money went out with. A settlement of before this was told has nothing to say.
+async fn payment(tx: &mut Tx, row: &LoanRow) -> Result<Option<LoanPayment>, Stop> {
+    let Some(settlement) = table::settlement(tx, &row.envelope_id).await? else { return Ok(None) };
+    let settlement: CreditSettlement = read_back(&settlement.reply)?;
+    let Some(quote_id) = settlement.quote_id else { return Ok(None) };
+    let Some(payment) = liquidity::payment(tx, &quote_id).await? else { return Ok(None) };
+    Ok(Some(LoanPayment {
+        quote_id,
+        invoice: payment.invoice,
+        payment_hash: payment.payment_hash,
+        wallet_receipt_sha256: payment.wallet_receipt_sha256,
+        payment_proof: payment.wallet_response.map(|text| read_back(text.get())).transpose()?,
+    }))
 }
 
 /// An owner pays so much of what is owed. The caller holds the loan's key.

@@ -102,6 +102,7 @@ async fn paid(
         receipt: receipt.document,
         owed_msats: Some(owed),
         due_at: Some(due_at),
+        quote_id: Some(payment.payment_id.clone()),
     };
     let settlement = SettlementRow {
         settlement_id,

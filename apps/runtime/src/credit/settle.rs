@@ -415,6 +415,7 @@ async fn close(
         receipt: notice.document,
         owed_msats: None,
         due_at: None,
+        quote_id: None,
     };
     let settlement = SettlementRow {
         settlement_id,

@@ -292,6 +292,9 @@ pub struct CreditSettlement {
     pub owed_msats: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
+    /// Under which the wallet was asked to pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quote_id: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -446,6 +449,24 @@ pub struct Loan {
     /// `openagents.credit.default_notice.v1` with the reason `not_repaid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_notice: Option<Value>,
+    /// The payment that the money went out with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<LoanPayment>,
+}
+
+/// How the provider was paid.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "CreditLoanPayment")]
+pub struct LoanPayment {
+    pub quote_id: String,
+    pub invoice: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_hash: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wallet_receipt_sha256: Option<String>,
+    /// Everything that the wallet said; the preimage is part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment_proof: Option<Value>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

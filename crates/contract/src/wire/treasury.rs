@@ -240,6 +240,9 @@ pub struct CepTerms {
     pub provider_host: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope_id: Option<String>,
+    /// What the agent has declared before (`credit.intent`): the offer stays within it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_fee_msats: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

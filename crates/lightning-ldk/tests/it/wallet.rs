@@ -131,3 +131,20 @@ async fn a_wallet_that_cannot_keep_what_it_knows_says_that_nothing_is_known() {
     };
     assert_eq!(nodes.pay(&order).await, Ok(paid));
 }
+
+#[tokio::test]
+async fn the_shop_pays_an_invoice_of_the_wallet_once() {
+    let (folder, left) = (tempfile::tempdir().expect("a folder"), Arc::new(AtomicU64::new(u64::MAX)));
+    let wallet = wallet(folder.path(), &left);
+    let before = wallet.balances().await.expect("a balance").spendable_msats;
+    let bill = wallet.create_invoice(&wish("deposit")).await.expect("an invoice");
+
+    let paid = wallet.shop_pay(&order("pay", &bill)).await.expect("paid");
+
+    assert_eq!(paid.preimage.map(|preimage| preimage.payment_hash()), bill.payment_hash);
+    assert_eq!(wallet.shop_pay(&order("pay", &bill)).await, Ok(paid));
+    let asked = InvoiceRef { request_id: "deposit".into(), payment_hash: bill.payment_hash };
+    let settled = wallet.invoice(&asked).await.expect("told");
+    assert!(matches!(settled, InvoiceState::Settled { received, .. } if received == msats(42_000)));
+    assert_eq!(wallet.balances().await.expect("a balance").spendable_msats, before + 42_000);
+}

@@ -216,6 +216,9 @@ async fn what_was_drawn_is_paid_back_to_the_pool_with_its_fee() {
         let id = &settled.settlement_id;
         let part = repay(&world, "k", id, Some(100_000)).await.expect("repaid").loan;
         assert_eq!((part.owed_msats, part.status), (153_000, LoanStatus::Open));
+        let payment = part.payment.clone().expect("the payment that it went out with");
+        assert_eq!(Some(payment.quote_id), settled.quote_id);
+        assert_eq!(payment.payment_hash, oa_lightning::bolt11::payment_hash(&invoice("i", 250_000)));
         assert_eq!(repay(&world, "k", id, Some(100_000)).await.expect("again").loan, part);
         assert_eq!(refused(repay(&world, "k", id, None).await).code, Code::Conflict);
         assert!(refused(repay(&world, "k2", id, Some(153_001)).await).message.contains("153000"));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use oa_contract::{
     Amount, Asset, Clock,
-    matrix::CreditLoanGet,
+    matrix::{CreditExplain, CreditIntent, CreditLoanGet},
     wire::{
-        credit::LoanStatus,
-        paths::CreditSettlementPath,
-        treasury::{JobStatus, SettlementRoute},
+        credit::{DeclareIntent, INTENT_REQUEST, LoanStatus, ScopeType},
+        paths::{CreditSettlementPath, OfferPath},
+        treasury::{CepTerms, JobStatus, SettlementRoute},
     },
 };
 use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
@@ -119,6 +119,51 @@ async fn a_pool_pays_the_provider_and_is_paid_back_with_its_fee() {
         world.clock.advance_ms(7_200_000);
         assert_eq!(settle(&world, body()).await.expect("again"), settled);
         assert_eq!(events(&world, run).await.len(), 6);
+        everything_adds_up(&world).await;
+    }
+}
+
+/// So many sats, for the job of the example.
+async fn declared(world: &World, max_sats: u64) -> String {
+    let body = DeclareIntent {
+        schema: INTENT_REQUEST.into(),
+        idempotency_key: format!("{max_sats}"),
+        agent_id: key("A"),
+        scope_type: ScopeType::Nip90,
+        scope_id: job_hash(&request()).expect("a hash"),
+        max_sats,
+        exp: BEGIN.plus_seconds(1_800),
+        policy_context: None,
+    };
+    let reply = world.call::<CreditIntent>(&operator(), Nothing {}, Nothing {}, body).await;
+    reply.expect("declared").1.intent.intent_id
+}
+
+#[tokio::test]
+async fn what_an_agent_has_declared_bounds_what_a_settlement_is_offered() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let world = world(engine, false).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let within = |intent_id: &str| {
+            let mut body = by_credit(run, &invoice("i", 1_000));
+            let cep = body.cep.as_mut().expect("terms");
+            (cep.intent_id, cep.offer_ttl_seconds) = (Some(intent_id.into()), Some(600));
+            body
+        };
+        let settled = settle(&world, within(&declared(&world, 2).await)).await.expect("settled");
+        let path = OfferPath { offer_id: settled.credit_offer_id.expect("an offer") };
+        let explained = world.call::<CreditExplain>(&operator(), path, Nothing {}, Nothing {}).await;
+        let audit = explained.expect("explained").1.audit;
+        assert_eq!(audit["intentId"], declared(&world, 2).await, "the offer is for what was declared");
+        let run = begin(&world).await;
+        let body = SettleSandboxRun { run_id: run, ..within(&declared(&world, 1).await) };
+        let body = SettleSandboxRun {
+            cep: body.cep.map(|cep| CepTerms { provider_invoice: invoice("j", 1_000), ..cep }),
+            ..body
+        };
+        assert_eq!(refused(settle(&world, body).await).message, "intent mismatch: max_sats exceeds intent");
         everything_adds_up(&world).await;
     }
 }

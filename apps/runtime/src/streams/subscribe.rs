@@ -86,6 +86,7 @@ impl Handle<StreamsSubscribe> for Runtime {
             after,
             until,
             greeted: false,
+            waiting: false,
         };
         let answer = Answer::new(Streamed::new(stream::try_unfold(following, next)));
         Ok(answer.with_header("cache-control", "no-store").with_header("x-accel-buffering", "no"))
@@ -154,6 +155,8 @@ struct Following {
     after: u64,
     until: Option<u64>,
     greeted: bool,
+    /// The last look saw everything there was: the next one is for a wake.
+    waiting: bool,
 }
 
 /// The next chunk for the reader: events if there are any, a comment if there are none for a while.
@@ -168,16 +171,21 @@ async fn next(mut following: Following) -> Result<Option<(Bytes, Following)>, Fa
         if (following.draining)() || following.until.is_some_and(|until| following.after >= until) {
             return Ok(None);
         }
-        following.follower.head.mark_unchanged();
-        let page = read(&following).await?;
-        if let Some(last) = page.last() {
-            following.after = last.seq;
-            return Ok(Some((chunk(&page)?, following)));
+        if !following.waiting {
+            // Whatever is committed from here on wakes us, also while we read.
+            following.follower.head.mark_unchanged();
+            let page = read(&following).await?;
+            following.waiting = (page.len() as u64) < PAGE;
+            if let Some(last) = page.last() {
+                following.after = last.seq;
+                return Ok(Some((chunk(&page)?, following)));
+            }
         }
         // Looked at without a wake too: one of another replica may get lost, or there is nobody to bring it.
         let patience = following.hub.patience().min(HEARTBEAT.saturating_sub(waited));
         let woken = tokio::time::timeout(patience, following.follower.head.changed()).await.is_ok();
         waited = if woken { waited } else { waited + patience };
+        following.waiting = false;
         if waited >= HEARTBEAT {
             return Ok(Some((Bytes::from_static(b": heartbeat\n\n"), following)));
         }

@@ -69,7 +69,7 @@ pub async fn followed(subscribers: Vec<Subscriber>, histories: &[Vec<String>]) -
     let mut connections = 0;
     for subscriber in subscribers {
         let run = subscriber.run;
-        let ended = tokio::time::timeout(Duration::from_secs(30), subscriber.task).await;
+        let ended = tokio::time::timeout(Duration::from_secs(60), subscriber.task).await;
         let received = ended.unwrap_or_else(|_| panic!("a subscriber of run {run} waits in vain")).unwrap();
         // That each was the next one was looked at when it arrived.
         assert_eq!(received.keys, histories[run], "run {run}");

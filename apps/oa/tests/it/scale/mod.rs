@@ -94,7 +94,7 @@ async fn replicas_that_stand_still_die_and_lose_their_database_lose_and_double_n
     replicas[killed].kill();
     // Nobody but the third is left; the lease of the one that stands still runs out.
     let another = async || check::leader(&store, "sweeps").await.is_some_and(|term| term.token > leads.token);
-    until("another replica sweeps", Duration::from_secs(15), another).await;
+    until("another replica sweeps", Duration::from_secs(40), another).await;
     at(0.55).await;
     replicas[stopped].go_on();
     at(0.65).await;

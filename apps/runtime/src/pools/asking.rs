@@ -11,7 +11,8 @@ use oa_store::tables::{
 use serde_json::Value;
 
 use super::{
-    payout::{Outcome, Under, most_fee_msats, payment_id},
+    key,
+    payout::{self, Outcome, Under, most_fee_msats, payment_id},
     receipts::Settled,
 };
 use crate::Runtime;
@@ -26,15 +27,23 @@ impl Runtime {
         }
     }
 
-    /// Asks what became of a payout. A sending that the wallet has surely never heard of is asked for again, under the
-    /// same id.
-    pub(super) async fn ask_about(&self, row: &WithdrawalRow) -> Result<Outcome, Stop> {
+    /// Asks what became of a payout; none while somebody else is asking. A sending that the wallet has surely never
+    /// heard of is asked for again, under the same id.
+    pub(super) async fn ask_about(&self, row: &WithdrawalRow) -> Result<Option<Outcome>, Stop> {
         match row.rail {
-            PayoutRail::Lightning => Ok(match self.payments.outcome(&payment_id(row)).await? {
+            PayoutRail::Lightning => Ok(Some(match self.payments.outcome(&payment_id(row)).await? {
                 Some(payment) => paid(&payment),
                 None => Outcome::Unknown("the payment is not there".into()),
-            }),
-            PayoutRail::Onchain => self.ask_chain(row).await,
+            })),
+            PayoutRail::Onchain => {
+                let ask = (row.withdrawal_id.clone(), row.round, self.payments.terms());
+                let claimed =
+                    self.store.write("pools.claim_payout", key(&row.pool_id), ask, payout::claim).await?;
+                match claimed {
+                    Some(row) => self.ask_chain(&row).await.map(Some),
+                    None => Ok(None),
+                }
+            }
         }
     }
 
@@ -46,11 +55,8 @@ impl Runtime {
             Ok(OnchainState::Sent(done)) => sent(Ok(done)),
             Ok(OnchainState::Failed(trouble)) => Outcome::Failed(trouble.to_string()),
             Ok(OnchainState::InFlight) => Outcome::Unknown("the wallet is still sending".into()),
-            Ok(OnchainState::NeverHeardOf) => match self.wallet().send_onchain(&order).await {
-                // A refusal of this request says nothing about an earlier copy that may still be on its way.
-                Err(error) => Outcome::Unknown(error.to_string()),
-                done => sent(done),
-            },
+            // A refusal of this request says nothing about an earlier copy that may still be on its way.
+            Ok(OnchainState::NeverHeardOf) => sent(self.wallet().send_onchain(&order).await),
             Err(error) => Outcome::Unknown(error.to_string()),
         })
     }
@@ -103,7 +109,8 @@ fn sent(said: Result<OnchainSent, WalletError>) -> Outcome {
                 txid: Some(done.txid),
             },
         },
-        Err(WalletError::NotDone(trouble)) => Outcome::Failed(trouble.to_string()),
+        // Whether it was the only request is told where it is written down.
+        Err(WalletError::NotDone(trouble)) => Outcome::Refused(trouble.to_string()),
         Err(WalletError::Unknown(trouble)) => Outcome::Unknown(trouble.to_string()),
     }
 }

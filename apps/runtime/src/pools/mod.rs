@@ -8,6 +8,7 @@ pub mod credit;
 pub mod deposit_quote;
 pub mod deposits;
 pub mod execute_due;
+mod late;
 pub mod latest_snapshot;
 pub mod payout;
 pub mod prove;

@@ -227,6 +227,9 @@ pub struct Withdrawal {
     /// Why the last try to pay it failed, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Of `shares_burned`, those that are the provider's again: what the way did not cost, or what was not paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_returned: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -225,7 +225,10 @@ impl World {
                 assert!(of_all <= worth, "more was promised than the shares are worth");
                 if strict {
                     let sat = 1_000 * u128::from(before.free_shares());
-                    assert!(worth - of_all < sat, "a sat or more of what the shares are worth was not promised");
+                    assert!(
+                        worth - of_all < sat,
+                        "a sat or more of what the shares are worth was not promised"
+                    );
                 }
                 self.owed_msats += owed_msats;
                 self.waiting.push(Waiting { id: name, round: 0, sats, shares, owed_msats, strict });

@@ -36,6 +36,12 @@ impl Handle<PoolsConfirmDeposit> for Runtime {
         let strict = self.verifies_deposits();
         let seen = match strict {
             true => self.arrived(&row).await?,
+            // Where a word is believed, it is not that of the one who is to gain by it.
+            false if ask.caller.owner().is_some() => {
+                return Err(
+                    Refusal::forbidden("a deposit is confirmed by an operator, or by the wallet").into()
+                );
+            }
             false => Seen::Settled {
                 received_msats: row.amount_sats.saturating_mul(MSATS_PER_SAT),
                 evidence: format!("caller:{}", row.deposit_id),

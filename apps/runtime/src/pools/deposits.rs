@@ -23,8 +23,12 @@ use crate::Runtime;
 
 /// Deposits that are asked about in one round.
 const AT_ONE_TIME: u32 = 50;
-/// How long after its end a deposit is still asked about: what was paid at the last moment is found.
+/// What was paid at the last moment is found so long after it.
 const GRACE_SECONDS: i64 = 3_600;
+/// A deposit that has expired is still asked about so often, and for so long: an address takes money for ever.
+const RARELY_SECONDS: i64 = 6 * 3_600;
+const INVOICE_LAST_LOOK_SECONDS: i64 = 7 * 86_400;
+const ADDRESS_LAST_LOOK_SECONDS: i64 = 90 * 86_400;
 
 /// What is known of a deposit's payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +57,11 @@ impl Runtime {
                 };
                 let received = self.wallet().received(&address).await?;
                 let sats = (received.confirmed_sats, received.unconfirmed_sats);
-                Ok(match (sats.0 >= row.amount_sats, sats.0.saturating_add(sats.1)) {
+                // What came in time is waited for until it is whole; after that, what is there buys shares.
+                let late = self.now() > row.expires_at && sats.0 >= row.share_price_sats;
+                let deep = received.confirmations >= self.config.pools.deposit_confirmations;
+                let whole = deep && sats.0 > 0 && (sats.0 >= row.amount_sats || late);
+                Ok(match (whole, sats.0.saturating_add(sats.1)) {
                     (true, _) => Seen::Settled {
                         received_msats: received.confirmed_sats.saturating_mul(MSATS_PER_SAT),
                         evidence: format!("onchain:{}", address.address),
@@ -118,15 +126,22 @@ async fn note(
         return Ok(false);
     };
     if let Some(Seen::Settled { received_msats, evidence }) = seen {
-        return match mint(tx, row, *received_msats, evidence, wallet, *now).await? {
+        let look_at = Some(now.plus_seconds(RARELY_SECONDS));
+        return match mint(tx, row.clone(), *received_msats, evidence, wallet, *now).await? {
             Minted::Now(_) => Ok(true),
-            Minted::Spent => Ok(false),
+            // An operator has to look; it stands in nobody's way until then.
+            Minted::Spent => table::put_deposit(tx, &DepositRow { look_at, ..row }).await.map(|()| false),
         };
     }
     let over = *now > row.expires_at.plus_seconds(GRACE_SECONDS);
+    let last_look = match row.rail {
+        DepositRail::LightningInvoice => INVOICE_LAST_LOOK_SECONDS,
+        DepositRail::OnchainAddress => ADDRESS_LAST_LOOK_SECONDS,
+    };
+    let rarely = (*now <= row.expires_at.plus_seconds(last_look)).then(|| now.plus_seconds(RARELY_SECONDS));
     let (status, look_at) = match seen {
         Some(Seen::Never) if over => (DepositStatus::Failed, None),
-        Some(Seen::Nothing | Seen::Never) if over => (DepositStatus::Expired, None),
+        Some(Seen::Nothing) if over => (DepositStatus::Expired, rarely),
         Some(Seen::Arriving) => (DepositStatus::Pending, Some(pause(&row, *now))),
         _ => (row.status, Some(pause(&row, *now))),
     };

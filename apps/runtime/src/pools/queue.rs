@@ -43,7 +43,10 @@ enum Ended {
     SigningRequested {
         fresh: bool,
     },
+    /// Nothing was begun, for this reason; none is told for a fault of ours.
     Failed(String),
+    /// It surely failed, which is written down with its reason and its next time.
+    Tried,
     Unknown,
     /// Somebody else is at it, or was.
     Skipped,
@@ -115,6 +118,7 @@ impl Runtime {
             Ended::SigningRequested { fresh } => tally.signing_requests_created += u64::from(fresh),
             Ended::Unknown => tally.unknown += 1,
             Ended::Skipped => {}
+            Ended::Tried => tally.failed += 1,
             Ended::Failed(why) => {
                 tally.failed += 1;
                 if !why.is_empty() {
@@ -245,8 +249,7 @@ fn ended(row: &WithdrawalRow) -> Ended {
     match row.status {
         WithdrawalStatus::Paid => Ended::Paid,
         WithdrawalStatus::Approved => Ended::Unknown,
-        // It was written down with the reason already.
-        _ => Ended::Failed(String::new()),
+        _ => Ended::Tried,
     }
 }
 

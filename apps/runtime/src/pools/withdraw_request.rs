@@ -23,8 +23,8 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    behind_us, key, may_act_for, name, no_pool, payout, queue, receipts, said, schema, settings::PoolSettings,
-    standing, throttle,
+    behind_us, key, may_act_for, name, no_pool, payout, queue, receipts, said, schema,
+    settings::PoolSettings, standing, throttle,
 };
 use crate::{Runtime, hydra::tally::Throttled};
 

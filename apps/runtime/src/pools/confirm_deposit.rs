@@ -15,7 +15,7 @@ use oa_store::{
 use super::{
     behind_us,
     deposit_quote::shown,
-    deposits::{Minted, Seen, mint},
+    deposits::{BELIEVED, Minted, Seen, mint},
     key, may_act_for,
 };
 use crate::Runtime;
@@ -44,7 +44,7 @@ impl Handle<PoolsConfirmDeposit> for Runtime {
             }
             false => Seen::Settled {
                 received_msats: row.amount_sats.saturating_mul(MSATS_PER_SAT),
-                evidence: format!("caller:{}", row.deposit_id),
+                evidence: format!("{BELIEVED}{}", row.deposit_id),
             },
         };
         let Seen::Settled { received_msats, evidence } = seen else {
@@ -103,6 +103,10 @@ async fn confirm(
     confirmable(row.status, *strict)?;
     match mint(tx, row, *received_msats, evidence, wallet, *now).await? {
         Minted::Now(row) => Ok((*row, true)),
+        Minted::Nothing => {
+            Err(Refusal::conflict("the deposit has arrived, and does not buy one share at today's price")
+                .into())
+        }
         Minted::Spent => Err(Refusal::conflict("what proves this deposit has minted for another one").into()),
     }
 }

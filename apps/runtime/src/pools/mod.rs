@@ -2,6 +2,7 @@
 //! (liquidity §5 to §8). `docs/pools.md`.
 
 pub mod asking;
+pub mod cancel;
 pub mod confirm_deposit;
 pub mod create;
 pub mod credit;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use oa_contract::{
-    Fault, Refusal, Stop,
+    Refusal, Stop,
     wire::{
         pool_signing::DueExecuted,
         pools::{PayoutRail, ThrottleMode, WithdrawThrottle, WithdrawalStatus},
@@ -18,7 +18,9 @@ use oa_store::{
 };
 
 use super::{
-    AUTO_PAYOUT_SATS, key,
+    AUTO_PAYOUT_SATS,
+    asking::not_there,
+    key,
     payout::{self, Begin, Outcome, Record, Under, Way},
     receipts::Throttled,
     settings::PoolSettings,
@@ -188,10 +190,7 @@ impl Runtime {
             (WithdrawalStatus::Queued, PayoutRail::Lightning) if row.amount_sats <= AUTO_PAYOUT_SATS => {
                 pays(&row)?;
                 match self.begin_payout(&row, Way::Queue).await? {
-                    Some(under) => {
-                        let outcome = self.pay_out(&under).await?;
-                        Ok(ended(&self.record_payout(&under.row, outcome).await?))
-                    }
+                    Some(under) => Ok(ended(&self.pay_out(&under).await?.0)),
                     // Somebody else is at it, or it was given up.
                     None => Ok(Ended::Skipped),
                 }
@@ -225,16 +224,20 @@ impl Runtime {
         row: &WithdrawalRow,
         outcome: Outcome,
     ) -> Result<WithdrawalRow, Stop> {
-        let ask = Record {
+        let ask = self.record_of(row, outcome)?;
+        let row = self.store.write("pools.record_payout", key(&row.pool_id), ask, payout::record).await?;
+        Ok(row.ok_or_else(not_there)?)
+    }
+
+    pub(super) fn record_of(&self, row: &WithdrawalRow, outcome: Outcome) -> Result<Record, Stop> {
+        Ok(Record {
             withdrawal_id: row.withdrawal_id.clone(),
             round: row.round,
             outcome,
             wallet: self.wallet_account()?,
             signer: self.signer.clone(),
             now: self.now(),
-        };
-        let row = self.store.write("pools.record_payout", key(&row.pool_id), ask, payout::record).await?;
-        Ok(row.ok_or_else(|| Fault::msg("a withdrawal that was begun is not there"))?)
+        })
     }
 }
 

@@ -252,6 +252,13 @@ pub struct WithdrawRequestReceipt {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WithdrawalCanceled {
+    /// `openagents.liquidity.pool.withdrawal_canceled.v1`.
+    pub schema: String,
+    pub withdrawal: Withdrawal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WithdrawReply {
     /// `openagents.liquidity.pool.withdraw_response.v1`.
     pub schema: String,

@@ -125,8 +125,7 @@ impl Runtime {
         match self.store.write("pools.claim_signed", keys, ask, claim).await? {
             Claimed::Done(finished) => Ok(*finished),
             Claimed::Payout { request, under } => {
-                let outcome = self.pay_out(&under).await?;
-                let recorded = self.record_payout(&under.row, outcome.clone()).await?;
+                let (recorded, outcome) = self.pay_out(&under).await?;
                 self.finish_payout(&request, &recorded, &outcome).await
             }
             Claimed::Resumed { request, row } => {

@@ -1,7 +1,12 @@
 //! Payouts under trouble: two actors at one of them, a wallet that is away or breaks its word, and rows that cannot be
 //! paid.
 
-use oa_contract::{canonical::unhex, receipt::ReceiptSignature, wire::pools::WithdrawalStatus};
+use oa_contract::{
+    canonical::unhex,
+    matrix::PoolsCancelWithdrawal,
+    receipt::ReceiptSignature,
+    wire::{paths::PoolWithdrawalPath, pools::WithdrawalStatus},
+};
 use oa_lightning::{bolt11::Network, simulated};
 use oa_store::{
     Tx,
@@ -17,6 +22,7 @@ use crate::pools::{
     payout::{Outcome, Under, Way},
     receipts::Settled,
 };
+use crate::testing::bound_to;
 
 async fn row(place: &Place, withdrawal_id: &str) -> WithdrawalRow {
     let get = async |tx: &mut Tx, id: &String| table::get(tx, id).await;
@@ -214,6 +220,42 @@ async fn an_invoice_that_was_paid_elsewhere_or_has_expired_ends_the_withdrawal()
         assert_eq!(status, 400);
         assert!(message.starts_with("payout_invoice_bolt11 expires at "), "{message}");
         assert_eq!(place.llp().await.pending_withdrawals_sats_estimate, 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_withdrawal_that_waits_is_taken_back_and_one_under_way_is_not() {
+    strictly(async |place: Place| {
+        let cancel = async |caller: &Caller, id: &str| {
+            let path = PoolWithdrawalPath { pool_id: POOL.into(), withdrawal_id: id.into() };
+            let told = place.world.call::<PoolsCancelWithdrawal>(caller, path, Nothing {}, Nothing {}).await;
+            told.map(|told| told.1.withdrawal)
+        };
+        place.deposit("user:11", "d", 1_000).await;
+        place.deposit("lp:b", "d", 1_000).await;
+        let body = leaving("user:11", "w", 400, &place.invoice("out", 400));
+        let id = place.withdraw(body.clone()).await.expect("queued").withdrawal.withdrawal_id;
+        assert_eq!(told(cancel(&bound_to(12), &id).await).0, 404, "somebody else's is as unknown as none");
+        assert_eq!(told(cancel(&operator(), "liqwd_nothing").await).0, 404);
+        // The others have earned meanwhile: what was promised buys fewer shares by now.
+        place.earns("profit", 1_600_000).await;
+        let canceled = cancel(&bound_to(11), &id).await.expect("canceled");
+        assert_eq!((canceled.status, canceled.shares_returned), (WithdrawalStatus::Canceled, Some(200)));
+        assert_eq!(cancel(&bound_to(11), &id).await.expect("as it is"), canceled);
+        assert_eq!(place.execute_due().await.attempted, 0);
+        let llp = place.llp().await;
+        assert_eq!((llp.total_shares, llp.pending_withdrawals_sats_estimate), (1_800, 0));
+        assert_eq!(llp.share_price_msats_e6, Some(2_000_000_000), "nobody else has lost by it");
+        // The invoice is free for another withdrawal.
+        let body = leaving("user:11", "w2", 200, &place.invoice("out", 400));
+        let id = place.withdraw(body.clone()).await.expect("queued").withdrawal.withdrawal_id;
+        place.wallet.set(Mood::PaysSilently);
+        assert_eq!(place.execute_due().await.unknown, 1);
+        let under_way =
+            (409, "only a withdrawal that waits can be canceled; this one is approved".to_owned());
+        assert_eq!(told(cancel(&operator(), &id).await), under_way);
+        place.audit().await;
     })
     .await;
 }

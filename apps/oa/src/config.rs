@@ -185,11 +185,12 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_LIQUIDITY_POOL_WITHDRAW_THROTTLE_STRESS_EXTRA_DELAY_HOURS", Kind::Count(0), Some("24"), "How much longer a withdrawal waits under stress.";
     "RUNTIME_LIQUIDITY_POOL_WITHDRAW_THROTTLE_HALT_EXTRA_DELAY_HOURS", Kind::Count(0), Some("72"), "How much longer a withdrawal would wait while they are halted.";
     "RUNTIME_LIQUIDITY_POOL_WITHDRAW_THROTTLE_STRESS_EXECUTION_CAP_PER_TICK", Kind::Count(0), Some("5"), "How many withdrawals of a stressed pool one round pays.";
-    "RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES", Kind::Switch, None, "Whether a withdrawal needs and locks its shares when it is requested; follows RUNTIME_TRUST_MODE when not set.";
+    "RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES", Kind::Switch, None, "Whether a withdrawal needs and locks its shares when it is requested; strictly it always does, leniently when this is set.";
     "RUNTIME_LIQUIDITY_POOL_WITHDRAW_EXECUTOR_ENABLED", Kind::Switch, Some("true"), "Whether due withdrawals are paid in the background.";
     "RUNTIME_LIQUIDITY_POOL_WITHDRAW_EXECUTOR_INTERVAL_SECONDS", Kind::Count(0), Some("15"), "How often that is done.";
-    "RUNTIME_LIQUIDITY_POOL_PAYOUT_FEE_BPS", Kind::Count(0), Some("50"), "What the way of a payout may cost, in parts of 10000 of it.";
-    "RUNTIME_POOL_DEPOSIT_CONFIRM_MODE", Kind::OneOf(&["manual", "verified"]), None, "Whether a deposit is confirmed by the wallet only; follows RUNTIME_TRUST_MODE when not set.";
+    "RUNTIME_LIQUIDITY_POOL_PAYOUT_FEE_BPS", Kind::Count(0), Some("50"), "What the way of a payout may cost, in parts of 10000 of it, at least 5 sats or 1000 on-chain; strictly whoever leaves pays it. 0: nothing.";
+    "RUNTIME_POOL_DEPOSIT_CONFIRM_MODE", Kind::OneOf(&["manual", "verified"]), None, "Whether a deposit is confirmed by the wallet only; strictly it always is, leniently with verified.";
+    "RUNTIME_POOL_DEPOSIT_CONFIRMATIONS", Kind::Count(1), Some("3"), "How deep in the chain a deposit has to lie before it buys shares, at most 100.";
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_WORKER_ENABLED", Kind::Switch, Some("true"), "Whether signed snapshots of pools are taken in the background.";
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_POOL_IDS", Kind::Text, Some("llp-main"), "Of which pools, separated by commas; the first is the primary one.";
     "RUNTIME_LIQUIDITY_POOL_SNAPSHOT_INTERVAL_SECONDS", Kind::Count(0), Some("60"), "How often a snapshot is taken.";

@@ -231,6 +231,7 @@ impl Config {
             bridge: BridgeSettings::read(lookup)?,
             provider_token: shared_with_providers(lookup)?,
         };
+        config.pools.fit(config.trust_mode == TrustMode::Strict)?;
         config.off_only_on_loopback()
     }
 

@@ -586,6 +586,10 @@ section! {
         row { runtime PoolsExecuteDue = "pools.execute_due", POST "/admin/v1/pools/withdrawals/execute_due"
             (Nothing, Nothing, pool_signing::ExecuteDue) -> [200] pool_signing::DueExecuted,
             by operator, gated, may [], reads [] }
+        /// A withdrawal that waits is taken back: by its provider, or by an operator.
+        row { runtime PoolsCancelWithdrawal = "pools.cancel_withdrawal", POST "/admin/v1/pools/:pool_id/withdrawals/:withdrawal_id/cancel"
+            (paths::PoolWithdrawalPath, Nothing, Nothing) -> [200] pools::WithdrawalCanceled,
+            by service, gated, may [Conflict], reads [] }
         /// Who signs for a pool, and how many of them it takes.
         row { runtime PoolsPutSignerSet = "pools.put_signer_set", POST "/admin/v1/pools/:pool_id/signer_set"
             (paths::PoolPath, Nothing, pool_signing::PutSignerSet) -> [200] pool_signing::SignerSetReply,

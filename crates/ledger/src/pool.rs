@@ -120,9 +120,18 @@ impl Standing {
         u64::try_from(fair).map_or(quoted, |fair| fair.min(quoted))
     }
 
-    /// What a withdrawal is promised: by the price on the wire, and never more than its shares are worth.
+    /// What a withdrawal is promised by the price on the wire, and never more than its shares are worth.
     pub fn promised_sats(&self, shares: u64, by_price: u64) -> u64 {
         self.worth_sats(shares).map_or(by_price, |worth| worth.min(by_price))
+    }
+
+    /// How many of a withdrawal's shares come back for what was not taken of its promise: what a deposit of that
+    /// would buy now, and never more than there were for it. So nobody waits for a better price at the cost of those
+    /// who stay. The promise itself is still counted in this standing.
+    pub fn returned(&self, shares: u64, owed_msats: u64, unspent_msats: u64) -> u64 {
+        let quoted = (u128::from(shares) * u128::from(unspent_msats)).checked_div(owed_msats.into());
+        let quoted = quoted.map_or(shares, |quoted| u64::try_from(quoted).unwrap_or(shares).min(shares));
+        self.minted(quoted, unspent_msats)
     }
 }
 
@@ -261,6 +270,32 @@ mod tests {
         assert_eq!(poor.promised_sats(1_000, 1_000), 999);
         assert_eq!(poor.promised_sats(1_001, 1_001), 1_001, "the lock refuses it, not the price");
         assert_eq!(standing(1_900, 0, 1_000, 0).promised_sats(10, 10), 10);
+    }
+
+    #[test]
+    fn whoever_comes_and_goes_at_once_loses_less_than_a_share_and_a_sat() {
+        // 1.9 sats a share: the price on the wire would take 48 of these 100 sats away.
+        let before = standing(1_900, 0, 1_000, 0);
+        let bought = before.minted(quoted_shares(100, 1), 100_000);
+        let after = standing(2_000, 0, 1_000 + bought, 0);
+        assert_eq!((bought, after.worth_sats(bought)), (52, Some(98)));
+    }
+
+    #[test]
+    fn what_is_not_taken_of_a_promise_buys_shares_again_and_never_more_than_there_were() {
+        // 1000 shares stay at one sat; 500 left for 500 sats, of which 10 were not needed.
+        let same = standing(1_500, 500, 1_500, 500);
+        assert_eq!(same.returned(500, 500_000, 10_000), 10);
+        assert_eq!(same.returned(500, 500_000, 0), 0);
+        assert_eq!(same.returned(500, 500_000, 500_000), 500);
+        // Shares have doubled since: what was promised buys half of them.
+        let risen = standing(2_500, 500, 1_500, 500);
+        assert_eq!(risen.returned(500, 500_000, 500_000), 250);
+        // They have halved: there were no more.
+        let fallen = standing(1_000, 500, 1_500, 500);
+        assert_eq!(fallen.returned(500, 500_000, 500_000), 500);
+        // Nobody else is there.
+        assert_eq!(standing(500, 500, 500, 500).returned(500, 500_000, 500_000), 500);
     }
 
     #[test]

@@ -22,14 +22,18 @@ enum Act {
         sats: u64,
         extra_msats: u64,
     },
+    /// Strictly for what the shares are worth, the way included; leniently by the price of the snapshot, the way
+    /// being the pool's.
     Withdraw {
         who: usize,
         shares: u64,
+        strict: bool,
     },
-    /// Of the withdrawals that wait, that one is paid, with a fee; or its payout fails.
+    /// Of the withdrawals that wait, that one is paid, with a fee of so many hundredths of what its way may cost; or
+    /// its payout fails.
     Pay {
         which: usize,
-        fee_msats: u64,
+        spent: u64,
     },
     Fail {
         which: usize,
@@ -53,8 +57,9 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         5 => (who(), 1..5_000_u64, 0..3_000_u64)
             .prop_map(|(who, sats, extra_msats)| Act::Deposit { who, sats, extra_msats }),
-        5 => (who(), 1..3_000_u64).prop_map(|(who, shares)| Act::Withdraw { who, shares }),
-        4 => (0..4_usize, 0..9_000_u64).prop_map(|(which, fee_msats)| Act::Pay { which, fee_msats }),
+        5 => (who(), 1..3_000_u64, prop::bool::weighted(0.8))
+            .prop_map(|(who, shares, strict)| Act::Withdraw { who, shares, strict }),
+        4 => (0..4_usize, 0..101_u64).prop_map(|(which, spent)| Act::Pay { which, spent }),
         2 => (0..4_usize, any::<bool>()).prop_map(|(which, for_good)| Act::Fail { which, for_good }),
         1 => (1..9_000_000_u64).prop_map(|msats| Act::Gain { msats }),
         1 => (1..900_000_u64).prop_map(|msats| Act::Loss { msats }),
@@ -67,6 +72,17 @@ struct Waiting {
     id: String,
     round: u32,
     sats: u64,
+    shares: u64,
+    owed_msats: u64,
+    strict: bool,
+}
+
+/// What the way of a leniently promised payout may cost the pool, as the service has it.
+const LENIENT_WAY_MSATS: u64 = 5_000;
+
+/// What the way of a payout may cost whoever leaves: half a hundredth, at least five sats.
+fn way_sats(worth: u64) -> u64 {
+    (worth / 200).max(5)
 }
 
 struct World {
@@ -182,10 +198,22 @@ impl World {
         }
     }
 
-    fn withdraw(&mut self, who: usize, shares: u64) {
+    fn withdraw(&mut self, who: usize, shares: u64, strict: bool) {
         let before = self.standing();
         let free = self.free_of(who);
-        let promised = before.promised_sats(shares, shares * self.price);
+        let by_price = shares * self.price;
+        let (owed_sats, sats) = match strict {
+            true => {
+                let worth = before.worth_sats(shares).unwrap_or(by_price);
+                (worth, worth.saturating_sub(way_sats(worth)))
+            }
+            false => (before.promised_sats(shares, by_price), before.promised_sats(shares, by_price)),
+        };
+        if strict && sats == 0 {
+            // It is refused: its way may cost all that it is worth.
+            return;
+        }
+        let owed_msats = owed_sats * 1_000;
         let name = self.name();
         let lock = pool::lock(&self.accounts, &name, &Self::lp(who), shares).expect("an order");
         match self.order(&lock) {
@@ -193,12 +221,17 @@ impl World {
             Ok(()) => {
                 assert!(shares <= free, "shares were locked that nobody has");
                 let worth = u128::from(shares) * u128::from(before.net_msats());
-                assert!(
-                    u128::from(promised) * 1_000 * u128::from(before.free_shares()) <= worth,
-                    "more was promised than the shares are worth"
-                );
-                self.owed_msats += promised * 1_000;
-                self.waiting.push(Waiting { id: name, round: 0, sats: promised });
+                let of_all = u128::from(owed_msats) * u128::from(before.free_shares());
+                assert!(of_all <= worth, "more was promised than the shares are worth");
+                if strict {
+                    let sat = 1_000 * u128::from(before.free_shares());
+                    assert!(
+                        worth - of_all < sat,
+                        "a sat or more of what the shares are worth was not promised"
+                    );
+                }
+                self.owed_msats += owed_msats;
+                self.waiting.push(Waiting { id: name, round: 0, sats, shares, owed_msats, strict });
                 let after = self.standing();
                 if after.free_shares() > 0 {
                     assert!(after.price_msats_e6() >= before.price_msats_e6(), "a promise cost the others");
@@ -207,30 +240,53 @@ impl World {
         }
     }
 
-    fn pay(&mut self, which: usize, fee_msats: u64) {
+    /// Ends the lock of a withdrawal: what was not taken of its promise buys shares again. Whoever stays loses
+    /// nothing by it.
+    fn unlock(&mut self, which: usize, taken_msats: u64, before: Standing, way_is_the_pools: bool) {
+        let Waiting { id, shares, owed_msats, .. } = self.waiting.remove(which);
+        let back = before.returned(shares, owed_msats, owed_msats.saturating_sub(taken_msats));
+        let lock = pool::lock_id(&id).expect("an id");
+        match shares - back {
+            0 => self.end(&lock, None),
+            burned => {
+                let burned = Capture::Part(vec![Amount::new(burned).expect("an amount")]);
+                self.end(&lock, Some(&burned));
+                self.end(&lock, Some(&burned));
+            }
+        }
+        self.owed_msats -= owed_msats;
+        let after = self.standing();
+        let others = before.free_shares() > 0 && before.net_msats() > 0;
+        if others && !way_is_the_pools {
+            assert!(after.price_msats_e6() >= before.price_msats_e6(), "whoever stays pays for who leaves");
+        }
+    }
+
+    fn pay(&mut self, which: usize, spent: u64) {
         if self.waiting.is_empty() {
             return;
         }
         let which = which % self.waiting.len();
-        let Waiting { id, round, sats } = &self.waiting[which];
-        let (id, round, msats) = (id.clone(), *round, sats * 1_000);
-        let lock = pool::lock_id(&id).expect("an id");
+        let before = self.standing();
+        let Waiting { id, round, sats, owed_msats, strict, .. } = &self.waiting[which];
+        let (id, round, msats, strict) = (id.clone(), *round, sats * 1_000, *strict);
+        let most = if strict { owed_msats - msats } else { LENIENT_WAY_MSATS };
+        let fee = most * spent / 100;
         if msats > 0 {
-            let order = pool::payout(&self.accounts, &self.wallet, &id, round, msats, fee_msats);
+            let order = pool::payout(&self.accounts, &self.wallet, &id, round, msats, most);
             let order = order.expect("an order");
             if self.order(&order).is_err() {
                 // The rest is committed elsewhere, or a loss has eaten it: it waits.
                 return;
             }
-            let fee = Amount::new(fee_msats / 2).expect("an amount");
             let mut parts = vec![Amount::new(msats).expect("an amount")];
-            parts.extend((fee_msats > 0).then_some(fee));
+            parts.extend((most > 0).then(|| Amount::new(fee).expect("an amount")));
             self.end(&order.id, Some(&Capture::Part(parts.clone())));
             self.end(&order.id, Some(&Capture::Part(parts)));
         }
-        self.end(&lock, Some(&Capture::Full));
-        self.owed_msats -= msats;
-        self.waiting.remove(which);
+        // A loss that has eaten what others had is no payout's doing.
+        let eaten = before.assets_msats < before.owed_msats;
+        self.unlock(which, msats + fee, before, !strict || eaten);
     }
 
     fn fail(&mut self, which: usize, for_good: bool) {
@@ -238,7 +294,8 @@ impl World {
             return;
         }
         let which = which % self.waiting.len();
-        let Waiting { id, round, sats } = &mut self.waiting[which];
+        let before = self.standing();
+        let Waiting { id, round, sats, .. } = &mut self.waiting[which];
         let (id, msats, tried) = (id.clone(), *sats * 1_000, *round);
         *round += 1;
         if msats > 0 {
@@ -248,17 +305,15 @@ impl World {
             }
         }
         if for_good {
-            self.end(&pool::lock_id(&id).expect("an id"), None);
-            self.owed_msats -= msats;
-            self.waiting.remove(which);
+            self.unlock(which, 0, before, before.assets_msats < before.owed_msats);
         }
     }
 
     fn act(&mut self, act: &Act) {
         match act {
             Act::Deposit { who, sats, extra_msats } => self.deposit(*who, *sats, *extra_msats),
-            Act::Withdraw { who, shares } => self.withdraw(*who, *shares),
-            Act::Pay { which, fee_msats } => self.pay(*which, *fee_msats),
+            Act::Withdraw { who, shares, strict } => self.withdraw(*who, *shares, *strict),
+            Act::Pay { which, spent } => self.pay(*which, *spent),
             Act::Fail { which, for_good } => self.fail(*which, *for_good),
             Act::Gain { msats } => self.move_money(*msats, true).expect("a gain"),
             Act::Loss { msats } => drop(self.move_money(*msats, false)),
@@ -325,27 +380,34 @@ fn coming_and_going_never_pays() {
         failure_persistence: None,
         ..ProptestConfig::default()
     });
-    let rounds = prop::collection::vec((1..2_000_u64, 1..2_000_u64, any::<bool>()), 1..8);
+    let rounds =
+        prop::collection::vec((1..2_000_u64, 1..2_000_u64, any::<bool>(), any::<bool>(), 0..101_u64), 1..8);
     let told = runner.run(&rounds, |rounds| {
         let mut world = World::new();
         world.deposit(0, 1_733, 900);
+        let others = 1_733_900_u128;
         let (mut brought, mut taken) = (0, 0);
-        for (sats, shares, fresh) in rounds {
+        for (sats, shares, fresh, strict, spent) in rounds {
             world.deposit(1, sats, 0);
             brought += sats;
             if fresh {
                 world.price = world.standing().price_sats();
             }
-            world.withdraw(1, shares.min(world.free_of(1)).max(1));
+            world.withdraw(1, shares.min(world.free_of(1)).max(1), strict);
+            // Who earns the fee is whoever leaves. Leniently the pool bears it, so there it costs nothing here.
             if let Some(waiting) = world.waiting.last() {
-                taken += waiting.sats;
+                let way = if strict { waiting.owed_msats - waiting.sats * 1_000 } else { 0 };
+                taken += waiting.sats * 1_000 + way * spent / 100;
             }
-            world.pay(0, 0);
+            world.pay(0, if strict { spent } else { 0 });
             world.check();
         }
         let left = world.free_of(1);
         let rest = world.standing().worth_sats(left).unwrap_or_default();
-        prop_assert!(taken + rest <= brought, "{taken} + {rest} of {brought}");
+        prop_assert!(taken + rest * 1_000 <= brought * 1_000, "{taken} + {rest} of {brought}");
+        let stays = world.held_by(0);
+        let worth = world.worth_msats_e6(stays) / 1_000_000;
+        prop_assert!(worth + u128::from(stays) >= others, "{worth} msats of {others} are left to who stayed");
         Ok(())
     });
     told.expect("nobody profits");

@@ -127,6 +127,11 @@ pub fn whole_amount_msats(text: &str) -> Option<u64> {
     parse(text).ok()?.amount_milli_satoshis()
 }
 
+/// Until when an invoice that can be read whole can be paid, whatever its network.
+pub fn expires_at_of(text: &str) -> Option<Timestamp> {
+    Some(expires_at(&parse(text).ok()?))
+}
+
 fn parse(text: &str) -> Result<Bolt11Invoice, BadInvoice> {
     let text = text.trim();
     if text.len() > LONGEST {

@@ -73,7 +73,9 @@ CREATE INDEX liquidity_deposits_by_address ON liquidity_deposits (deposit_addres
 -- What the wallet is asked about, the longest unasked first.
 CREATE INDEX liquidity_deposits_open ON liquidity_deposits (look_at, deposit_id) WHERE look_at IS NOT NULL;
 
--- `due_at` is when the queue looks at it next; null once it has ended or is in the hands of the signers.
+-- `due_at` is when the queue looks at it next; null once it has ended or is in the hands of the signers. `owed` is what
+-- the pool sets aside for the shares, the payout and its way; what the way did not cost is `returned` as shares. `tries`
+-- are rounds that failed for the payee's sake, `asks` how often the wallet was asked to send in this round.
 CREATE TABLE liquidity_withdrawals (
   withdrawal_id TEXT NOT NULL PRIMARY KEY,
   pool_id TEXT NOT NULL,
@@ -101,6 +103,10 @@ CREATE TABLE liquidity_withdrawals (
   last_error TEXT,
   created_at BIGINT NOT NULL,
   paid_at BIGINT,
+  owed BIGINT NOT NULL CHECK (owed >= 0),
+  returned BIGINT NOT NULL CHECK (returned >= 0),
+  tries BIGINT NOT NULL,
+  asks BIGINT NOT NULL,
   seal BIGINT NOT NULL,
   CHECK ((status = 'paid') = (paid_at IS NOT NULL)),
   CHECK (paying = 0 OR request_id IS NOT NULL)

@@ -15,7 +15,7 @@ use oa_store::{
 use super::{
     behind_us,
     deposit_quote::shown,
-    deposits::{Minted, Seen, mint},
+    deposits::{BELIEVED, Minted, Seen, mint},
     key, may_act_for,
 };
 use crate::Runtime;
@@ -36,9 +36,15 @@ impl Handle<PoolsConfirmDeposit> for Runtime {
         let strict = self.verifies_deposits();
         let seen = match strict {
             true => self.arrived(&row).await?,
+            // Where a word is believed, it is not that of the one who is to gain by it.
+            false if ask.caller.owner().is_some() => {
+                return Err(
+                    Refusal::forbidden("a deposit is confirmed by an operator, or by the wallet").into()
+                );
+            }
             false => Seen::Settled {
                 received_msats: row.amount_sats.saturating_mul(MSATS_PER_SAT),
-                evidence: format!("caller:{}", row.deposit_id),
+                evidence: format!("{BELIEVED}{}", row.deposit_id),
             },
         };
         let Seen::Settled { received_msats, evidence } = seen else {
@@ -97,6 +103,10 @@ async fn confirm(
     confirmable(row.status, *strict)?;
     match mint(tx, row, *received_msats, evidence, wallet, *now).await? {
         Minted::Now(row) => Ok((*row, true)),
+        Minted::Nothing => {
+            Err(Refusal::conflict("the deposit has arrived, and does not buy one share at today's price")
+                .into())
+        }
         Minted::Spent => Err(Refusal::conflict("what proves this deposit has minted for another one").into()),
     }
 }

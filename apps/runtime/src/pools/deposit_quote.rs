@@ -87,7 +87,8 @@ impl Handle<PoolsDepositQuote> for Runtime {
 impl Runtime {
     /// Whether a deposit is believed on the wallet's word only.
     pub(crate) fn verifies_deposits(&self) -> bool {
-        self.config.pools.verified_deposits.unwrap_or(!self.believes_callers())
+        // A variable can only ask for more than the trust mode does.
+        !self.believes_callers() || self.config.pools.verified_deposits.unwrap_or(false)
     }
 
     async fn where_to_pay(&self, asked: &Asked) -> Result<Given, Stop> {
@@ -97,7 +98,8 @@ impl Runtime {
                     request_id: asked.request_id.clone(),
                     amount: msats(asked.amount_sats)?,
                     memo: asked.description.clone(),
-                    expiry_seconds: asked.expiry_secs,
+                    // Always said, so that nobody's own default counts.
+                    expiry_seconds: Some(asked.expiry_secs.unwrap_or(USUAL_EXPIRY_SECONDS)),
                 };
                 let invoice = self.wallet().create_invoice(&order).await;
                 let invoice = invoice.map_err(|error| not_given("create-invoice", &error))?;
@@ -107,7 +109,9 @@ impl Runtime {
                 let read = bolt11::payment_hash(&invoice.bolt11);
                 Ok(Given {
                     payment_hash: invoice.payment_hash.or(read),
-                    expires_at: invoice.expires_at_ms.map(|ms| Timestamp::EPOCH.plus_millis(ms)),
+                    // What stands in the invoice is what its payer goes by.
+                    expires_at: bolt11::expires_at_of(&invoice.bolt11)
+                        .or_else(|| Some(Timestamp::EPOCH.plus_millis(invoice.expires_at_ms?))),
                     invoice: Some(invoice.bolt11),
                     invoice_hash: Some(invoice.invoice_hash),
                     address: None,

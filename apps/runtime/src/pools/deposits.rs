@@ -21,10 +21,17 @@ use oa_store::{
 use super::{key, standing::books};
 use crate::Runtime;
 
+/// What evidence begins with that is a caller's word.
+pub(super) const BELIEVED: &str = "caller:";
 /// Deposits that are asked about in one round.
 const AT_ONE_TIME: u32 = 50;
-/// How long after its end a deposit is still asked about: what was paid at the last moment is found.
+const ASKED_TOGETHER: usize = 25;
+/// What was paid at the last moment is found so long after it.
 const GRACE_SECONDS: i64 = 3_600;
+/// A deposit that has expired is still asked about so often, and for so long: an address takes money for ever.
+const RARELY_SECONDS: i64 = 6 * 3_600;
+const INVOICE_LAST_LOOK_SECONDS: i64 = 7 * 86_400;
+const ADDRESS_LAST_LOOK_SECONDS: i64 = 90 * 86_400;
 
 /// What is known of a deposit's payment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +60,11 @@ impl Runtime {
                 };
                 let received = self.wallet().received(&address).await?;
                 let sats = (received.confirmed_sats, received.unconfirmed_sats);
-                Ok(match (sats.0 >= row.amount_sats, sats.0.saturating_add(sats.1)) {
+                // What came in time is waited for until it is whole; after that, what is there buys shares.
+                let late = self.now() > row.expires_at && sats.0 >= row.share_price_sats;
+                let deep = received.confirmations >= self.config.pools.deposit_confirmations;
+                let whole = deep && sats.0 > 0 && (sats.0 >= row.amount_sats || late);
+                Ok(match (whole, sats.0.saturating_add(sats.1)) {
                     (true, _) => Seen::Settled {
                         received_msats: received.confirmed_sats.saturating_mul(MSATS_PER_SAT),
                         evidence: format!("onchain:{}", address.address),
@@ -92,18 +103,18 @@ impl Runtime {
         let look = async |tx: &mut Tx, now: &Timestamp| table::deposits_open(tx, *now, AT_ONE_TIME).await;
         let open = self.store.read("pools.open_deposits", now, look).await?;
         let mut minted = 0;
-        for row in open {
-            let seen = match self.look_for(&row).await {
-                Ok(seen) => Some(seen),
-                Err(error) => {
-                    tracing::debug!(deposit_id = row.deposit_id, %error, "a deposit could not be asked about");
-                    None
-                }
-            };
-            let wallet = self.wallet_account()?;
-            let ask = (row.deposit_id, seen, self.now(), wallet);
-            minted +=
-                usize::from(self.store.write("pools.note_deposit", key(&row.pool_id), ask, note).await?);
+        // A silent wallet is waited for by many at one time, so that a round ends before the lease does.
+        for some in open.chunks(ASKED_TOGETHER) {
+            let looked = futures_util::future::join_all(some.iter().map(|row| self.look_for(row))).await;
+            for (row, seen) in some.iter().zip(looked) {
+                let id = row.deposit_id.clone();
+                let seen = seen.inspect_err(|error| {
+                    tracing::debug!(deposit_id = id, %error, "a deposit could not be asked about");
+                });
+                let ask = (id, seen.ok(), self.now(), self.wallet_account()?);
+                let note = self.store.write("pools.note_deposit", key(&row.pool_id), ask, note).await?;
+                minted += usize::from(note);
+            }
         }
         Ok(minted)
     }
@@ -118,15 +129,27 @@ async fn note(
         return Ok(false);
     };
     if let Some(Seen::Settled { received_msats, evidence }) = seen {
-        return match mint(tx, row, *received_msats, evidence, wallet, *now).await? {
+        let look_at = Some(now.plus_seconds(RARELY_SECONDS));
+        return match mint(tx, row.clone(), *received_msats, evidence, wallet, *now).await? {
             Minted::Now(_) => Ok(true),
-            Minted::Spent => Ok(false),
+            // An operator has to look; it stands in nobody's way until then.
+            Minted::Spent => table::put_deposit(tx, &DepositRow { look_at, ..row }).await.map(|()| false),
+            // What it buys is less than a share by now: it waits for an operator, or for a better price.
+            Minted::Nothing => {
+                let row = DepositRow { status: DepositStatus::Pending, look_at, ..row };
+                table::put_deposit(tx, &row).await.map(|()| false)
+            }
         };
     }
     let over = *now > row.expires_at.plus_seconds(GRACE_SECONDS);
+    let last_look = match row.rail {
+        DepositRail::LightningInvoice => INVOICE_LAST_LOOK_SECONDS,
+        DepositRail::OnchainAddress => ADDRESS_LAST_LOOK_SECONDS,
+    };
+    let rarely = (*now <= row.expires_at.plus_seconds(last_look)).then(|| now.plus_seconds(RARELY_SECONDS));
     let (status, look_at) = match seen {
         Some(Seen::Never) if over => (DepositStatus::Failed, None),
-        Some(Seen::Nothing | Seen::Never) if over => (DepositStatus::Expired, None),
+        Some(Seen::Nothing) if over => (DepositStatus::Expired, rarely),
         Some(Seen::Arriving) => (DepositStatus::Pending, Some(pause(&row, *now))),
         _ => (row.status, Some(pause(&row, *now))),
     };
@@ -144,6 +167,8 @@ pub(super) enum Minted {
     Now(Box<DepositRow>),
     /// What proves it has minted for another deposit already.
     Spent,
+    /// It has arrived, and does not buy one share: nobody's money is given to the others for nothing.
+    Nothing,
 }
 
 /// Credits what was received and the shares that it buys. The caller holds the pool's key and has looked that the
@@ -164,6 +189,10 @@ pub(super) async fn mint(
     // For what arrived, not for what was announced.
     let quoted = pool::quoted_shares(received_msats / MSATS_PER_SAT, row.share_price_sats);
     let shares = books.standing.minted(quoted, received_msats);
+    if shares == 0 && !evidence.starts_with(BELIEVED) {
+        tracing::error!(deposit_id = row.deposit_id, "a deposit has arrived that does not buy one share");
+        return Ok(Minted::Nothing);
+    }
     let order = pool::deposit(&books.accounts, wallet, &row.deposit_id, &row.lp_id, received_msats, shares)?;
     ledger::transfer(tx, &order, now).await?;
     table::put_provider(tx, &row.pool_id, row.partition, &row.lp_id).await?;

@@ -18,7 +18,10 @@ impl Handle<PoolsLatestSnapshot> for Runtime {
         let (pool_id, kind) = (ask.path.pool_id, ask.query.partition_kind.unwrap_or_default());
         if ask.query.generate.unwrap_or(false) {
             self.admits_writes()?;
-            return Ok(self.make_snapshot(&pool_id, kind, Need::Wallet).await?.into());
+            let made = self.make_snapshot(&pool_id, kind, Need::Wallet).await?;
+            // Whoever makes one forgets one: asking often fills no store.
+            self.prune_snapshots(&pool_id, kind).await?;
+            return Ok(made.into());
         }
         let row = self.store.read("pools.latest_snapshot", (pool_id, kind), latest).await?;
         Ok(told(row, self.signer.as_ref())?.into())

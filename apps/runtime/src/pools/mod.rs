@@ -2,12 +2,14 @@
 //! (liquidity §5 to §8). `docs/pools.md`.
 
 pub mod asking;
+pub mod cancel;
 pub mod confirm_deposit;
 pub mod create;
 pub mod credit;
 pub mod deposit_quote;
 pub mod deposits;
 pub mod execute_due;
+mod late;
 pub mod latest_snapshot;
 pub mod payout;
 pub mod prove;

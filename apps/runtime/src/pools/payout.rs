@@ -9,20 +9,21 @@ use oa_contract::{
 };
 use oa_ledger::{
     AccountId, Capture, Denied, Kind, Leg, Order,
-    pool::{self, Accounts, MSATS_PER_SAT},
+    pool::{self, Accounts, MSATS_PER_SAT, Standing},
 };
-use oa_lightning::bolt11::Network;
+use oa_lightning::bolt11::{self, Network};
 use oa_store::{
     Tx,
     tables::{
         ledger,
+        liquidity::{self, PaymentStatus},
         pool_withdrawals::{self as table, WithdrawalRow},
         pools,
     },
 };
 
 use super::{
-    HOST,
+    HOST, late,
     receipts::{self, Settled, Throttled},
     settings::PoolSettings,
     standing::{books, changed},
@@ -33,8 +34,12 @@ use crate::liquidity::{
     payments::{self, Begun, Payer, Terms},
 };
 
-/// After so many certain failures a payout is given up and its shares are free again.
-const MOST_ROUNDS: u32 = 12;
+/// After so many certain failures for the payee's sake a payout is given up and its shares are free again.
+const MOST_TRIES: u32 = 12;
+/// What a wallet says of an invoice or an address that cannot be paid. Everything else that surely failed is the
+/// wallet's own trouble, which passes.
+const FOR_THE_PAYEE: [&str; 4] =
+    ["prepare_failed", "payment_failed", "quoted_amount_exceeds_cap", "send_refused"];
 /// Nobody asks after a payout that was begun so long ago.
 const PATIENCE_SECONDS: i64 = 60;
 const LONGEST_PAUSE_SECONDS: i64 = 300;
@@ -55,12 +60,12 @@ pub(super) async fn lock_shares(
     }
     ledger::transfer(tx, &order, now).await?;
     let partition = pools::partition(tx, &row.pool_id, row.partition).await?;
-    let owed_msats = changed(partition.owed_msats, promised_msats(&row), 0, "promises")?;
+    let owed_msats = changed(partition.owed_msats, row.owed_msats, 0, "promises")?;
     pools::put_partition(tx, &pools::PartitionRow { owed_msats, ..partition }).await?;
     Ok(WithdrawalRow { locked: true, ..row })
 }
 
-fn promised_msats(row: &WithdrawalRow) -> u64 {
+pub(super) fn promised_msats(row: &WithdrawalRow) -> u64 {
     row.amount_sats.saturating_mul(MSATS_PER_SAT)
 }
 
@@ -143,6 +148,8 @@ pub struct Begin {
     pub way: Way,
     pub settings: PoolSettings,
     pub terms: Terms,
+    /// Leniently the way of a payout is the pool's to pay, as far as it was not set aside.
+    pub pool_pays_way: bool,
 }
 
 /// A payout that was begun: over Lightning, with the payment of its invoice.
@@ -187,6 +194,11 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<Under>, Sto
     if row.amount_sats == 0 {
         return Err(Refusal::conflict("the withdrawal is worth nothing").into());
     }
+    if let Some(why) = hopeless(tx, &row, now).await? {
+        let row = give_up(tx, row, &why, now).await?;
+        table::put(tx, &row).await?;
+        return Ok(None);
+    }
     let row = match row.locked {
         true => row,
         false => lock_late(tx, row, now).await?,
@@ -196,16 +208,22 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<Under>, Sto
     let Some(spare) = books.free_msats().checked_sub(payout_msats) else {
         return Err(Refusal::conflict("the partition does not hold what the payout takes").into());
     };
-    // Whoever leaves last finds no money for the way: then only a way that costs nothing is taken.
-    let fee =
-        ask.settings.payout_fee_sats(row.rail, row.amount_sats).saturating_mul(MSATS_PER_SAT).min(spare);
+    // The way is paid out of what the shares are worth, so that nobody pays for others who leave.
+    let way = match row.owed_msats.saturating_sub(payout_msats) {
+        0 if ask.pool_pays_way => {
+            ask.settings.payout_fee_sats(row.rail, row.amount_sats).saturating_mul(MSATS_PER_SAT)
+        }
+        way => way,
+    };
+    // Where less than that is there, only a way that costs so little is taken.
+    let fee = way.min(spare);
     let wallet = payments::wallet_account(&ask.terms.wallet_id)?;
     let order = pool::payout(&books.accounts, &wallet, &row.withdrawal_id, row.round, payout_msats, fee)?;
     ledger::transfer(tx, &order, now).await?;
     let paying_msats = changed(payout_msats, fee, 0, "a payout")?;
     let held = changed(books.row.paying_msats, paying_msats, 0, "payouts")?;
     pools::put_partition(tx, &pools::PartitionRow { paying_msats: held, ..books.row }).await?;
-    let not_after = now.plus_seconds(PATIENCE_SECONDS);
+    let not_after = turn_ends(now, &ask.terms);
     let request_id = ask.way.request_id(&row);
     let payment = match row.rail {
         PayoutRail::Onchain => None,
@@ -221,11 +239,46 @@ pub(super) async fn begin(tx: &mut Tx, ask: &Begin) -> Result<Option<Under>, Sto
         paying_msats,
         not_after: Some(not_after),
         due_at: Some(not_after),
+        asks: 1,
         last_error: None,
         ..row
     };
     table::put(tx, &row).await?;
     Ok(Some(Under { row, payment }))
+}
+
+/// Why a withdrawal can never be paid, if it cannot.
+async fn hopeless(tx: &mut Tx, row: &WithdrawalRow, now: Timestamp) -> Result<Option<String>, Stop> {
+    if expired(row, now) {
+        return Ok(Some("the invoice has expired".into()));
+    }
+    let Some(hash) = &row.payment_hash else { return Ok(None) };
+    let other = liquidity::payment_of_hash(tx, hash).await?;
+    let other = other.filter(|other| other.status == PaymentStatus::Succeeded);
+    Ok(other.map(|other| format!("the invoice was paid already, as {}", other.payment_id)))
+}
+
+/// How long nobody else asks a wallet that was asked: a sending takes up to three calls.
+fn turn_ends(now: Timestamp, terms: &Terms) -> Timestamp {
+    now.plus_millis(terms.patience_ms.saturating_mul(3).max(PATIENCE_SECONDS * 1_000))
+}
+
+/// Takes the next turn at a payout that is under way, so that no two ask the wallet at one time.
+pub(super) async fn claim(
+    tx: &mut Tx,
+    (id, round, terms): &(String, u32, Terms),
+) -> Result<Option<WithdrawalRow>, Stop> {
+    let row = table::get(tx, id).await?;
+    let Some(row) = row.filter(|row| {
+        row.status == WithdrawalStatus::Approved
+            && row.round == *round
+            && row.due_at.is_some_and(|at| at <= terms.now)
+    }) else {
+        return Ok(None);
+    };
+    let row = WithdrawalRow { asks: row.asks + 1, due_at: Some(turn_ends(terms.now, terms)), ..row };
+    table::put(tx, &row).await?;
+    Ok(Some(row))
 }
 
 /// Leniently the shares are asked for only now, and what they are worth with them.
@@ -250,6 +303,9 @@ pub enum Outcome {
     },
     /// Surely not paid, and it will not be.
     Failed(String),
+    /// The wallet does not take this request. That is a certain failure if it was the only one under its id; an
+    /// earlier copy may still be on its way.
+    Refused(String),
     Unknown(String),
 }
 
@@ -265,18 +321,25 @@ pub struct Record {
     pub now: Timestamp,
 }
 
-/// Ends a payout by what the wallet said of it. What has ended stays as it is.
+/// Ends a payout by what the wallet said of it. What has ended stays as it is; only that money has left is never
+/// passed over.
 pub(super) async fn record(tx: &mut Tx, ask: &Record) -> Result<Option<WithdrawalRow>, Stop> {
     let Some(row) = table::get(tx, &ask.withdrawal_id).await? else { return Ok(None) };
     if row.status != WithdrawalStatus::Approved || row.round != ask.round {
-        return Ok(Some(row));
+        return match &ask.outcome {
+            Outcome::Paid { settled, fee_msats, .. } if row.round > ask.round => {
+                late::paid(tx, row, ask, settled, *fee_msats).await.map(Some)
+            }
+            _ => Ok(Some(row)),
+        };
     }
     let row = match &ask.outcome {
         Outcome::Paid { settled, fee_msats, paid_at_ms } => {
             paid(tx, row, ask, settled, *fee_msats, *paid_at_ms).await?
         }
         Outcome::Failed(why) => failed(tx, row, why, ask.now).await?,
-        Outcome::Unknown(why) => {
+        Outcome::Refused(why) if row.asks <= 1 => failed(tx, row, why, ask.now).await?,
+        Outcome::Refused(why) | Outcome::Unknown(why) => {
             let age = ask.now.millis_since(row.not_after.unwrap_or(ask.now)) / 1_000 + PATIENCE_SECONDS;
             let due_at = Some(ask.now.plus_seconds((age / 4).clamp(2, LONGEST_PAUSE_SECONDS)));
             WithdrawalRow { due_at, last_error: Some(words(why)), ..row }
@@ -295,18 +358,29 @@ async fn paid(
     paid_at_ms: Option<i64>,
 ) -> Result<WithdrawalRow, Stop> {
     let hold = pool::payout_id(&row.withdrawal_id, row.round)?;
-    let (principal, most) = (promised_msats(&row), row.paying_msats - promised_msats(&row));
+    let (principal, most) = (promised_msats(&row), most_fee_msats(&row));
     let amount = |units: u64| {
         oa_contract::Amount::new(units).ok_or_else(|| Denied::Malformed("a payout does not fit".into()))
     };
     let mut parts = vec![amount(principal)?];
     parts.extend((most > 0).then(|| amount(fee_msats.min(most))).transpose()?);
+    let before = books(tx, &row.pool_id, row.partition).await?.standing;
     ledger::post(tx, &hold, &Capture::Part(parts), ask.now).await?;
-    ledger::post(tx, &pool::lock_id(&row.withdrawal_id)?, &Capture::Full, ask.now).await?;
     if fee_msats > most {
         excess(tx, &row, fee_msats - most, ask).await?;
     }
-    release(tx, &row, true).await?;
+    let row = unlock(tx, row, &before, principal.saturating_add(fee_msats.min(most)), ask.now).await?;
+    settle(tx, row, ask, settled, paid_at_ms).await
+}
+
+/// Writes down that a withdrawal is paid, with its receipt.
+pub(super) async fn settle(
+    tx: &mut Tx,
+    row: WithdrawalRow,
+    ask: &Record,
+    settled: &Settled,
+    paid_at_ms: Option<i64>,
+) -> Result<WithdrawalRow, Stop> {
     // A wallet's clock is believed as long as it is not ahead of ours.
     let paid_at = paid_at_ms.map(|ms| Timestamp::EPOCH.plus_millis(ms));
     let paid_at = paid_at.filter(|at| (row.created_at..=ask.now).contains(at)).unwrap_or(ask.now);
@@ -322,6 +396,38 @@ async fn paid(
         paid_at: Some(paid_at),
         ..row
     })
+}
+
+/// Ends the lock of a withdrawal's shares and its promise. What was not taken of the promise buys shares again, at
+/// what they are worth to those who stay; the rest is burned.
+pub(super) async fn unlock(
+    tx: &mut Tx,
+    row: WithdrawalRow,
+    before: &Standing,
+    taken_msats: u64,
+    now: Timestamp,
+) -> Result<WithdrawalRow, Stop> {
+    let unspent = row.owed_msats.saturating_sub(taken_msats);
+    let shares_returned = before.returned(row.shares_burned, row.owed_msats, unspent);
+    let lock = pool::lock_id(&row.withdrawal_id)?;
+    match row.shares_burned - shares_returned {
+        0 => drop(ledger::void(tx, &lock, now).await?),
+        burned => {
+            let burned = oa_contract::Amount::new(burned);
+            let burned = burned.ok_or_else(|| Denied::Malformed("a burn does not fit".into()))?;
+            ledger::post(tx, &lock, &Capture::Part(vec![burned]), now).await?;
+        }
+    }
+    let partition = pools::partition(tx, &row.pool_id, row.partition).await?;
+    let partition = pools::PartitionRow {
+        pending_sats: changed(partition.pending_sats, 0, row.amount_sats, "pending withdrawals")?,
+        owed_msats: changed(partition.owed_msats, 0, row.owed_msats, "promises")?,
+        paying_msats: changed(partition.paying_msats, 0, row.paying_msats, "payouts")?,
+        shares_version: partition.shares_version + u64::from(shares_returned < row.shares_burned),
+        ..partition
+    };
+    pools::put_partition(tx, &partition).await?;
+    Ok(WithdrawalRow { locked: false, shares_returned, paying_msats: 0, ..row })
 }
 
 /// What a wallet took beyond what it was allowed is not the pool's: the operator has to look.
@@ -342,16 +448,21 @@ async fn excess(tx: &mut Tx, row: &WithdrawalRow, msats: u64, ask: &Record) -> R
     Ok(())
 }
 
-/// The wallet has surely not paid: the money is free again. After too many tries, or when the invoice can no longer be
-/// paid, the shares are as well.
+/// The wallet has surely not paid: the money is free again. After too many tries for the payee's sake, or when the
+/// invoice can no longer be paid, the shares are as well. A wallet that is away is waited for.
 async fn failed(tx: &mut Tx, row: WithdrawalRow, why: &str, now: Timestamp) -> Result<WithdrawalRow, Stop> {
     ledger::void(tx, &pool::payout_id(&row.withdrawal_id, row.round)?, now).await?;
-    let round = row.round + 1;
-    let over = round >= MOST_ROUNDS;
-    release(tx, &row, false).await?;
-    let row = WithdrawalRow { round, paying_msats: 0, request_id: None, not_after: None, ..row };
-    if over {
+    let partition = pools::partition(tx, &row.pool_id, row.partition).await?;
+    let paying_msats = changed(partition.paying_msats, 0, row.paying_msats, "payouts")?;
+    pools::put_partition(tx, &pools::PartitionRow { paying_msats, ..partition }).await?;
+    let for_the_payee = why.split_once(':').is_some_and(|(code, _)| FOR_THE_PAYEE.contains(&code));
+    let (round, tries) = (row.round + 1, row.tries + u32::from(for_the_payee));
+    let row = WithdrawalRow { round, tries, paying_msats: 0, request_id: None, not_after: None, ..row };
+    if tries >= MOST_TRIES {
         return give_up(tx, row, why, now).await;
+    }
+    if expired(&row, now) {
+        return give_up(tx, row, "the invoice has expired", now).await;
     }
     // The first failure may be the wallet's mood; after that it is asked less and less often.
     let pause = if round == 1 { 0 } else { (1_i64 << round.min(16)).min(LONGEST_PAUSE_SECONDS) };
@@ -363,44 +474,50 @@ async fn failed(tx: &mut Tx, row: WithdrawalRow, why: &str, now: Timestamp) -> R
     Ok(WithdrawalRow { status: WithdrawalStatus::Queued, due_at, last_error: Some(words(why)), ..row })
 }
 
+/// Whether nobody can be paid by the invoice any more. One that cannot be read whole does not say.
+fn expired(row: &WithdrawalRow, now: Timestamp) -> bool {
+    row.payout_invoice.as_deref().and_then(bolt11::expires_at_of).is_some_and(|end| end <= now)
+}
+
 /// Frees the shares of a withdrawal that will not be paid.
-async fn give_up(tx: &mut Tx, row: WithdrawalRow, why: &str, now: Timestamp) -> Result<WithdrawalRow, Stop> {
-    ledger::void(tx, &pool::lock_id(&row.withdrawal_id)?, now).await?;
-    let partition = pools::partition(tx, &row.pool_id, row.partition).await?;
-    let partition = pools::PartitionRow {
-        pending_sats: changed(partition.pending_sats, 0, row.amount_sats, "pending withdrawals")?,
-        owed_msats: changed(partition.owed_msats, 0, promised_msats(&row), "promises")?,
-        ..partition
+pub(super) async fn give_up(
+    tx: &mut Tx,
+    row: WithdrawalRow,
+    why: &str,
+    now: Timestamp,
+) -> Result<WithdrawalRow, Stop> {
+    let row = match row.locked {
+        true => {
+            let before = books(tx, &row.pool_id, row.partition).await?.standing;
+            unlock(tx, row, &before, 0, now).await?
+        }
+        false => {
+            count_pending(tx, &row.pool_id, row.partition, 0, row.amount_sats).await?;
+            row
+        }
     };
-    pools::put_partition(tx, &partition).await?;
     let last_error = Some(words(why));
-    Ok(WithdrawalRow { status: WithdrawalStatus::Failed, locked: false, due_at: None, last_error, ..row })
+    Ok(WithdrawalRow { status: WithdrawalStatus::Failed, due_at: None, last_error, ..row })
 }
 
-/// What is no longer being paid; with `burned`, the promise is kept and the shares are gone.
-async fn release(tx: &mut Tx, row: &WithdrawalRow, burned: bool) -> Result<(), Stop> {
-    let partition = pools::partition(tx, &row.pool_id, row.partition).await?;
-    let (sats, owed) = if burned { (row.amount_sats, promised_msats(row)) } else { (0, 0) };
-    let partition = pools::PartitionRow {
-        pending_sats: changed(partition.pending_sats, 0, sats, "pending withdrawals")?,
-        owed_msats: changed(partition.owed_msats, 0, owed, "promises")?,
-        paying_msats: changed(partition.paying_msats, 0, row.paying_msats, "payouts")?,
-        shares_version: partition.shares_version + u64::from(burned),
-        ..partition
-    };
-    pools::put_partition(tx, &partition).await
-}
-
-/// Notes why a withdrawal was not paid this time, without changing anything else of it.
-pub(super) async fn note_error(tx: &mut Tx, (id, why): &(String, String)) -> Result<(), Stop> {
-    let Some(row) = table::get(tx, id).await?.filter(|row| row.status == WithdrawalStatus::Queued) else {
+/// Notes why a withdrawal was not paid this time, and looks at it later: the longer it is due, the later.
+pub(super) async fn note_error(
+    tx: &mut Tx,
+    (id, why, now): &(String, String, Timestamp),
+) -> Result<(), Stop> {
+    let row = table::get(tx, id).await?;
+    let Some(row) = row.filter(|row| row.status == WithdrawalStatus::Queued && row.due_at.is_some()) else {
         return Ok(());
     };
-    let words = words(why);
-    if row.last_error.as_ref() != Some(&words) {
-        table::put(tx, &WithdrawalRow { last_error: Some(words), ..row }).await?;
-    }
-    Ok(())
+    let row = later(row, *now);
+    let last_error = if why.is_empty() { row.last_error.clone() } else { Some(words(why)) };
+    table::put(tx, &WithdrawalRow { last_error, ..row }).await
+}
+
+/// The same withdrawal, to be looked at again: a quarter of the time that it is due, from 15 seconds to five minutes.
+pub(super) fn later(row: WithdrawalRow, now: Timestamp) -> WithdrawalRow {
+    let waited = now.millis_since(row.earliest_settlement_at) / 4_000;
+    WithdrawalRow { due_at: Some(now.plus_seconds(waited.clamp(15, LONGEST_PAUSE_SECONDS))), ..row }
 }
 
 fn words(text: &str) -> String {

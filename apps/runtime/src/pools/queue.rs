@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use oa_contract::{
-    Fault, Refusal, Stop,
+    Refusal, Stop,
     wire::{
         pool_signing::DueExecuted,
         pools::{PayoutRail, ThrottleMode, WithdrawThrottle, WithdrawalStatus},
@@ -18,7 +18,9 @@ use oa_store::{
 };
 
 use super::{
-    AUTO_PAYOUT_SATS, key,
+    AUTO_PAYOUT_SATS,
+    asking::not_there,
+    key,
     payout::{self, Begin, Outcome, Record, Under, Way},
     receipts::Throttled,
     settings::PoolSettings,
@@ -43,7 +45,10 @@ enum Ended {
     SigningRequested {
         fresh: bool,
     },
+    /// Nothing was begun, for this reason; none is told for a fault of ours.
     Failed(String),
+    /// It surely failed, which is written down with its reason and its next time.
+    Tried,
     Unknown,
     /// Somebody else is at it, or was.
     Skipped,
@@ -85,13 +90,15 @@ impl Runtime {
                 let throttle = self.throttle_of(&row.pool_id).await?;
                 pools.insert(row.pool_id.clone(), Left { throttle, done: 0 });
             }
-            if let Some(left) = pools.get_mut(&row.pool_id)
+            if let Some(left) = pools.get(&row.pool_id)
                 && let Some(action) = deferred(left)
             {
                 tally.throttled += 1;
                 return self.defer(row, action, left.throttle.clone()).await;
             }
         }
+        let pool_id = row.pool_id.clone();
+        let counts = row.status == WithdrawalStatus::Queued;
         let id = row.withdrawal_id.clone();
         let ended = match self.one(row).await {
             Ok(ended) => ended,
@@ -101,21 +108,27 @@ impl Runtime {
                 Ended::Failed(String::new())
             }
         };
+        // The cap is for what is paid, or begun: others do not use it up.
+        if counts
+            && matches!(ended, Ended::Paid | Ended::Unknown)
+            && let Some(left) = pools.get_mut(&pool_id)
+        {
+            left.done += 1;
+        }
         match ended {
             Ended::Paid => tally.paid += 1,
             Ended::SigningRequested { fresh } => tally.signing_requests_created += u64::from(fresh),
             Ended::Unknown => tally.unknown += 1,
             Ended::Skipped => {}
+            Ended::Tried => tally.failed += 1,
             Ended::Failed(why) => {
                 tally.failed += 1;
                 if !why.is_empty() {
                     tracing::info!(withdrawal_id = id, why, "a due withdrawal was not paid");
-                    let pool = self
-                        .store
-                        .read("pools.withdrawal", id.clone(), async |tx, id: &String| pool_of(tx, id).await)
-                        .await?;
-                    self.store.write("pools.note_error", key(&pool), (id, why), payout::note_error).await?;
                 }
+                // It is looked at later, so that it stands in nobody's way.
+                let ask = (id, why, self.now());
+                self.store.write("pools.note_error", key(&pool_id), ask, payout::note_error).await?;
             }
         }
         Ok(())
@@ -160,7 +173,8 @@ impl Runtime {
         let keys = key(&row.pool_id);
         let ask = (row, action, throttle, self.signer.clone(), self.now());
         let note = async |tx: &mut Tx, (row, action, throttle, signer, now): &(_, _, _, _, _)| {
-            payout::note_throttle(tx, row, *action, throttle, Option::as_ref(signer), *now).await
+            payout::note_throttle(tx, row, *action, throttle, Option::as_ref(signer), *now).await?;
+            payout::note_error(tx, &(WithdrawalRow::clone(row).withdrawal_id, String::new(), *now)).await
         };
         self.store.write("pools.note_throttle", keys, ask, note).await
     }
@@ -168,7 +182,7 @@ impl Runtime {
     async fn one(&self, row: WithdrawalRow) -> Result<Ended, Stop> {
         match (row.status, row.rail) {
             (WithdrawalStatus::Approved, _) => {
-                let outcome = self.ask_about(&row).await?;
+                let Some(outcome) = self.ask_about(&row).await? else { return Ok(Ended::Skipped) };
                 let recorded = self.record_payout(&row, outcome).await?;
                 self.finish_found(&recorded).await?;
                 Ok(ended(&recorded))
@@ -176,10 +190,8 @@ impl Runtime {
             (WithdrawalStatus::Queued, PayoutRail::Lightning) if row.amount_sats <= AUTO_PAYOUT_SATS => {
                 pays(&row)?;
                 match self.begin_payout(&row, Way::Queue).await? {
-                    Some(under) => {
-                        let outcome = self.pay_out(&under).await?;
-                        Ok(ended(&self.record_payout(&under.row, outcome).await?))
-                    }
+                    Some(under) => Ok(ended(&self.pay_out(&under).await?.0)),
+                    // Somebody else is at it, or it was given up.
                     None => Ok(Ended::Skipped),
                 }
             }
@@ -201,6 +213,7 @@ impl Runtime {
             way,
             settings: self.config.pools.clone(),
             terms: self.payments.terms(),
+            pool_pays_way: self.believes_callers(),
         };
         self.store.write("pools.begin_payout", begin_keys(row), ask, payout::begin).await
     }
@@ -211,16 +224,20 @@ impl Runtime {
         row: &WithdrawalRow,
         outcome: Outcome,
     ) -> Result<WithdrawalRow, Stop> {
-        let ask = Record {
+        let ask = self.record_of(row, outcome)?;
+        let row = self.store.write("pools.record_payout", key(&row.pool_id), ask, payout::record).await?;
+        Ok(row.ok_or_else(not_there)?)
+    }
+
+    pub(super) fn record_of(&self, row: &WithdrawalRow, outcome: Outcome) -> Result<Record, Stop> {
+        Ok(Record {
             withdrawal_id: row.withdrawal_id.clone(),
             round: row.round,
             outcome,
             wallet: self.wallet_account()?,
             signer: self.signer.clone(),
             now: self.now(),
-        };
-        let row = self.store.write("pools.record_payout", key(&row.pool_id), ask, payout::record).await?;
-        Ok(row.ok_or_else(|| Fault::msg("a withdrawal that was begun is not there"))?)
+        })
     }
 }
 
@@ -235,28 +252,18 @@ fn ended(row: &WithdrawalRow) -> Ended {
     match row.status {
         WithdrawalStatus::Paid => Ended::Paid,
         WithdrawalStatus::Approved => Ended::Unknown,
-        // It was written down with the reason already.
-        _ => Ended::Failed(String::new()),
+        _ => Ended::Tried,
     }
 }
 
-async fn pool_of(tx: &mut Tx, id: &str) -> Result<String, Stop> {
-    Ok(table::get(tx, id).await?.map(|row| row.pool_id).unwrap_or_default())
-}
-
 /// Whether the throttle defers the next payout of this pool in this run.
-fn deferred(left: &mut Left) -> Option<Throttled> {
+fn deferred(left: &Left) -> Option<Throttled> {
     let throttle = left.throttle.as_ref()?;
     if throttle.mode == ThrottleMode::Halted {
         return Some(Throttled::ExecutionHalted);
     }
-    match throttle.execution_cap_per_tick {
-        Some(cap) if left.done >= cap => Some(Throttled::ExecutionDeferred),
-        _ => {
-            left.done += 1;
-            None
-        }
-    }
+    let capped = throttle.execution_cap_per_tick.is_some_and(|cap| left.done >= cap);
+    capped.then_some(Throttled::ExecutionDeferred)
 }
 
 /// Looks at the invoice once more before it is paid.
@@ -267,10 +274,15 @@ fn pays(row: &WithdrawalRow) -> Result<(), Refusal> {
     if row.payout_invoice_hash.as_deref() != Some(hash.as_str()) {
         return Err(Refusal::conflict("the withdrawal's invoice is not the one that was requested"));
     }
-    match bolt11::prefix_amount_msats(invoice) {
+    match amount_msats(invoice) {
         Some(msats) if Some(msats) == row.amount_sats.checked_mul(MSATS_PER_SAT) => Ok(()),
         _ => Err(Refusal::conflict("the withdrawal's invoice is not for its estimate")),
     }
+}
+
+/// What an invoice is for. Where the prefix of its network says nothing (§3), it is read whole.
+pub(super) fn amount_msats(invoice: &str) -> Option<u64> {
+    bolt11::prefix_amount_msats(invoice).or_else(|| bolt11::whole_amount_msats(invoice))
 }
 
 #[cfg(test)]

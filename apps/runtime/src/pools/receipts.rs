@@ -371,6 +371,10 @@ mod golden {
             last_error: None,
             created_at,
             paid_at: None,
+            owed_msats: 1_000_000,
+            shares_returned: 0,
+            tries: 0,
+            asks: 0,
         }
     }
 

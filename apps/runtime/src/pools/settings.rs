@@ -37,8 +37,11 @@ pub struct PoolSettings {
     pub require_shares: Option<bool>,
     /// Whether a deposit is confirmed by the wallet only; follows from the trust mode when not set.
     pub verified_deposits: Option<bool>,
-    /// What the way of a payout may cost, in parts of 10000 of it; at least five sats, on-chain a thousand.
+    /// What the way of a payout may cost, in parts of 10000 of it; at least five sats, on-chain a thousand. Nothing
+    /// when this is nothing.
     pub payout_fee_bps: u32,
+    /// How deep a deposit on-chain has to lie.
+    pub deposit_confirmations: u32,
 }
 
 impl Default for PoolSettings {
@@ -67,6 +70,7 @@ impl Default for PoolSettings {
             require_shares: None,
             verified_deposits: None,
             payout_fee_bps: 50,
+            deposit_confirmations: 3,
         }
     }
 }
@@ -190,12 +194,35 @@ impl PoolSettings {
             require_shares: switch(lookup, "RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES")?,
             verified_deposits: confirm_mode(lookup)?,
             payout_fee_bps: small("RUNTIME_LIQUIDITY_POOL_PAYOUT_FEE_BPS", usual.payout_fee_bps, 0, 1_000)?,
+            deposit_confirmations: small(
+                "RUNTIME_POOL_DEPOSIT_CONFIRMATIONS",
+                usual.deposit_confirmations,
+                1,
+                100,
+            )?,
         })
+    }
+
+    /// Strictly a variable may ask for more than the trust mode does, and never for less: one that would make a mint of
+    /// every credential is no setting.
+    pub(crate) fn fit(&self, strict: bool) -> Result<(), ConfigError> {
+        let loose = |variable, value| {
+            let problem = format!("{value} is only for RUNTIME_TRUST_MODE=lenient");
+            Err(ConfigError { variable, problem })
+        };
+        match (self.verified_deposits, self.require_shares) {
+            (Some(false), _) if strict => loose("RUNTIME_POOL_DEPOSIT_CONFIRM_MODE", "manual"),
+            (_, Some(false)) if strict => loose("RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES", "false"),
+            _ => Ok(()),
+        }
     }
 
     /// What the way of a payout of so many sats may cost. On-chain the size of a transaction counts, and signers have
     /// looked at each.
     pub fn payout_fee_sats(&self, rail: PayoutRail, sats: u64) -> u64 {
+        if self.payout_fee_bps == 0 {
+            return 0;
+        }
         let share = u128::from(sats) * u128::from(self.payout_fee_bps) / 10_000;
         let least = match rail {
             PayoutRail::Lightning => 5,
@@ -287,10 +314,28 @@ mod tests {
     }
 
     #[test]
+    fn strictly_nobody_is_believed_because_of_a_variable() {
+        for (name, value) in
+            [("RUNTIME_POOL_DEPOSIT_CONFIRM_MODE", "manual"), ("RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES", "no")]
+        {
+            let settings = read(&[(name, value)]).expect("settings");
+            assert_eq!(settings.fit(true).expect_err(name).variable, name);
+            assert_eq!(settings.fit(false), Ok(()));
+        }
+        let tighter = [
+            ("RUNTIME_POOL_DEPOSIT_CONFIRM_MODE", "verified"),
+            ("RUNTIME_LIQUIDITY_POOL_REQUIRE_SHARES", "yes"),
+        ];
+        assert_eq!(read(&tighter).expect("settings").fit(true), Ok(()));
+    }
+
+    #[test]
     fn the_way_of_a_payout_may_cost_a_little() {
         let settings = PoolSettings::default();
         let fee = |rail, sats| settings.payout_fee_sats(rail, sats);
         assert_eq!((fee(PayoutRail::Lightning, 1), fee(PayoutRail::Lightning, 100_000)), (5, 500));
         assert_eq!(fee(PayoutRail::Onchain, 500), 1_000);
+        let free = PoolSettings { payout_fee_bps: 0, ..settings };
+        assert_eq!(free.payout_fee_sats(PayoutRail::Onchain, 500), 0);
     }
 }

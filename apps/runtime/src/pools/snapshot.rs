@@ -31,6 +31,8 @@ const LIABILITIES: &str = "openagents.liquidity.pool_liabilities.v1";
 const LIGHTNING: &str = "openagents.liquidity.llp_lightning_snapshot.v1";
 /// Providers that are read at one time.
 const PORTION: u32 = 500;
+/// Within this two snapshots of the same state are one.
+const SAME_MOMENT_MS: i64 = 1_000;
 /// Snapshots that one round forgets.
 const FORGOTTEN_AT_ONCE: u32 = 200;
 
@@ -164,6 +166,12 @@ async fn make(tx: &mut Tx, ask: &Make) -> Result<SnapshotRow, Stop> {
     };
     let (digest, ..) = receipts::snapshot_digest(&snapshot)?;
     snapshot.snapshot_id = digest.named("lips_");
+    if let Some(known) = table::latest(tx, &ask.pool_id, ask.kind).await?
+        && known.tree_id == tree.tree_id
+        && says_the_same(&known.snapshot, &snapshot)
+    {
+        return Ok(known);
+    }
     snapshot.signature_json = digest.signed(ask.signer.as_ref());
     snapshot.canonical_json_sha256 = digest.hex;
     let shares_tree = signed_tree(&snapshot, &tree, ask.signer.as_ref())?;
@@ -179,6 +187,15 @@ async fn make(tx: &mut Tx, ask: &Make) -> Result<SnapshotRow, Stop> {
     table::insert(tx, &row).await?;
     bridge::tell_snapshot(tx, ask.signer.as_ref(), &row.snapshot, (&assets, &liabilities)).await?;
     Ok(row)
+}
+
+/// Whether the newest says already what this one would, a moment ago: asking often is no reason to keep more.
+fn says_the_same(known: &Snapshot, made: &Snapshot) -> bool {
+    made.as_of.millis_since(known.as_of) < SAME_MOMENT_MS
+        && known.as_of <= made.as_of
+        && known.assets_json.get() == made.assets_json.get()
+        && known.liabilities_json.get() == made.liabilities_json.get()
+        && known.share_price_sats == made.share_price_sats
 }
 
 fn documents(ask: &Make, books: &Books) -> (Value, Value) {

@@ -11,7 +11,7 @@ use oa_contract::{
         WithdrawThrottle, Withdrawal, WithdrawalStatus,
     },
 };
-use oa_ledger::pool::MSATS_PER_SAT;
+use oa_ledger::pool::{MSATS_PER_SAT, Standing};
 use oa_lightning::bolt11::{self, Network};
 use oa_store::{
     Tx,
@@ -23,8 +23,8 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    behind_us, key, may_act_for, name, no_pool, payout, receipts, said, schema, settings::PoolSettings,
-    standing, throttle,
+    behind_us, key, may_act_for, name, no_pool, payout, queue, receipts, said, schema,
+    settings::PoolSettings, standing, throttle,
 };
 use crate::{Runtime, hydra::tally::Throttled};
 
@@ -56,6 +56,23 @@ struct Asked {
     invoice_hash: Option<String>,
     address: Option<String>,
     fingerprint: String,
+}
+
+/// What shares are promised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Promise {
+    /// Set aside for them.
+    owed_sats: u64,
+    /// Of that, what is paid; the rest is for the way.
+    payout_sats: u64,
+}
+
+/// What is known of an invoice that can be paid.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Payable {
+    payment_hash: Option<String>,
+    /// Strictly: until when.
+    expires_at: Option<Timestamp>,
 }
 
 /// What a request came to.
@@ -98,7 +115,8 @@ impl Handle<PoolsWithdrawRequest> for Runtime {
 impl Runtime {
     /// Whether a withdrawal needs its shares when it is requested.
     pub(crate) fn requires_shares(&self) -> bool {
-        self.config.pools.require_shares.unwrap_or(!self.believes_callers())
+        // A variable can only ask for more than the trust mode does.
+        !self.believes_callers() || self.config.pools.require_shares.unwrap_or(false)
     }
 }
 
@@ -131,12 +149,8 @@ async fn request(tx: &mut Tx, (pool_id, body, caller, terms, id): &Request) -> R
     let books = standing::books(tx, pool_id, asked.partition).await?;
     let price = standing::quoted_price(tx, pool_id, asked.partition).await?;
     let by_price = estimate(asked.shares, price)?;
-    let promised = match terms.requires_shares {
-        true => books.standing.promised_sats(asked.shares, by_price),
-        // Leniently by the price alone; what the shares are worth is asked when they are paid for.
-        false => by_price,
-    };
-    let payment_hash = payable(&asked, promised, terms)?;
+    let promise = promise(&asked, &books.standing, by_price, terms);
+    let payable = payable(&asked, promise.payout_sats, terms)?;
     let throttle = throttled(tx, pool_id, terms).await?;
     if let Some(throttle) = throttle.as_ref().filter(|throttle| throttle.mode == ThrottleMode::Halted) {
         return Ok((Told::Halted(throttle::halted(throttle)), false));
@@ -144,7 +158,8 @@ async fn request(tx: &mut Tx, (pool_id, body, caller, terms, id): &Request) -> R
     if i64::try_from(asked.shares).is_err() {
         return Err(Refusal::invalid("shares_burned too large").into());
     }
-    let row = queued(pool_id, &asked, id, promised, payment_hash, throttle.as_ref(), terms);
+    let row = queued(pool_id, &asked, id, promise, &payable, throttle.as_ref(), terms);
+    outlives(&payable, row.earliest_settlement_at, terms)?;
     let row = admit(tx, row, terms).await?;
     if let Some(throttle) =
         throttle.as_ref().filter(|one| one.mode != ThrottleMode::Normal || one.extra_delay_hours > 0)
@@ -164,7 +179,8 @@ async fn admit(tx: &mut Tx, row: WithdrawalRow, terms: &Terms) -> Result<Withdra
     }
     let row = match terms.requires_shares {
         true if row.amount_sats == 0 => {
-            return Err(Refusal::invalid("shares_burned are worth less than one sat").into());
+            let message = "shares_burned are worth less than one sat and what its way may cost";
+            return Err(Refusal::invalid(message).into());
         }
         true => payout::lock_shares(tx, row, terms.now).await?,
         false => row,
@@ -258,8 +274,37 @@ fn estimate(shares: u64, price: u64) -> Result<u64, Refusal> {
     }
 }
 
-/// Whether what was named can be paid, and the payment hash of an invoice that was read whole.
-fn payable(asked: &Asked, promised: u64, terms: &Terms) -> Result<Option<String>, Refusal> {
+/// Strictly all that the shares are worth, rounded down to sats once, less what the way of the payout may cost: whoever
+/// leaves pays their own way. Leniently by the price of the last snapshot, and the way is the pool's.
+fn promise(asked: &Asked, standing: &Standing, by_price: u64, terms: &Terms) -> Promise {
+    if terms.checks_payouts {
+        // More than there are is refused by the lock, in words that clients know.
+        let owed_sats = standing.worth_sats(asked.shares).unwrap_or(by_price);
+        let way_sats = terms.settings.payout_fee_sats(asked.rail, owed_sats);
+        return Promise { owed_sats, payout_sats: owed_sats.saturating_sub(way_sats) };
+    }
+    let owed_sats = match terms.requires_shares {
+        true => standing.promised_sats(asked.shares, by_price),
+        // What the shares are worth is asked when they are paid for.
+        false => by_price,
+    };
+    Promise { owed_sats, payout_sats: owed_sats }
+}
+
+/// An invoice has to be payable when its day comes, and for one round of the queue after that.
+fn outlives(payable: &Payable, earliest: Timestamp, terms: &Terms) -> Result<(), Refusal> {
+    let round = i64::try_from(terms.settings.executor_interval_seconds).unwrap_or(3_600);
+    let least = earliest.plus_seconds(round.saturating_mul(2));
+    match payable.expires_at {
+        Some(end) if end < least => Err(Refusal::invalid(format!(
+            "payout_invoice_bolt11 expires at {end}, and the payout is made at {earliest} at the earliest: it must be valid until {least}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether what was named can be paid, and what is known of an invoice that was read whole.
+fn payable(asked: &Asked, promised: u64, terms: &Terms) -> Result<Payable, Refusal> {
     let required =
         |field: &str, rail: &str| Refusal::invalid(format!("{field} is required for {rail} withdrawals"));
     match asked.rail {
@@ -274,13 +319,13 @@ fn payable(asked: &Asked, promised: u64, terms: &Terms) -> Result<Option<String>
             if terms.checks_payouts {
                 payout::check_address(address, promised, terms.network)?;
             }
-            Ok(None)
+            Ok(Payable::default())
         }
     }
 }
 
-fn invoice_pays(invoice: &str, promised: u64, terms: &Terms) -> Result<Option<String>, Refusal> {
-    let amount = bolt11::prefix_amount_msats(invoice);
+fn invoice_pays(invoice: &str, promised: u64, terms: &Terms) -> Result<Payable, Refusal> {
+    let amount = queue::amount_msats(invoice);
     let amount = amount.ok_or_else(|| Refusal::invalid("payout_invoice_bolt11 must include an amount"))?;
     if amount % MSATS_PER_SAT != 0 {
         return Err(Refusal::invalid("payout_invoice_bolt11 amount must be a whole number of sats"));
@@ -295,19 +340,23 @@ fn invoice_pays(invoice: &str, promised: u64, terms: &Terms) -> Result<Option<St
         )));
     }
     if !terms.checks_payouts {
-        return Ok(bolt11::payment_hash(invoice));
+        return Ok(Payable { payment_hash: bolt11::payment_hash(invoice), expires_at: None });
     }
     let checked = bolt11::check(invoice, terms.network, terms.now);
     let checked = checked.map_err(|bad| Refusal::invalid(format!("payout_invoice_bolt11: {bad}")))?;
-    Ok(Some(checked.payment_hash))
+    if checked.amount.get() != amount {
+        // The prefix is made up of what the checksum covers, so this is no invoice of any wallet.
+        return Err(Refusal::invalid("payout_invoice_bolt11 is for another amount than its prefix says"));
+    }
+    Ok(Payable { payment_hash: Some(checked.payment_hash), expires_at: Some(checked.expires_at) })
 }
 
 fn queued(
     pool_id: &str,
     asked: &Asked,
     id: &str,
-    promised: u64,
-    payment_hash: Option<String>,
+    promise: Promise,
+    payable: &Payable,
     throttle: Option<&WithdrawThrottle>,
     terms: &Terms,
 ) -> WithdrawalRow {
@@ -320,7 +369,7 @@ fn queued(
         partition: asked.partition,
         lp_id: asked.lp_id.clone(),
         shares_burned: asked.shares,
-        amount_sats: promised,
+        amount_sats: promise.payout_sats,
         rail: asked.rail,
         status: WithdrawalStatus::Queued,
         fingerprint: asked.fingerprint.clone(),
@@ -328,7 +377,7 @@ fn queued(
         earliest_settlement_at: earliest,
         payout_invoice: asked.invoice.clone(),
         payout_invoice_hash: asked.invoice_hash.clone(),
-        payment_hash,
+        payment_hash: payable.payment_hash.clone(),
         payout_address: asked.address.clone(),
         locked: false,
         round: 0,
@@ -341,6 +390,10 @@ fn queued(
         last_error: None,
         created_at: terms.now,
         paid_at: None,
+        owed_msats: promise.owed_sats.saturating_mul(MSATS_PER_SAT),
+        shares_returned: 0,
+        tries: 0,
+        asks: 0,
     }
 }
 
@@ -364,6 +417,7 @@ pub(super) fn shown(row: WithdrawalRow) -> Withdrawal {
         created_at: row.created_at,
         paid_at: row.paid_at,
         last_error: row.last_error,
+        shares_returned: (row.shares_returned > 0).then_some(row.shares_returned),
     }
 }
 
@@ -407,7 +461,7 @@ mod tests {
     fn the_fingerprint_is_the_golden_one() {
         let asked = read("pool_vignette_llp", &body()).expect("asked");
         assert_eq!(asked.fingerprint, "704ebeba958c24926fb72466a2df6954e56f19b47bc6fc093969cf9c2b2cc0dd");
-        assert_eq!(payable(&asked, 1_000, &terms(false)), Ok(None));
+        assert_eq!(payable(&asked, 1_000, &terms(false)), Ok(Payable::default()));
     }
 
     #[test]
@@ -443,6 +497,28 @@ mod tests {
         assert_eq!(estimate(u64::MAX, 2).expect_err("refused").message, "withdraw estimate overflow");
         assert_eq!(estimate(u64::MAX, 1).expect_err("refused").message, "withdraw estimate too large");
         assert_eq!(estimate(7, 3), Ok(21));
+    }
+
+    #[test]
+    fn strictly_shares_are_promised_what_they_are_worth_less_their_way() {
+        let asked = read("p", &body()).expect("asked");
+        // 1.9 sats a share.
+        let standing = Standing { assets_msats: 19_000_000, owed_msats: 0, shares: 10_000, locked: 0 };
+        let strict = promise(&asked, &standing, 1_000, &terms(true));
+        assert_eq!(strict, Promise { owed_sats: 1_900, payout_sats: 1_891 });
+        let lenient = promise(&asked, &standing, 1_000, &terms(false));
+        assert_eq!(lenient, Promise { owed_sats: 1_000, payout_sats: 1_000 });
+    }
+
+    #[test]
+    fn strictly_an_invoice_must_be_valid_when_it_is_due() {
+        let terms = terms(true);
+        let until =
+            |seconds| Payable { payment_hash: None, expires_at: Some(terms.now.plus_seconds(seconds)) };
+        let refused = outlives(&until(3_600), terms.now.plus_seconds(86_400), &terms).expect_err("too short");
+        assert!(refused.message.contains(&terms.now.plus_seconds(86_430).to_string()), "{}", refused.message);
+        assert_eq!(outlives(&until(86_430), terms.now.plus_seconds(86_400), &terms), Ok(()));
+        assert_eq!(outlives(&Payable::default(), terms.now.plus_seconds(86_400), &terms), Ok(()));
     }
 
     #[test]

@@ -229,6 +229,9 @@ pub struct Withdrawal {
     /// Why the last try to pay it failed, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// Of `shares_burned`, those that are the provider's again: what the way did not cost, or what was not paid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares_returned: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -248,6 +251,13 @@ pub struct WithdrawRequestReceipt {
     pub canonical_json_sha256: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<ReceiptSignature>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WithdrawalCanceled {
+    /// `openagents.liquidity.pool.withdrawal_canceled.v1`.
+    pub schema: String,
+    pub withdrawal: Withdrawal,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -56,11 +56,21 @@ pub struct WithdrawalRow {
     pub last_error: Option<String>,
     pub created_at: Timestamp,
     pub paid_at: Option<Timestamp>,
+    /// What the pool sets aside for the shares: the payout, and what its way may cost whoever leaves.
+    pub owed_msats: u64,
+    /// Shares that came back when it was over: what the way did not cost, or what was promised and not paid.
+    pub shares_returned: u64,
+    /// How many of the rounds failed because of the payee: so many are borne, and no more.
+    pub tries: u32,
+    /// How often the wallet was asked to send, in this round.
+    pub asks: u32,
 }
 
 impl FromRow for WithdrawalRow {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
-        let round = u32::try_from(row.uint(16)?);
+        let small = |at: usize| {
+            u32::try_from(row.uint(at)?).map_err(|error| Fault::new("reading a stored withdrawal", error))
+        };
         Ok(WithdrawalRow {
             withdrawal_id: row.text(0)?.to_owned(),
             pool_id: row.text(1)?.to_owned(),
@@ -78,7 +88,7 @@ impl FromRow for WithdrawalRow {
             payment_hash: owned(row, 13)?,
             payout_address: owned(row, 14)?,
             locked: row.bool(15)?,
-            round: round.map_err(|error| Fault::new("reading a stored withdrawal", error))?,
+            round: small(16)?,
             request_id: owned(row, 17)?,
             paying_msats: row.uint(18)?,
             not_after: row.opt_timestamp(19)?,
@@ -88,6 +98,10 @@ impl FromRow for WithdrawalRow {
             last_error: owned(row, 23)?,
             created_at: row.timestamp(24)?,
             paid_at: row.opt_timestamp(25)?,
+            owed_msats: row.uint(26)?,
+            shares_returned: row.uint(27)?,
+            tries: small(28)?,
+            asks: small(29)?,
         })
     }
 }
@@ -165,7 +179,11 @@ pub async fn put(tx: &mut Tx, row: &WithdrawalRow) -> Result<(), Stop> {
         &row.wallet_receipt_sha256,
         &row.last_error,
         row.created_at,
-        row.paid_at
+        row.paid_at,
+        Value::unsigned(row.owed_msats)?,
+        Value::unsigned(row.shares_returned)?,
+        row.tries,
+        row.asks
     ];
     tx.execute(&PUT, params).await?;
     Ok(())

@@ -78,6 +78,10 @@ fn withdrawal(id: &str, due_seconds: Option<i64>) -> WithdrawalRow {
         last_error: Some("e".into()),
         created_at: NOW,
         paid_at: None,
+        owed_msats: 5_005,
+        shares_returned: 1,
+        tries: 2,
+        asks: 3,
     }
 }
 

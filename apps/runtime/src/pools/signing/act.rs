@@ -115,6 +115,7 @@ impl Runtime {
             way: Way::Signed(request_id.to_owned()),
             settings: self.config.pools.clone(),
             terms: self.payments.terms(),
+            pool_pays_way: self.believes_callers(),
         };
         let (pool_id, request_id) = (pool_id.to_owned(), request_id.to_owned());
         // The payment that it would begin is held as well.
@@ -124,15 +125,14 @@ impl Runtime {
         match self.store.write("pools.claim_signed", keys, ask, claim).await? {
             Claimed::Done(finished) => Ok(*finished),
             Claimed::Payout { request, under } => {
-                let outcome = self.pay_out(&under).await?;
-                let recorded = self.record_payout(&under.row, outcome.clone()).await?;
+                let (recorded, outcome) = self.pay_out(&under).await?;
                 self.finish_payout(&request, &recorded, &outcome).await
             }
             Claimed::Resumed { request, row } => {
                 let outcome = match row.status {
-                    WithdrawalStatus::Approved => self.ask_about(&row).await?,
+                    WithdrawalStatus::Approved => self.ask_about(&row).await?.ok_or_else(under_way)?,
                     // It ended while nobody was looking.
-                    _ => Outcome::Unknown("it was given up".into()),
+                    _ => Outcome::Unknown(row.last_error.clone().unwrap_or_else(|| "it was given up".into())),
                 };
                 let recorded = self.record_payout(&row, outcome.clone()).await?;
                 self.finish_payout(&request, &recorded, &outcome).await
@@ -152,14 +152,11 @@ impl Runtime {
     ) -> Result<Finished, Stop> {
         match row.status {
             WithdrawalStatus::Paid => self.finish_paid(request, row).await,
-            WithdrawalStatus::Approved => Err(Refusal::conflict(
-                "the payout is under way and its outcome is not known yet; execute the request again to ask",
-            )
-            .into()),
+            WithdrawalStatus::Approved => Err(under_way().into()),
             _ => {
                 self.unclaim(request).await?;
                 let why = match outcome {
-                    Outcome::Failed(why) | Outcome::Unknown(why) => why.as_str(),
+                    Outcome::Failed(why) | Outcome::Refused(why) | Outcome::Unknown(why) => why.as_str(),
                     Outcome::Paid { .. } => "it was given up",
                 };
                 Err(behind_us(format!("the payout was not made: {why}")).into())
@@ -287,6 +284,12 @@ async fn claim(tx: &mut Tx, ask: &Claim) -> Result<Claimed, Stop> {
     }
 }
 
+fn under_way() -> Refusal {
+    Refusal::conflict(
+        "the payout is under way and its outcome is not known yet; execute the request again to ask",
+    )
+}
+
 fn not_pending() -> Refusal {
     Refusal::conflict("signing request is not pending")
 }
@@ -305,18 +308,23 @@ fn no_withdrawal() -> Refusal {
     Refusal::not_found("no such withdrawal")
 }
 
-/// Only signatures of signers who are in force count, and as many as are asked for now.
+/// Only signatures of signers who are in force count, and as many as their policy asks for now: those who signed when
+/// the request was made may be fewer by now.
 async fn quorum(tx: &mut Tx, request: &SigningRequest) -> Result<(), Stop> {
     let set = table::signer_set(tx, &request.pool_id).await?;
     let set = set.ok_or_else(|| Refusal::conflict("pool signer set not configured"))?;
-    let sats =
-        serde_json::from_str::<Value>(request.payload_json.get()).unwrap_or_default()["amount_sats"].as_u64();
-    let required = policy::required(&set, &request.action_class, sats)?.max(request.required_signatures);
+    let sats = sats(request);
+    let required = policy::required(&set, &request.action_class, sats)?;
     let have = counted(Some(&set), table::approvals(tx, &request.request_id).await?).len();
     match have >= required as usize {
         true => Ok(()),
         false => Err(Refusal::conflict("signing quorum not met").into()),
     }
+}
+
+/// What a request is about, in money.
+pub(super) fn sats(request: &SigningRequest) -> Option<u64> {
+    serde_json::from_str::<Value>(request.payload_json.get()).unwrap_or_default()["amount_sats"].as_u64()
 }
 
 fn payload<T: for<'de> Deserialize<'de>>(request: &SigningRequest, wrong: &str) -> Result<T, Refusal> {
@@ -344,8 +352,13 @@ async fn payout(tx: &mut Tx, request: SigningRequest, ask: &Claim) -> Result<Cla
     }
     payable(&request, &row, ask.begin.terms.now)?;
     let begin = Begin { withdrawal_id: id, ..ask.begin.clone() };
-    let under = payout::begin(tx, &begin).await?;
-    let under = under.ok_or_else(|| Refusal::conflict("withdrawal not in a payable state"))?;
+    let Some(under) = payout::begin(tx, &begin).await? else {
+        // It can never be paid, and was given up just now: that is kept, and told.
+        let row = pool_withdrawals::get(tx, &begin.withdrawal_id).await?;
+        let row = row.filter(|row| row.status == WithdrawalStatus::Failed);
+        let row = row.ok_or_else(|| Refusal::conflict("withdrawal not in a payable state"))?;
+        return Ok(Claimed::Resumed { request, row: Box::new(row) });
+    };
     let signing_request_id = Some(request.request_id.clone());
     let under = Under { row: WithdrawalRow { signing_request_id, ..under.row }, ..under };
     pool_withdrawals::put(tx, &under.row).await?;

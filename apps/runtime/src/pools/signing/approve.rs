@@ -55,7 +55,8 @@ async fn approved(tx: &mut Tx, ask: &Approve) -> Result<SigningRequestReply, Sto
     proves(&request, &pubkey, &ask.signature)?;
     let known = table::approvals(tx, &request.request_id).await?;
     match known.into_iter().find(|approval| approval.signer_pubkey == pubkey) {
-        Some(known) if known.signature.signature_hex == ask.signature.signature_hex => {}
+        // The same in other letters is the same.
+        Some(known) if known.signature.signature_hex.eq_ignore_ascii_case(&ask.signature.signature_hex) => {}
         Some(_) => {
             return Err(Refusal::conflict("approval already exists with different signature").into());
         }

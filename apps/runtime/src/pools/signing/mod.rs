@@ -30,7 +30,11 @@ async fn with_remaining(tx: &mut Tx, request: SigningRequest) -> Result<SigningR
     let set = table::signer_set(tx, &request.pool_id).await?;
     let approvals = counted(set.as_ref(), table::approvals(tx, &request.request_id).await?);
     let have = u32::try_from(approvals.len()).unwrap_or(u32::MAX);
-    let remaining_signatures = Some(request.required_signatures.saturating_sub(have));
+    // As many as are asked for now: the signers may have changed since.
+    let required =
+        set.and_then(|set| policy::required(&set, &request.action_class, act::sats(&request)).ok());
+    let remaining = required.unwrap_or(request.required_signatures).saturating_sub(have);
+    let remaining_signatures = Some(remaining);
     Ok(SigningRequest { remaining_signatures, ..request })
 }
 

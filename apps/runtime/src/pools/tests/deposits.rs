@@ -142,6 +142,45 @@ async fn on_chain_each_deposit_has_an_address_and_what_arrived_is_credited() {
 }
 
 #[tokio::test]
+async fn on_chain_a_deposit_has_to_lie_deep_and_what_is_late_or_less_buys_shares_all_the_same() {
+    strictly(async |place: Place| {
+        let body = QuoteDeposit { rail: DepositRail::OnchainAddress, ..deposit_of("lp:a", "d", 10_000) };
+        let quoted = place.quote(&operator(), body.clone()).await.expect("quoted").deposit;
+        let address = quoted.deposit_address.clone().expect("an address");
+        place.wallet.receive_deep(&address, 10_000, 0, 2);
+        assert_eq!(told(place.confirm(&quoted.deposit_id).await).0, 409, "two blocks may be replaced");
+        place.wallet.receive_deep(&address, 10_000, 0, 3);
+        assert!(place.confirm(&quoted.deposit_id).await.expect("confirmed").shares_minted);
+        // Less than was announced is waited for, and taken for what it is in the end.
+        let body = QuoteDeposit { idempotency_key: "less".into(), ..body };
+        let less = place.quote(&operator(), body.clone()).await.expect("quoted").deposit;
+        place.world.clock.advance_ms(8 * 86_400_000);
+        assert_eq!(place.world.runtime.watch_deposits().await.expect("looked"), 0);
+        let again = place.quote(&operator(), body).await.expect("replayed").deposit;
+        assert_eq!(again.status, DepositStatus::Expired);
+        place.wallet.receive(less.deposit_address.as_deref().expect("an address"), 9_000, 0);
+        place.world.clock.advance_ms(86_400_000);
+        assert_eq!(place.world.runtime.watch_deposits().await.expect("looked"), 1);
+        assert_eq!(place.llp().await.total_shares, 19_000);
+        place.audit().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn leniently_an_operators_word_confirms_and_not_that_of_who_gains_by_it() {
+    on_each(TrustMode::Lenient, settings(), async |place: Place| {
+        let caller = bound_to(11);
+        let quoted = place.quote(&caller, deposit_of("user:11", "d", 500)).await.expect("quoted").deposit;
+        let path = || PoolDepositPath { pool_id: POOL.into(), deposit_id: quoted.deposit_id.clone() };
+        let ended = place.world.call::<PoolsConfirmDeposit>(&caller, path(), Nothing {}, Nothing {}).await;
+        assert_eq!(told(ended).0, 403);
+        assert!(place.confirm(&quoted.deposit_id).await.expect("believed").shares_minted);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_background_mints_what_arrives_and_lets_go_of_what_never_does() {
     strictly(async |place: Place| {
         let mut quoted = Vec::new();

@@ -7,12 +7,14 @@ use super::{wallet::Mood, *};
 
 #[tokio::test]
 async fn a_due_withdrawal_is_paid_once_however_many_look() {
-    strictly(async |place: Place| {
-        place.deposit("lp:a", "d", 2_500).await;
-        let body = leaving("lp:a", "w", 1_000, &place.invoice("out-1", 1_000));
+    on_each(TrustMode::Strict, usual_ways(), async |place: Place| {
+        place.deposit("lp:a", "d", 1_500).await;
+        place.deposit("lp:b", "d", 1_000).await;
+        // A thousand sats are what the shares are worth; five are kept back for the way.
+        let body = leaving("lp:a", "w", 1_000, &place.invoice("out-1", 995));
         let reply = place.withdraw(body.clone()).await.expect("queued");
         assert_eq!(reply.withdrawal.status, WithdrawalStatus::Queued);
-        assert_eq!(place.llp().await.pending_withdrawals_sats_estimate, 1_000);
+        assert_eq!(place.llp().await.pending_withdrawals_sats_estimate, 995);
         place.wallet.costs(1_000);
         let runs = join_all((0..8).map(|_| place.world.runtime.execute_due(50))).await;
         let paid: u64 = runs.into_iter().map(|run| run.expect("executed").paid).sum();
@@ -21,8 +23,10 @@ async fn a_due_withdrawal_is_paid_once_however_many_look() {
         assert_eq!(withdrawal.status, WithdrawalStatus::Paid);
         assert!(withdrawal.wallet_receipt_sha256.is_some() && withdrawal.paid_at.is_some());
         let llp = place.llp().await;
-        // The fee is the pool's: what is left is worth a little less, and nobody was paid for it.
-        assert_eq!((llp.total_shares, llp.assets_sats_estimate), (1_500, 1_499));
+        // The way cost one sat of these five, and whoever left has paid it: the others' shares are worth what they were.
+        assert_eq!((llp.total_shares, llp.assets_sats_estimate), (1_504, 1_504));
+        assert_eq!(llp.share_price_msats_e6, Some(1_000_000_000));
+        assert_eq!(withdrawal.shares_returned, Some(4));
         assert_eq!(llp.pending_withdrawals_sats_estimate, 0);
         assert_eq!(place.execute_due().await.attempted, 0);
         place.audit().await;
@@ -217,6 +221,8 @@ async fn the_throttle_delays_caps_and_halts() {
         place.world.clock.advance_ms(16 * 3_600_000);
         let done = place.execute_due().await;
         assert_eq!((done.attempted, done.throttled, done.paid), (2, 1, 1));
+        assert_eq!(place.execute_due().await.attempted, 0, "in the next round");
+        place.world.clock.advance_ms(300_000);
         let done = place.execute_due().await;
         assert_eq!((done.attempted, done.throttled, done.paid), (1, 0, 1));
         place.audit().await;

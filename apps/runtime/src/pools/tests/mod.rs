@@ -3,6 +3,7 @@
 mod deposits;
 mod leaving;
 mod lenient;
+mod payouts;
 mod random;
 mod signing;
 mod snapshots;
@@ -50,8 +51,14 @@ fn signer() -> Signer {
     Signer::from_secret(&secret).expect("a key")
 }
 
+/// Where the way of a payout costs nothing, so that sums are easily read.
 fn settings() -> PoolSettings {
-    PoolSettings { withdraw_delay_hours: 0, ..PoolSettings::default() }
+    PoolSettings { withdraw_delay_hours: 0, payout_fee_bps: 0, ..PoolSettings::default() }
+}
+
+/// Where it costs what it usually does.
+fn usual_ways() -> PoolSettings {
+    PoolSettings { payout_fee_bps: 50, ..settings() }
 }
 
 /// Tells a story on both engines, with these settings.
@@ -160,6 +167,27 @@ impl Place {
 
     fn now(&self) -> Timestamp {
         self.world.clock_now()
+    }
+
+    /// The first partition has earned something that nobody deposited.
+    async fn earns(&self, name: &str, msats: u64) {
+        let money = oa_ledger::pool::Accounts::of(POOL, PartitionKind::Llp).expect("accounts").money;
+        let leg = oa_ledger::Leg {
+            debit: self.world.runtime.wallet_account().expect("an account"),
+            credit: money,
+            amount: oa_contract::Amount::new(msats).expect("an amount"),
+        };
+        let order = oa_ledger::Order {
+            id: oa_ledger::TransferId::new(name).expect("an id"),
+            legs: vec![leg],
+            hold: None,
+            reference: "earned".into(),
+        };
+        let write = async |tx: &mut oa_store::Tx, (order, now): &(oa_ledger::Order, Timestamp)| {
+            oa_store::tables::ledger::transfer(tx, order, *now).await.map(drop)
+        };
+        let ask = (order, self.now());
+        self.world.runtime.store.write("test.earn", super::key(POOL), ask, write).await.expect("booked");
     }
 }
 

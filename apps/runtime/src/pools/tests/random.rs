@@ -106,7 +106,7 @@ async fn live(place: &Place, acts: &[Act]) {
     assert_eq!(place.wallet.payments(), paid.0, "each was paid once");
     let llp = place.llp().await;
     assert_eq!(llp.pending_withdrawals_sats_estimate, 0);
-    assert!(paid.1 + llp.assets_sats_estimate <= brought);
+    assert!(paid.1 + llp.assets_sats_estimate <= brought, "more came out than went in");
     let spent_on_fees = (paid.0 as u64 * 700).div_ceil(1_000);
     assert!(brought <= paid.1 + llp.assets_sats_estimate + spent_on_fees, "nothing is lost");
     if let Some(price) = llp.share_price_msats_e6 {
@@ -123,7 +123,7 @@ async fn any_sequence_of_requests_leaves_books_that_add_up() {
     for at in 0..SEQUENCES {
         let acts = acts().new_tree(&mut runner).expect("acts").current();
         let engine = if at % 4 == 0 { EngineKind::Postgres } else { EngineKind::Sqlite };
-        let place = Place::open(engine, TrustMode::Strict, settings()).await;
+        let place = Place::open(engine, TrustMode::Strict, usual_ways()).await;
         live(&place, &acts).await;
     }
 }

@@ -20,12 +20,16 @@ use oa_contract::{
 
 use super::{wallet::Mood, *};
 
-fn key(n: u8) -> Signer {
+pub(super) fn key(n: u8) -> Signer {
     Signer::from_secret(&format!("{n:02x}").repeat(32)).expect("a key")
 }
 
 impl Place {
-    async fn put_signers(&self, threshold: u32, signers: &[Signer]) -> Result<SignerSetReply, Stop> {
+    pub(super) async fn put_signers(
+        &self,
+        threshold: u32,
+        signers: &[Signer],
+    ) -> Result<SignerSetReply, Stop> {
         let signers =
             signers.iter().map(|key| PoolSigner { pubkey: key.public_key_hex(), label: None }).collect();
         let body = PutSignerSet {
@@ -46,7 +50,7 @@ impl Place {
         told.expect("a list").1.requests
     }
 
-    async fn approve(
+    pub(super) async fn approve(
         &self,
         request: &SigningRequest,
         signature: ReceiptSignature,
@@ -69,7 +73,7 @@ fn signed(key: &Signer, request: &SigningRequest) -> ReceiptSignature {
 }
 
 /// A deposit, and a withdrawal on chain that waits for signatures.
-async fn waiting(place: &Place, shares: u64) -> (RequestWithdrawal, SigningRequest) {
+pub(super) async fn waiting(place: &Place, shares: u64) -> (RequestWithdrawal, SigningRequest) {
     place.deposit("lp:a", "d", 10_000).await;
     let body = on_chain("lp:a", "w", shares, ADDRESS);
     place.withdraw(body.clone()).await.expect("queued");
@@ -80,15 +84,16 @@ async fn waiting(place: &Place, shares: u64) -> (RequestWithdrawal, SigningReque
 
 #[tokio::test]
 async fn a_payout_on_chain_needs_its_signatures_and_is_made_once() {
-    strictly(async |place: Place| {
+    on_each(TrustMode::Strict, usual_ways(), async |place: Place| {
         place.deposit("lp:a", "d0", 2_000).await;
-        place.withdraw(on_chain("lp:a", "w0", 600, ADDRESS)).await.expect("queued");
+        place.withdraw(on_chain("lp:a", "w0", 1_600, ADDRESS)).await.expect("queued");
         assert_eq!(place.execute_due().await.failed, 1, "there is nobody to sign");
         let [one, two] = [key(1), key(2)];
         place.put_signers(2, &[one.clone(), two.clone()]).await.expect("signers");
+        place.world.clock.advance_ms(300_000);
         assert_eq!(place.execute_due().await.signing_requests_created, 1);
         assert_eq!(place.execute_due().await.attempted, 0, "it is the signers' now");
-        let (body, request) = waiting(&place, 500).await;
+        let (body, request) = waiting(&place, 1_500).await;
         assert_eq!(
             (request.action_class.as_str(), request.required_signatures),
             ("onchain_withdrawal_batch", 2)
@@ -117,8 +122,8 @@ async fn a_payout_on_chain_needs_its_signatures_and_is_made_once() {
                 .expect("JSON");
         assert_eq!(result["txid"], "9f".repeat(32));
         let llp = place.llp().await;
-        // 40 sats went to the network.
-        assert_eq!((llp.total_shares, llp.assets_sats_estimate), (11_500, 11_460));
+        // 500 were sent and 40 went to the network, out of the thousand that were kept back for it.
+        assert_eq!((llp.total_shares, llp.assets_sats_estimate), (11_460, 11_460));
         place.audit().await;
     })
     .await;
@@ -220,6 +225,21 @@ async fn strictly_signers_are_changed_by_those_who_sign_now() {
         place.put_signers(1, &[key(1)]).await.expect("the first");
         let set = place.put_signers(1, &[key(2)]).await.expect("the second").signer_set;
         assert_eq!(set.signers[0].pubkey, key(2).public_key_hex());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_asks_for_as_many_signatures_as_the_signers_of_today() {
+    on_each(TrustMode::Lenient, settings(), async |place: Place| {
+        place.put_signers(3, &[key(1), key(2), key(3)]).await.expect("signers");
+        let (body, request) = waiting(&place, 1_000).await;
+        assert_eq!(request.required_signatures, 3);
+        place.put_signers(1, &[key(1), key(2)]).await.expect("fewer");
+        let reply = place.approve(&request, signed(&key(2), &request)).await.expect("approved");
+        assert_eq!(reply.request.remaining_signatures, Some(0));
+        place.execute(&request).await.expect("executed");
+        assert_eq!(place.again(body).await.status, WithdrawalStatus::Paid);
     })
     .await;
 }

@@ -72,6 +72,29 @@ async fn a_snapshot_says_what_the_pool_holds_and_owes() {
 }
 
 #[tokio::test]
+async fn asking_for_snapshots_often_keeps_no_more_of_them() {
+    let settings = PoolSettings { snapshot_retention: 3, ..settings() };
+    on_each(TrustMode::Strict, settings, async |place: Place| {
+        let first = place.snapshot(PartitionKind::Llp).await.expect("a snapshot").snapshot;
+        place.world.clock.advance_ms(999);
+        let again = place.snapshot(PartitionKind::Llp).await.expect("a snapshot").snapshot;
+        assert_eq!(again.snapshot_id, first.snapshot_id, "nothing has changed");
+        place.deposit("lp:a", "d", 5).await;
+        let other = place.snapshot(PartitionKind::Llp).await.expect("a snapshot").snapshot;
+        assert_ne!(other.snapshot_id, first.snapshot_id);
+        for _ in 0..3 {
+            place.world.clock.advance_ms(1_000);
+            place.snapshot(PartitionKind::Llp).await.expect("a snapshot");
+        }
+        let get = async |tx: &mut Tx, id: &String| table::get(tx, id).await;
+        for id in [first.snapshot_id, other.snapshot_id] {
+            assert!(place.world.runtime.store.read("test.get", id, get).await.expect("read").is_none());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn only_the_newest_snapshots_are_kept_and_trees_as_long_as_they_are_needed() {
     let settings = PoolSettings { snapshot_retention: 3, snapshot_pools: vec![POOL.into()], ..settings() };
     on_each(TrustMode::Strict, settings, async |place: Place| {

@@ -20,6 +20,8 @@ pub enum Mood {
     #[default]
     Good,
     Refuses,
+    /// Nobody answers: surely nothing was done.
+    Away,
     /// Pays, and says nothing.
     PaysSilently,
     /// Is silent, and has not paid.
@@ -78,7 +80,17 @@ impl TestWallet {
     }
 
     pub fn receive(&self, address: &str, confirmed_sats: u64, unconfirmed_sats: u64) {
-        let received = Received { confirmed_sats, unconfirmed_sats, confirmations: 6 };
+        self.receive_deep(address, confirmed_sats, unconfirmed_sats, 6);
+    }
+
+    pub fn receive_deep(
+        &self,
+        address: &str,
+        confirmed_sats: u64,
+        unconfirmed_sats: u64,
+        confirmations: u32,
+    ) {
+        let received = Received { confirmed_sats, unconfirmed_sats, confirmations };
         self.state().received.insert(address.into(), received);
     }
 
@@ -111,6 +123,7 @@ impl Wallet for TestWallet {
             state.asked_to_pay.push(order.request_id.clone());
             match state.mood {
                 Mood::Refuses => return Err(WalletError::not_done("payment_failed", "no route")),
+                Mood::Away => return Err(WalletError::not_done("connect_failed", "nobody there")),
                 Mood::Silent => return Err(WalletError::unknown("timeout", "no word")),
                 Mood::Good | Mood::PaysSilently => {}
             }
@@ -211,6 +224,7 @@ impl Wallet for TestWallet {
             state.asked_to_pay.push(order.request_id.clone());
             match state.mood {
                 Mood::Refuses => return Err(WalletError::not_done("send_refused", "no")),
+                Mood::Away => return Err(WalletError::not_done("connect_failed", "nobody there")),
                 Mood::Silent => return Err(WalletError::unknown("timeout", "no word")),
                 Mood::Good | Mood::PaysSilently => {}
             }

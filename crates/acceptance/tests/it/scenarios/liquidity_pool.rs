@@ -45,6 +45,18 @@ fn said<'a>(value: &'a Value, pointer: &str) -> &'a str {
     text
 }
 
+/// A receipt's signature is over its digest, and good.
+fn verified(value: &Value, receipt: &str) {
+    let at = |member: &str| said(value, &format!("{receipt}/{member}"));
+    assert_eq!(at("signature/signed_sha256"), at("canonical_json_sha256"));
+    let good = oa_contract::signer::verify(
+        at("signature/signer_pubkey"),
+        at("signature/signed_sha256"),
+        at("signature/signature_hex"),
+    );
+    assert!(good, "{value}");
+}
+
 /// Asks until the withdrawal is paid; 25 times, as the scenario allows.
 async fn until_paid(world: &World, request: &Value) -> Value {
     for _ in 0..25 {
@@ -122,10 +134,11 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
         let paid = post(&world, "/internal/v1/liquidity/pay", &pay).await;
         assert_eq!(paid["status"], "succeeded");
         said(&paid, "/receipt/receipt_id");
+        verified(&paid, "/receipt");
         assert_eq!(post(&world, "/internal/v1/liquidity/pay", &pay).await["receipt"], paid["receipt"]);
         // 9
         let made = world.http.get(&format!("{pool}/snapshots/latest?generate=true")).await.json();
-        said(&made, "/receipt/signature/signature_hex");
+        verified(&made, "/receipt");
         assert_eq!(made["snapshot"]["assets_json"]["walletBalanceSats"], 250_000);
         assert_eq!(made["snapshot"]["liabilities_json"]["sharesOutstanding"], 2500);
         let proof = world.http.get(&format!("{admin}/proof?lp_id=lp:vignette")).await;
@@ -137,7 +150,7 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
             "payout_invoice_bolt11": vignette_invoice(1_000_000)});
         let asked = post(&world, &format!("{pool}/withdraw_request"), &request).await;
         said(&asked, "/withdrawal/withdrawal_id");
-        said(&asked, "/receipt/signature/signature_hex");
+        verified(&asked, "/receipt");
         // 11
         let settled = until_paid(&world, &request).await;
         said(&settled, "/withdrawal/wallet_receipt_sha256");
@@ -170,7 +183,7 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
         let approved = post(&world, &format!("{one}/approve"), &approval).await;
         assert_eq!(approved["approvals"].as_array().unwrap().len(), 1);
         let executed = post(&world, &format!("{one}/execute"), &json!({})).await;
-        said(&executed, "/receipt/signature/signature_hex");
+        verified(&executed, "/receipt");
         assert_eq!(executed["request"]["status"], "executed");
         // 15
         let settled = post(&world, &format!("{pool}/withdraw_request"), &request).await;

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oa_contract::{Port as _, Stop, Timestamp};
+use oa_contract::{Stop, Timestamp};
 use oa_store::{Tx, tables::bridge as table};
 use tokio::task::JoinSet;
 

@@ -78,10 +78,7 @@ impl Link {
     pub async fn exchange(&mut self, events: &[(&str, &str)]) -> Exchange {
         let mut answers = HashMap::new();
         let end = Instant::now() + EXCHANGE;
-        let broken = match converse(&mut self.0, events, &mut answers, end).await {
-            Ok(()) => None,
-            Err(why) => Some(why),
-        };
+        let broken = converse(&mut self.0, events, &mut answers, end).await.err();
         Exchange { answers, broken }
     }
 }

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -174,6 +175,8 @@ def main():
     data.mkdir(parents=True)
     wallet, runtime_port, control_port = free_port(), free_port(), free_port()
     services = Services(arguments.oa, data)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    codes, panics = [], []
     try:
         services.start("wallet", ["wallet", "--data", str(data / "wallet")], {
             "OA_LIGHTNING_WALLET_EXECUTOR_PORT": str(wallet),
@@ -199,7 +202,6 @@ def main():
             "SCHEMATHESIS_HOOKS": str(HERE / "hooks.py"), "OA_UNDER_TEST": control, "OA_SIGN_IN_CODE": "123456",
             "OA_SERVICE_TOKEN": token,
         }
-        codes = []
         if arguments.service != "control":
             names = furnish_runtime(Caller(runtime, token))
             config = configuration("runtime", names, arguments, place)

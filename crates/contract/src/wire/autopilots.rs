@@ -25,9 +25,11 @@ impl Query for ListAutopilots {}
 pub struct AutopilotPolicy {
     /// Tool packs and operations, the only ones that it may use; `*` means all, an empty list says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 255)))]
     pub tool_allowlist: Option<Vec<String>>,
     /// Tool packs and operations that it may not use, whatever else is allowed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200), inner(length(min = 1, max = 255)))]
     pub tool_denylist: Option<Vec<String>>,
     /// Whether every payment awaits its owner's approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]

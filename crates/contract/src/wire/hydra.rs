@@ -21,6 +21,7 @@ pub struct ScoreOffer {
     pub latency_ms: Option<u64>,
     pub reliability_bps: u32,
     #[serde(default)]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub constraints: Option<serde_json::Value>,
     #[serde(default)]
     pub quote_id: Option<String>,

@@ -417,6 +417,7 @@ pub struct RouterOffer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reliability_bps: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
     pub constraints: Option<serde_json::Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quote_id: Option<String>,

@@ -33,6 +33,7 @@ pub struct DueExecuted {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolSigner {
     /// x-only, 64 hex digits.
+    #[schemars(regex(pattern = r"\S"))]
     pub pubkey: String,
     #[serde(default)]
     pub label: Option<String>,
@@ -63,6 +64,7 @@ pub struct SignerPolicy {
 #[schemars(example = serde_json::json!({"schema": "openagents.liquidity.pool_signer_set_upsert_request.v1", "threshold": 1, "signers": [{"pubkey": "08679d1300a172367f984c5bfb215bba05fca60f55b5e245e90f5676ea1a908c", "label": "ops-1"}]}))]
 pub struct PutSignerSet {
     pub schema: String,
+    #[schemars(range(min = 1))]
     pub threshold: u32,
     pub signers: Vec<PoolSigner>,
     #[serde(default)]

@@ -315,6 +315,47 @@ impl PathParams for PoolDepositPath {
     }
 }
 
+/// `:payment_id` of a payment over Lightning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentPath {
+    pub payment_id: String,
+}
+
+impl PathParams for PaymentPath {
+    const NAMES: &'static [&'static str] = &["payment_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        Ok(PaymentPath { payment_id: first(segments).to_owned() })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.payment_id.clone()]
+    }
+}
+
+/// `:pool_id` and `:withdrawal_id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolWithdrawalPath {
+    pub pool_id: String,
+    pub withdrawal_id: String,
+}
+
+impl PathParams for PoolWithdrawalPath {
+    const NAMES: &'static [&'static str] = &["pool_id", "withdrawal_id"];
+
+    fn parse(segments: &[Cow<'_, str>]) -> Result<Self, Refusal> {
+        let withdrawal_id = segments.get(1).map_or("", |segment| segment);
+        Ok(PoolWithdrawalPath {
+            pool_id: first(segments).to_owned(),
+            withdrawal_id: withdrawal_id.to_owned(),
+        })
+    }
+
+    fn values(&self) -> Vec<String> {
+        vec![self.pool_id.clone(), self.withdrawal_id.clone()]
+    }
+}
+
 /// `:pool_id` and `:request_id` of a signing request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolRequestPath {

@@ -56,6 +56,7 @@ fn payment(id: &str, hash: Option<&str>, status: PaymentStatus, next: i64) -> Pa
         error_code: None,
         error_message: None,
         updated_at: NOW,
+        wallet_memory: Some("w/r".into()),
     }
 }
 

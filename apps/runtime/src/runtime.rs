@@ -18,7 +18,7 @@ use crate::{
     config::TrustMode,
     hub::Hub,
     hydra::tally::Tally,
-    liquidity::{desk::Desk, watch::WalletWatch},
+    liquidity::{desk::Desk, told::PayingWallet, watch::WalletWatch},
     marketplace::{dispatch::Calls, market::Market, rate::Rate},
     treasury::{
         settle::reexecution::Reexecutor,
@@ -100,6 +100,10 @@ impl Runtime {
         };
         let configured = || config.liquidity.wallet().map_err(|error| FetchError::Unsent(error.to_string()));
         let wallet = parts.wallet.map_or_else(configured, Ok)?;
+        let receipts: Arc<dyn WalletReceipts> = match wallet.about().face {
+            "none" => Arc::new(NoWallet),
+            _ => Arc::new(PayingWallet::new(parts.store.clone(), wallet.clone())),
+        };
         Ok(Runtime {
             node: config.liquidity.node(&wallet),
             payments: Desk::new(
@@ -124,7 +128,7 @@ impl Runtime {
             calls: Arc::new(Calls::new(&config)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
-            wallet: Arc::new(NoWallet),
+            wallet: receipts,
             reexecutor: Arc::new(crate::treasury::settle::observer::Market),
             reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),

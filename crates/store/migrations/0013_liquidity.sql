@@ -131,6 +131,7 @@ CREATE TABLE wallet_requests (
   error_message TEXT,
   begun_at BIGINT NOT NULL,
   changed_at BIGINT NOT NULL,
+  lane TEXT NOT NULL,
   seal BIGINT NOT NULL,
   PRIMARY KEY (kind, request_id)
 ) WITHOUT ROWID --@sqlite
@@ -138,5 +139,5 @@ CREATE TABLE wallet_requests (
 ;
 
 -- What was spent in the last while: what is forgotten or refused holds no spend.
-CREATE INDEX wallet_requests_spent ON wallet_requests (begun_at, spend) WHERE spend > 0;
+CREATE INDEX wallet_requests_spent ON wallet_requests (begun_at, lane, spend) WHERE spend > 0;
 CREATE INDEX wallet_requests_open ON wallet_requests (begun_at, kind, request_id) WHERE state = 'in_flight';

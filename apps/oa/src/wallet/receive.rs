@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Service,
-    book::{self, Begin, Begun, End},
+    book::{self, Begin, Begun, End, Lane},
     http::{Asked, No},
     pay::no,
 };
@@ -119,7 +119,7 @@ impl Service {
             match known {
                 Begun::InFlight => {}
                 other => {
-                    if let Some(answer) = other.answered(&self.limits) {
+                    if let Some(answer) = other.answered(self.limits.usual) {
                         return answer;
                     }
                 }
@@ -132,6 +132,7 @@ impl Service {
             fingerprint,
             spend: Msats::ZERO,
             asked: Value::Null,
+            lane: Lane::Pay,
             limits: self.limits.clone(),
             now: self.now(),
         };
@@ -142,7 +143,7 @@ impl Service {
                     .map_err(broken)?;
                 Ok(reply)
             }
-            other => other.answered(&self.limits).unwrap_or(Ok(reply)),
+            other => other.answered(self.limits.usual).unwrap_or(Ok(reply)),
         }
     }
 

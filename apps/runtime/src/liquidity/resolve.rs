@@ -227,7 +227,7 @@ enum Looked {
     Open(Box<PaymentRow>),
 }
 
-fn subject(payment_id: &str) -> String {
+pub(super) fn subject(payment_id: &str) -> String {
     format!("payment:{payment_id}")
 }
 

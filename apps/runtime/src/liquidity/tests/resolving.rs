@@ -76,7 +76,10 @@ async fn strictly_only_its_preimage_makes_a_payment_made() {
         }
         assert_eq!(account(&world).await, (52_000, 0), "a refusal changes nothing");
         let first = resolved(&world, &id, made(Some(&preimage.to_uppercase()))).await.expect("resolved");
-        assert_eq!((first.status, first.resolution.actor.as_str()), (PaidStatus::Succeeded, "service:operator"));
+        assert_eq!(
+            (first.status, first.resolution.actor.as_str()),
+            (PaidStatus::Succeeded, "service:operator")
+        );
         assert_eq!(account(&world).await, (0, 42_700));
         let world = world.restart().await;
         world.clock.advance_ms(3_600_000);
@@ -118,7 +121,10 @@ async fn a_payment_that_a_wallet_may_yet_make_is_not_called_failed() {
         assert_eq!(account(&world).await, (0, 0), "the hold is free");
         assert_eq!(resolved(&world, &id, insisting()).await.expect("the same"), told);
         let told = payed(&world, pay(&id)).await.expect("an answer");
-        assert_eq!((told.status, told.error_code.as_deref()), (PaidStatus::Failed, Some("resolved_by_operator")));
+        assert_eq!(
+            (told.status, told.error_code.as_deref()),
+            (PaidStatus::Failed, Some("resolved_by_operator"))
+        );
         assert_eq!(told.receipt.error_message.as_deref(), Some("seen at the node"));
     }
 }

@@ -18,11 +18,11 @@ use crate::{
     config::TrustMode,
     hub::Hub,
     hydra::tally::Tally,
-    liquidity::{desk::Desk, told::PayingWallet, watch::WalletWatch},
+    liquidity::{desk::Desk, watch::WalletWatch},
     marketplace::{dispatch::Calls, market::Market, rate::Rate},
     treasury::{
         settle::reexecution::Reexecutor,
-        wallet::{NoWallet, WalletReceipts},
+        wallet::{PaidBy, WalletReceipts},
     },
 };
 
@@ -100,10 +100,7 @@ impl Runtime {
         };
         let configured = || config.liquidity.wallet().map_err(|error| FetchError::Unsent(error.to_string()));
         let wallet = parts.wallet.map_or_else(configured, Ok)?;
-        let receipts: Arc<dyn WalletReceipts> = match wallet.about().face {
-            "none" => Arc::new(NoWallet),
-            _ => Arc::new(PayingWallet::new(parts.store.clone(), wallet.clone())),
-        };
+        let paid_by = PaidBy::new(parts.store.clone(), wallet.clone());
         Ok(Runtime {
             node: config.liquidity.node(&wallet),
             payments: Desk::new(
@@ -128,7 +125,7 @@ impl Runtime {
             calls: Arc::new(Calls::new(&config)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
-            wallet: receipts,
+            wallet: Arc::new(paid_by),
             reexecutor: Arc::new(crate::treasury::settle::observer::Market),
             reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),

@@ -7,10 +7,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
-use oa_contract::{
-    Msats, Timestamp,
-    canonical::{hex, unhex},
-};
+use oa_contract::{Msats, Timestamp, canonical::unhex};
 use oa_fetch::{FetchError, Fetched, Fetcher, Policy, Request, Trust};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -499,7 +496,10 @@ fn judged(body: &Value) -> Option<Judged> {
                 .map(Preimage)?;
             let amount = number(&result["value_msat"]).and_then(Msats::new);
             Some(Judged::Paid(Box::new(Paid {
-                payment_id: result["payment_hash"].as_str().map(str::to_owned).or(Some(hex(&preimage.0))),
+                payment_id: result["payment_hash"]
+                    .as_str()
+                    .map(str::to_owned)
+                    .or_else(|| Some(preimage.payment_hash())),
                 preimage: Some(preimage),
                 amount,
                 fee: number(&result["fee_msat"]).and_then(Msats::new),

@@ -9,7 +9,6 @@ pub mod receipt;
 pub mod resolve;
 pub mod settings;
 pub mod status;
-pub mod told;
 pub mod watch;
 
 /// Trimmed; empty is absent.

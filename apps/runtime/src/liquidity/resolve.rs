@@ -227,7 +227,7 @@ enum Looked {
     Open(Box<PaymentRow>),
 }
 
-pub(super) fn subject(payment_id: &str) -> String {
+fn subject(payment_id: &str) -> String {
     format!("payment:{payment_id}")
 }
 

@@ -270,6 +270,10 @@ async fn a_quote_is_answered_the_same_for_its_key_and_other_content_is_a_conflic
         assert!(first.quote_id.starts_with("liq_quote_"));
         assert_eq!((first.invoice_hash.as_str(), first.host.as_str()), (INVOICE_HASH, "sats4ai.com"));
         assert_eq!((first.quoted_amount_msats, first.policy_context_sha256.as_str()), (42_000, POLICY_HASH));
+        let key = first.quote_id.clone();
+        let read = async |tx: &mut Tx, id: &String| oa_store::tables::liquidity::quote(tx, id).await;
+        let row = world.runtime.store.read("quote", key, read).await.expect("read").expect("a quote");
+        assert_eq!(row.fingerprint, "e16622c0ec4978f6c3fe9c564ad61e6549c395ee8599ad8518c7229bbbd1c755");
         assert_eq!(first.valid_until, BEGIN.plus_seconds(60));
         world.clock.advance_ms(3_600_000);
         assert_eq!(quoted(&world, quote("k")).await.expect("the same"), first);

@@ -103,11 +103,16 @@ async fn a_refusal_is_final_and_a_lie_is_no_proof() {
     let lied = quoted(&world, &executor, "b").await;
     executor.become_(ExecutorMood::Lies);
     assert_eq!(world.http.post(PAY, &pay(&lied)).await.status, 409);
-    executor.become_(ExecutorMood::Good);
+    // This executor keeps no deadlines, so that it has not heard of the payment proves nothing.
+    world.clock.advance_millis(600_000);
+    assert_eq!(world.http.post(PAY, &pay(&lied)).await.status, 409);
+    let resolve = format!("/admin/v1/liquidity/payments/{lied}/resolve");
+    let body = json!({"idempotency_key": "r", "outcome": "failed", "reason": "its node has no such payment"});
+    let resolved = world.http.post(&resolve, &body).await;
+    assert_eq!((resolved.status, &resolved.json()["status"]), (200, &json!("failed")), "{}", resolved.text());
+    assert_eq!(world.http.post(&resolve, &body).await.json(), resolved.json());
     let told = until_told(&world, &lied).await.json();
-    // It was never paid, and nothing begins after its last moment.
-    assert!(matches!(told["status"].as_str(), Some("failed" | "succeeded")), "{told}");
-    assert!(executor.lightning.payments() <= 1);
+    assert_eq!((told["status"].as_str(), executor.lightning.payments()), (Some("failed"), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

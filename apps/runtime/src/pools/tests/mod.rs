@@ -4,6 +4,7 @@ mod deposits;
 mod leaving;
 mod lenient;
 mod random;
+mod resolving;
 mod signing;
 mod snapshots;
 mod wallet;

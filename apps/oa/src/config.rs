@@ -344,6 +344,9 @@ pub const WALLET: &[Setting] = settings! {
     "OA_LIGHTNING_WALLET_ID", Kind::Text, Some("openagents-ep212"), "What the wallet is called.";
     "OA_LIGHTNING_WALLET_REQUEST_CAP_MSATS", Kind::Count(1000), Some("200000"), "What one payment may cost; at most 100000000.";
     "OA_LIGHTNING_WALLET_WINDOW_CAP_MSATS", Kind::Count(10000), Some("1000000"), "What all payments of a while may cost together; at most 5000000000.";
+    "OA_LIGHTNING_WALLET_PAYOUT_CAP_MSATS", Kind::Count(1000), None, "What one payout of a pool may cost, over Lightning (to l402.openagents.com) and on-chain; as OA_LIGHTNING_WALLET_REQUEST_CAP_MSATS when not set.";
+    "OA_LIGHTNING_WALLET_PAYOUT_WINDOW_CAP_MSATS", Kind::Count(1000), None, "What all payouts of a while may cost together, beside the other payments; as OA_LIGHTNING_WALLET_WINDOW_CAP_MSATS when not set.";
+    "OA_LIGHTNING_WALLET_RECORD_SUFFIX", Kind::Text, None, "Set it to something new after wallet.db was brought back from an older copy: the wallet then does not answer for payments that were begun before.";
     "OA_LIGHTNING_WALLET_WINDOW_MS", Kind::Count(1000), Some("300000"), "How long that while is; at most 86400000.";
     "OA_LIGHTNING_WALLET_ALLOWED_HOSTS", Kind::Text, Some(""), "Hosts that may be paid, separated by commas; all when empty.";
     "OA_LIGHTNING_SPARK_PAYMENT_TIMEOUT_SECS", Kind::Count(1), Some("45"), "How long a payment may take; at most 300.";

@@ -17,8 +17,8 @@ use crate::{
     refusal::{Code, Service, Stop},
     wire::{
         accounts, admin, autopilots, budgets, chat, codex, comms, control, credit, fraud, fx, health, hydra,
-        identity, l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, routing,
-        runs, shell, skills, spacetime, sync, threads, tools, treasury, verifications, workers,
+        identity, l402, liquidity, marketplace, openapi, paths, pool_signing, pools, projectors, resolutions,
+        routing, runs, shell, skills, spacetime, sync, threads, tools, treasury, verifications, workers,
     },
 };
 
@@ -617,6 +617,14 @@ section! {
         /// What enough signers have approved is done, once.
         row { runtime PoolsExecuteSigned = "pools.execute_signed", POST "/admin/v1/pools/:pool_id/signing_requests/:request_id/execute"
             (paths::PoolRequestPath, Nothing, Nothing) -> [200] pool_signing::SigningExecuted,
+            by operator, gated, may [Conflict], reads [] }
+        /// An operator ends a payment whose end no wallet can tell, on evidence that is kept.
+        row { runtime LiquidityResolve = "liquidity.resolve", POST "/admin/v1/liquidity/payments/:payment_id/resolve"
+            (paths::PaymentPath, Nothing, resolutions::Resolve) -> [200] resolutions::PaymentResolved,
+            by operator, gated, may [Conflict], reads [] }
+        /// An operator ends a payout whose end no wallet can tell, on evidence that is kept.
+        row { runtime PoolsResolveWithdrawal = "pools.resolve_withdrawal", POST "/admin/v1/pools/:pool_id/withdrawals/:withdrawal_id/resolve"
+            (paths::PoolWithdrawalPath, Nothing, resolutions::Resolve) -> [200] resolutions::WithdrawalResolved,
             by operator, gated, may [Conflict], reads [] }
         /// Proves to a provider that its shares are inside the signed total.
         row { runtime PoolsProve = "pools.prove", GET "/admin/v1/pools/:pool_id/proof"

@@ -13,7 +13,7 @@ use crate::{
     wallet::{
         About, Balances, ChannelHealth, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, NodeBalances,
         OnchainOrder, OnchainSent, OnchainState, Paid, PayOrder, PaymentRef, PaymentState, Preimage,
-        ReceiveAddress, Received, Trouble, Wallet, WalletError,
+        Promises, ReceiveAddress, Received, Trouble, Wallet, WalletError,
     },
 };
 
@@ -119,8 +119,9 @@ impl Executor {
         match (fetched.status, body["error"]["code"].as_str()) {
             (200..=299, _) => found(&body, &payment.request_id),
             (404, Some("payment_not_found")) => Ok(PaymentState::NeverHeardOf),
-            // An executor without this route: it can only be asked again, if it tells repeated orders for sure.
-            (404, _) if self.remembers().await => Ok(PaymentState::NeverHeardOf),
+            // An executor without this route has no word for what it does not know. The same order may be given
+            // again if it tells repeated orders for sure.
+            (404 | 405 | 501, _) => Ok(PaymentState::CannotTell { may_ask_again: self.remembers().await }),
             _ => Err(WalletError::NotDone(refusal(&fetched))),
         }
     }
@@ -294,10 +295,10 @@ impl Wallet for Executor {
             if !(200..300).contains(&fetched.status) {
                 return Err(WalletError::NotDone(refusal(&fetched)));
             }
-            match body["result"]["state"].as_str() {
-                Some("in_flight") => Ok(OnchainState::InFlight),
-                Some("failed") => Ok(OnchainState::Failed(failure(&body))),
-                _ => sent(body).map(OnchainState::Sent),
+            match standing(&body) {
+                Standing::InFlight => Ok(OnchainState::InFlight),
+                Standing::Failed => Ok(OnchainState::Failed(failure(&body))),
+                Standing::Done => sent(body).map(OnchainState::Sent),
             }
         })
     }
@@ -332,6 +333,10 @@ impl Wallet for Executor {
                 connected_channel_count: number("connectedChannelCount"),
             })
         })
+    }
+
+    fn promises<'a>(&'a self) -> Later<'a, Result<Promises, WalletError>> {
+        Box::pin(async move { Ok(promised(&self.ask("GET", &["status"], None, None).await?["status"])) })
     }
 
     fn status<'a>(&'a self) -> Later<'a, Result<Value, WalletError>> {
@@ -439,7 +444,8 @@ fn paid(body: Value, request_id: &str) -> Result<Paid, WalletError> {
     let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
     let preimage = text(&payment["preimageHex"]).or_else(|| text(&result["preimage"]));
     let receipt_sha256 = text(&receipt["canonicalJsonSha256"]);
-    if receipt_sha256.is_none() && preimage.is_none() && body["ok"] != true {
+    // Every answer of the protocol says `ok`; a payment that was made has something to show (§17.2).
+    if receipt_sha256.is_none() && preimage.is_none() {
         return unsure("the wallet executor names neither a receipt nor a preimage");
     }
     Ok(Paid {
@@ -454,12 +460,44 @@ fn paid(body: Value, request_id: &str) -> Result<Paid, WalletError> {
     })
 }
 
-/// Where a payment stands that the executor has a record of: `result.state`, or the answer that it gave.
+/// What `result.state` says of something that the executor has a record of.
+enum Standing {
+    InFlight,
+    Failed,
+    /// Also without a word: then it is the answer that it gave when it was done.
+    Done,
+}
+
+/// A word that is not known is no success and no failure: it is asked about again.
+fn standing(body: &Value) -> Standing {
+    match &body["result"]["state"] {
+        Value::Null => Standing::Done,
+        Value::String(word) => match word.as_str() {
+            "failed" => Standing::Failed,
+            "succeeded" | "done" | "sent" => Standing::Done,
+            _ => Standing::InFlight,
+        },
+        _ => Standing::InFlight,
+    }
+}
+
+/// Where a payment stands that the executor has a record of.
 fn found(body: &Value, request_id: &str) -> Result<PaymentState, WalletError> {
-    match body["result"]["state"].as_str() {
-        Some("in_flight") => Ok(PaymentState::InFlight),
-        Some("failed") => Ok(PaymentState::Failed(failure(body))),
-        _ => paid(body.clone(), request_id).map(PaymentState::Succeeded),
+    match standing(body) {
+        Standing::InFlight => Ok(PaymentState::InFlight),
+        Standing::Failed => Ok(PaymentState::Failed(failure(body))),
+        Standing::Done => paid(body.clone(), request_id).map(PaymentState::Succeeded),
+    }
+}
+
+/// Which wallet an executor's status names, and whether its silence proves anything.
+fn promised(status: &Value) -> Promises {
+    let text = |name: &str| status[name].as_str().unwrap_or_default().trim();
+    let (wallet, record) = (text("walletId"), text("recordId"));
+    Promises {
+        memory: format!("{wallet}/{record}"),
+        // A memory that has no name may be any.
+        honours_deadlines: status["honoursDeadlines"] == true && !wallet.is_empty() && !record.is_empty(),
     }
 }
 
@@ -533,7 +571,18 @@ mod tests {
         }
         let other =
             json!({"ok": true, "result": {"requestId": "another", "receipt": {"canonicalJsonSha256": "c"}}});
-        for body in [other, json!({}), json!([1]), json!({"result": {}}), json!({"ok": true}), json!(null)] {
+        let empty = json!({"ok": true, "requestId": "x", "result": {}});
+        let unproved = json!({"ok": true, "result": {"requestId": ID, "payment": {"paymentId": "p"}}});
+        for body in [
+            other,
+            empty,
+            unproved,
+            json!({}),
+            json!([1]),
+            json!({"result": {}}),
+            json!({"ok": true}),
+            json!(null),
+        ] {
             let said = judge(answer(200, &body.to_string()), ID).expect_err("unsure");
             assert!(said.is_unknown(), "{body}");
         }
@@ -553,5 +602,26 @@ mod tests {
         let done = json!({"ok": true, "result": {"requestId": ID, "receipt": {"canonicalJsonSha256": "c"}}});
         assert!(matches!(found(&done, ID), Ok(PaymentState::Succeeded(_))));
         assert!(found(&json!({"ok": true}), ID).is_err());
+        for word in ["pending", "created", "expired", "Succeeded", ""] {
+            let mut body = done.clone();
+            body["result"]["state"] = word.into();
+            assert_eq!(found(&body, ID), Ok(PaymentState::InFlight), "{word}");
+        }
+        for word in ["succeeded", "done"] {
+            let mut body = done.clone();
+            body["result"]["state"] = word.into();
+            assert!(matches!(found(&body, ID), Ok(PaymentState::Succeeded(_))), "{word}");
+        }
+    }
+
+    #[test]
+    fn only_a_wallet_that_names_its_memory_answers_for_its_silence() {
+        let whole = json!({"walletId": "w", "recordId": "r", "honoursDeadlines": true});
+        assert_eq!(promised(&whole), Promises { memory: "w/r".into(), honours_deadlines: true });
+        for missing in ["walletId", "recordId", "honoursDeadlines"] {
+            let mut status = whole.clone();
+            status[missing] = Value::Null;
+            assert!(!promised(&status).honours_deadlines, "{missing}");
+        }
     }
 }

@@ -16,6 +16,6 @@ pub use simulated::Simulated;
 pub use wallet::{
     About, Balances, ChannelClosed, ChannelHealth, ChannelOpened, CloseChannel, Invoice, InvoiceOrder,
     InvoiceRef, InvoiceState, Later, NodeBalances, OnchainOrder, OnchainSent, OnchainState, OpenChannel,
-    Paid, PayOrder, PaymentRef, PaymentState, Preimage, ReceiveAddress, Received, Speed, Trouble, Wallet,
-    WalletError,
+    Paid, PayOrder, PaymentRef, PaymentState, Preimage, Promises, ReceiveAddress, Received, Speed, Trouble,
+    Wallet, WalletError,
 };

@@ -7,10 +7,7 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
 };
-use oa_contract::{
-    Msats,
-    canonical::{hex, unhex},
-};
+use oa_contract::{Msats, Timestamp, canonical::unhex};
 use oa_fetch::{FetchError, Fetched, Fetcher, Policy, Request, Trust};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -133,6 +130,8 @@ impl Lnd {
         }
         match judged(&body) {
             Some(Judged::Paid(paid)) => Ok(PaymentState::Succeeded(*paid)),
+            // A hash may have been tried before, by another request. How that ended says nothing about this one.
+            Some(Judged::Failed(_)) if is_older(&body, payment.begun_at) => Ok(PaymentState::NeverHeardOf),
             Some(Judged::Failed(trouble)) => Ok(PaymentState::Failed(trouble)),
             Some(Judged::InFlight) => Ok(PaymentState::InFlight),
             None => {
@@ -497,7 +496,10 @@ fn judged(body: &Value) -> Option<Judged> {
                 .map(Preimage)?;
             let amount = number(&result["value_msat"]).and_then(Msats::new);
             Some(Judged::Paid(Box::new(Paid {
-                payment_id: result["payment_hash"].as_str().map(str::to_owned).or(Some(hex(&preimage.0))),
+                payment_id: result["payment_hash"]
+                    .as_str()
+                    .map(str::to_owned)
+                    .or_else(|| Some(preimage.payment_hash())),
                 preimage: Some(preimage),
                 amount,
                 fee: number(&result["fee_msat"]).and_then(Msats::new),
@@ -514,6 +516,15 @@ fn judged(body: &Value) -> Option<Judged> {
         }
         _ => Some(Judged::InFlight),
     }
+}
+
+/// Whether the node began what it tells of before this request was there. What has no time is taken for older: a
+/// failure that may be another's ends nothing.
+fn is_older(body: &Value, begun_at: Option<Timestamp>) -> bool {
+    let Some(begun_at) = begun_at else { return false };
+    let created = number(&body["result"]["creation_time_ns"]).filter(|nanos| *nanos > 0);
+    let created = created.and_then(|nanos| i64::try_from(nanos / 1_000).ok());
+    created.is_none_or(|micros| micros < begun_at.micros())
 }
 
 /// What an answer to a payment comes to.
@@ -570,6 +581,16 @@ mod tests {
         let failed = json!({"result": {"status": "FAILED", "failure_reason": "FAILURE_REASON_NO_ROUTE"}});
         let failed = judge(&answer(200, &[failed])).expect_err("failed");
         assert!(!failed.is_unknown() && failed.trouble().message == "FAILURE_REASON_NO_ROUTE");
+    }
+
+    #[test]
+    fn the_failure_of_an_earlier_try_is_not_this_ones() {
+        let at = Timestamp::from_unix_seconds(1_772_000_000);
+        let failed = |nanos: Value| json!({"result": {"status": "FAILED", "creation_time_ns": nanos}});
+        assert!(is_older(&failed("1771999999999999000".into()), Some(at)));
+        assert!(!is_older(&failed("1772000000000000000".into()), Some(at)));
+        assert!(is_older(&failed(Value::Null), Some(at)));
+        assert!(!is_older(&failed(Value::Null), None));
     }
 
     #[test]

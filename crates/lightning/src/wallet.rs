@@ -86,6 +86,13 @@ pub trait Wallet: Send + Sync + 'static {
         unsupported("close channels")
     }
 
+    /// Which wallet it is and what its silence proves, as it says now.
+    fn promises<'a>(&'a self) -> Later<'a, Result<Promises, WalletError>> {
+        let about = self.about();
+        let promises = Promises { memory: about.wallet_id, honours_deadlines: about.honours_deadlines };
+        Box::pin(async move { Ok(promises) })
+    }
+
     /// What the wallet says of itself: the document of `GET /status` (§9.2), whole.
     fn status<'a>(&'a self) -> Later<'a, Result<Value, WalletError>>;
 }
@@ -105,6 +112,16 @@ pub struct About {
     pub simulated: bool,
     /// Never begins a payment after [`PayOrder::not_after`]; so one that it has not heard of by then never
     /// happens.
+    pub honours_deadlines: bool,
+}
+
+/// What a wallet answers for when it says that it has not heard of a payment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promises {
+    /// Whose memory it is. A wallet that has another one, because it lost its own or because it is another wallet,
+    /// cannot say of a payment that was begun with this one that it never happened.
+    pub memory: String,
+    /// See [`About::honours_deadlines`].
     pub honours_deadlines: bool,
 }
 
@@ -165,6 +182,8 @@ pub struct PaymentRef {
     pub request_id: String,
     /// 64 hex digits; wallets that know payments by their hash only need it.
     pub payment_hash: Option<String>,
+    /// When it was begun. What such a wallet knows of the hash from before is about another request.
+    pub begun_at: Option<Timestamp>,
 }
 
 /// A payment that was made.
@@ -196,6 +215,11 @@ pub enum PaymentState {
     Failed(Trouble),
     /// The wallet keeps a record of payments, and has none of this one. It may still be on its way to it.
     NeverHeardOf,
+    /// The wallet has no way of telling, which says nothing about the payment.
+    CannotTell {
+        /// It tells repeated orders also after a restart: the same order again is surely the same payment.
+        may_ask_again: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

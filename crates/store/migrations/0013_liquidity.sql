@@ -60,6 +60,7 @@ CREATE TABLE liquidity_payments (
   error_code TEXT,
   error_message TEXT,
   updated_at BIGINT NOT NULL,
+  wallet_memory TEXT,
   seal BIGINT NOT NULL,
   CHECK ((status IN ('succeeded', 'failed')) = (completed_at IS NOT NULL)),
   CHECK ((completed_at IS NULL) = (next_ask_at IS NOT NULL))
@@ -80,6 +81,20 @@ CREATE TABLE liquidity_receipts (
   canonical_json_sha256 TEXT NOT NULL,
   receipt_json TEXT NOT NULL,
   created_at BIGINT NOT NULL,
+  seal BIGINT NOT NULL
+) WITHOUT ROWID --@sqlite
+) --@postgres
+;
+
+-- What an operator said of a payment or a payout that no wallet could tell of, and on what evidence. Never changed.
+CREATE TABLE liquidity_resolutions (
+  subject TEXT NOT NULL PRIMARY KEY,
+  idempotency_key TEXT NOT NULL,
+  fingerprint TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  evidence TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  resolved_at BIGINT NOT NULL,
   seal BIGINT NOT NULL
 ) WITHOUT ROWID --@sqlite
 ) --@postgres
@@ -118,6 +133,7 @@ CREATE TABLE wallet_requests (
   error_message TEXT,
   begun_at BIGINT NOT NULL,
   changed_at BIGINT NOT NULL,
+  lane TEXT NOT NULL,
   seal BIGINT NOT NULL,
   PRIMARY KEY (kind, request_id)
 ) WITHOUT ROWID --@sqlite
@@ -125,5 +141,5 @@ CREATE TABLE wallet_requests (
 ;
 
 -- What was spent in the last while: what is forgotten or refused holds no spend.
-CREATE INDEX wallet_requests_spent ON wallet_requests (begun_at, spend) WHERE spend > 0;
+CREATE INDEX wallet_requests_spent ON wallet_requests (begun_at, lane, spend) WHERE spend > 0;
 CREATE INDEX wallet_requests_open ON wallet_requests (begun_at, kind, request_id) WHERE state = 'in_flight';

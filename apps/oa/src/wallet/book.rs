@@ -8,7 +8,7 @@ use oa_store::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::{Limits, http::No};
+use super::{Caps, Limits, http::No};
 
 /// A request that is about to be done.
 #[derive(Clone, Debug)]
@@ -19,8 +19,26 @@ pub struct Begin {
     pub spend: Msats,
     /// What has to be known to ask about it later.
     pub asked: Value,
+    pub lane: Lane,
     pub limits: Limits,
     pub now: Timestamp,
+}
+
+/// Whose limits a request has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    Pay,
+    /// Of pools to those who leave: fewer and larger.
+    Payout,
+}
+
+impl Lane {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Lane::Pay => "pay",
+            Lane::Payout => "payout",
+        }
+    }
 }
 
 /// What is known of a request when somebody wants it done.
@@ -69,9 +87,9 @@ async fn begun(tx: &mut Tx, begin: &Begin) -> Result<Begun, Stop> {
         return known_as(&known, &begin.fingerprint).map_err(Stop::from);
     }
     let since = begin.now.plus_millis(-begin.limits.window_ms);
-    let (spent_msats, _) = table::spent(tx, since).await?;
+    let (spent_msats, _) = table::spent(tx, since, begin.lane.name()).await?;
     let window_msats = spent_msats.saturating_add(begin.spend.get());
-    if begin.spend > Msats::ZERO && window_msats > begin.limits.window_cap_msats {
+    if begin.spend > Msats::ZERO && window_msats > begin.limits.of(begin.lane).window_msats {
         return Ok(Begun::Full { spent_msats });
     }
     let asked = to_raw_value(&begin.asked).map_err(|error| Fault::new("keeping a request", error))?;
@@ -87,6 +105,7 @@ async fn begun(tx: &mut Tx, begin: &Begin) -> Result<Begun, Stop> {
         error_message: None,
         begun_at: begin.now,
         changed_at: begin.now,
+        lane: begin.lane.name().into(),
     };
     table::put_request(tx, &row).await?;
     Ok(Begun::Yours { window_msats })
@@ -157,18 +176,48 @@ async fn ended(tx: &mut Tx, (kind, id, end, now): &(&str, String, End, Timestamp
     }
 }
 
+/// The name of this memory: made with it, so that a store that was lost is never taken for it.
+pub async fn memory(store: &Store, name: String, now: Timestamp) -> Result<String, Stop> {
+    store.write("wallet.memory", key("memory", "name"), (name, now), named).await
+}
+
+async fn named(tx: &mut Tx, (name, now): &(String, Timestamp)) -> Result<String, Stop> {
+    if let Some(known) = table::request(tx, "memory", "name").await? {
+        let name = reply(&known)?["recordId"].as_str().map(str::to_owned);
+        return Ok(name.ok_or_else(|| Fault::msg("the wallet's memory has lost its name"))?);
+    }
+    let written = |value: &Value| to_raw_value(value).map_err(|error| Fault::new("naming a memory", error));
+    let row = RequestRow {
+        kind: "memory".into(),
+        request_id: "name".into(),
+        fingerprint: String::new(),
+        state: RequestState::Done,
+        spend: Msats::ZERO,
+        asked: written(&Value::Null)?,
+        reply: Some(written(&json!({"recordId": name}))?),
+        error_code: None,
+        error_message: None,
+        begun_at: *now,
+        changed_at: *now,
+        lane: Lane::Pay.name().into(),
+    };
+    table::put_request(tx, &row).await?;
+    Ok(name.clone())
+}
+
 /// What was spent lately, in how many requests, and the latest payment.
 pub async fn lately(store: &Store, since: Timestamp) -> Result<(u64, Option<RequestRow>), Stop> {
     let read = async |tx: &mut Tx, since: &Timestamp| {
-        let (_, count) = table::spent(tx, *since).await?;
-        Ok((count, table::last_paid(tx).await?))
+        let (_, payments) = table::spent(tx, *since, Lane::Pay.name()).await?;
+        let (_, payouts) = table::spent(tx, *since, Lane::Payout.name()).await?;
+        Ok((payments + payouts, table::last_paid(tx).await?))
     };
     store.read("wallet.lately", since, read).await
 }
 
 impl Begun {
     /// As it is answered to somebody who wants it done; nothing when it is theirs to do.
-    pub fn answered(self, limits: &Limits) -> Option<Result<Value, No>> {
+    pub fn answered(self, caps: Caps) -> Option<Result<Value, No>> {
         Some(match self {
             Begun::Yours { .. } => return None,
             Begun::Done(reply) => Ok(reply),
@@ -181,9 +230,7 @@ impl Begun {
             }
             Begun::Full { spent_msats } => {
                 let no = No::new(403, "window_cap_exceeded", "too much was spent lately");
-                Err(no.with(
-                    json!({"windowSpendMsats": spent_msats, "windowCapMsats": limits.window_cap_msats}),
-                ))
+                Err(no.with(json!({"windowSpendMsats": spent_msats, "windowCapMsats": caps.window_msats})))
             }
         })
     }

@@ -2,6 +2,7 @@
 //! holds the money, with limits, receipts and a memory of its own, so that custody is in one place.
 
 mod book;
+mod busy;
 mod http;
 #[cfg(feature = "ldk")]
 mod ldk;
@@ -26,7 +27,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-use self::{http::No, shop::Shop};
+use self::{book::Lane, busy::Busy, http::No, shop::Shop};
 use crate::{
     config::Settings,
     data_dir::DataDir,
@@ -39,17 +40,43 @@ use crate::{
 /// How often open requests are asked about, and how old they are by then.
 const LOOK_AFTER: Duration = Duration::from_secs(2);
 const SETTLING_MS: i64 = 5_000;
+/// More than there will ever be.
+const MOST_MSATS: u64 = 2_100_000_000_000_000_000;
 /// How long answers that are being written may take at the end.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// How much may be spent, and for whom.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    pub request_cap_msats: u64,
-    pub window_cap_msats: u64,
+    pub usual: Caps,
+    /// What pools pay to those who leave, over Lightning and on-chain.
+    pub payouts: Caps,
     pub window_ms: i64,
     /// Lower-case; all when empty.
     pub allowed_hosts: Vec<String>,
+}
+
+/// What one request may cost, and all of a window together.
+#[derive(Clone, Copy, Debug)]
+pub struct Caps {
+    pub request_msats: u64,
+    pub window_msats: u64,
+}
+
+/// Whom payouts are for (§2).
+const PAYOUTS: &str = "l402.openagents.com";
+
+impl Limits {
+    pub fn lane_of(host: &str) -> Lane {
+        if host == PAYOUTS { Lane::Payout } else { Lane::Pay }
+    }
+
+    pub fn of(&self, lane: Lane) -> Caps {
+        match lane {
+            Lane::Pay => self.usual,
+            Lane::Payout => self.payouts,
+        }
+    }
 }
 
 /// The wallet, and everything that stands before it.
@@ -61,6 +88,10 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     pub ids: Arc<dyn Ids>,
     pub wallet_id: String,
+    /// The name of what this wallet remembers.
+    pub record_id: String,
+    /// What is being asked of the wallet now.
+    pub busy: Busy,
     pub network: Network,
     pub limits: Limits,
     pub token: Option<SecretString>,
@@ -99,7 +130,8 @@ impl Service {
         };
         Ok(json!({
             "walletId": self.wallet_id,
-            "mode": if about.simulated { "mock" } else { about.face },
+            // `mock` is the one that makes everything up; nodes on a chain that is simulated are nodes.
+            "mode": if about.face == "simulated" { "mock" } else { about.face },
             "simulated": about.simulated,
             "authMode": if self.token.is_some() { "bearer_static" } else { "disabled" },
             "authEnforced": self.token.is_some(),
@@ -112,8 +144,11 @@ impl Service {
             "apiKeyConfigured": false,
             "ready": error.is_none(),
             "allowedHostCount": self.limits.allowed_hosts.len(),
-            "requestCapMsats": self.limits.request_cap_msats,
-            "windowCapMsats": self.limits.window_cap_msats,
+            "requestCapMsats": self.limits.usual.request_msats,
+            "windowCapMsats": self.limits.usual.window_msats,
+            "payoutCapMsats": self.limits.payouts.request_msats,
+            "payoutWindowCapMsats": self.limits.payouts.window_msats,
+            "paymentTimeoutMs": u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX),
             "windowMs": self.limits.window_ms,
             "recentPaymentsCount": recent,
             "lastPaymentId": last_reply["payment"]["paymentId"],
@@ -122,7 +157,9 @@ impl Service {
             "lastErrorMessage": error.map(|error| error.message.clone()),
             "updatedAtMs": self.now().millis(),
             "durableIdempotency": true,
+            // Nothing is begun late: it is written first, with its last moment. What is written is never called unheard of.
             "honoursDeadlines": true,
+            "recordId": self.record_id,
         }))
     }
 
@@ -297,6 +334,36 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
     let store = Store::open(SqliteConfig::new(data.path().join("wallet.db")))
         .await
         .map_err(|error| Failure::wrong(format!("the wallet's store cannot be opened: {error}")))?;
+    let ids: Arc<dyn Ids> = Arc::new(SystemIds::default());
+    let record_id = book::memory(&store, ids.uuid32(), clock.now())
+        .await
+        .map_err(|stop| Failure::wrong(format!("the wallet's store cannot be used: {stop}")))?;
+    // A store that was brought back from an older copy has forgotten what was begun since, and must not answer for it.
+    let record_id = match text(settings, "OA_LIGHTNING_WALLET_RECORD_SUFFIX") {
+        Some(suffix) => format!("{record_id}.{suffix}"),
+        None => record_id,
+    };
+    let usual = Caps {
+        request_msats: number(
+            settings,
+            "OA_LIGHTNING_WALLET_REQUEST_CAP_MSATS",
+            200_000,
+            1_000,
+            100_000_000,
+        )?,
+        window_msats: number(
+            settings,
+            "OA_LIGHTNING_WALLET_WINDOW_CAP_MSATS",
+            1_000_000,
+            10_000,
+            5_000_000_000,
+        )?,
+    };
+    let payout = |name, usual| number(settings, name, usual, 1_000, MOST_MSATS);
+    let payouts = Caps {
+        request_msats: payout("OA_LIGHTNING_WALLET_PAYOUT_CAP_MSATS", usual.request_msats)?,
+        window_msats: payout("OA_LIGHTNING_WALLET_PAYOUT_WINDOW_CAP_MSATS", usual.window_msats)?,
+    };
     let window_ms = number(settings, "OA_LIGHTNING_WALLET_WINDOW_MS", 300_000, 1_000, 86_400_000)?;
     let hosts = settings.get("OA_LIGHTNING_WALLET_ALLOWED_HOSTS").unwrap_or_default();
     Ok(Service {
@@ -304,24 +371,14 @@ async fn open(settings: &Settings, data: &DataDir, address: SocketAddr) -> Resul
         shop,
         store,
         clock,
-        ids: Arc::new(SystemIds::default()),
+        ids,
         wallet_id,
+        record_id,
+        busy: Busy::default(),
         network,
         limits: Limits {
-            request_cap_msats: number(
-                settings,
-                "OA_LIGHTNING_WALLET_REQUEST_CAP_MSATS",
-                200_000,
-                1_000,
-                100_000_000,
-            )?,
-            window_cap_msats: number(
-                settings,
-                "OA_LIGHTNING_WALLET_WINDOW_CAP_MSATS",
-                1_000_000,
-                10_000,
-                5_000_000_000,
-            )?,
+            usual,
+            payouts,
             window_ms: i64::try_from(window_ms).unwrap_or(i64::MAX),
             allowed_hosts: hosts
                 .split(',')

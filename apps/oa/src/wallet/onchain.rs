@@ -1,6 +1,6 @@
 //! Decides how the wallet sends on-chain: a plan with its price first, and the plan once (liquidity §9.2).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use oa_contract::Msats;
 use oa_lightning::{OnchainOrder, OnchainSent, OnchainState, Speed, WalletError, receipts};
@@ -10,10 +10,17 @@ use serde_json::{Value, json};
 
 use super::{
     Service,
-    book::{self, Begin, Begun, End},
+    book::{self, Begin, Begun, End, Lane},
     http::{Asked, No},
     pay::no,
 };
+
+/// How long the wallet may take to tell.
+const LOOK: Duration = Duration::from_secs(10);
+/// A request that was handed to a wallet has come to it, or never will, after so long.
+const SETTLED_MS: i64 = 120_000;
+/// With these a wallet refuses a sending that it has understood.
+const REFUSED: [&str; 3] = ["send_refused", "onchain_fee_too_high", "unsupported"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -81,27 +88,34 @@ impl Service {
         let total =
             quoted["totalSats"].as_u64().and_then(|sats| sats.checked_mul(1_000)).and_then(Msats::new);
         let Some(total) = total else { return Err(No::invalid("the plan asks for more than there is")) };
-        let cap = self.limits.request_cap_msats;
+        // Only pools pay on-chain.
+        let caps = self.limits.of(Lane::Payout);
+        let cap = caps.request_msats;
         if total.get() > cap {
             let no =
                 No::new(403, "request_cap_exceeded", "amount and fee are more than one payment may cost");
             return Err(no.with(json!({"maxAllowedMsats": cap, "quotedAmountMsats": total})));
         }
+        let Some(turn) = self.busy.take("onchain", &order.request_id) else {
+            return Err(No::new(409, "idempotency_in_flight", "the same request is being worked on"));
+        };
         let begin = Begin {
             kind: "onchain",
             id: order.request_id.clone(),
             fingerprint: plan.fingerprint.clone(),
             spend: total,
             asked: quoted.clone(),
+            lane: Lane::Payout,
             limits: self.limits.clone(),
             now: self.now(),
         };
         match book::begin(&self.store, begin).await.map_err(broken)? {
             Begun::Yours { .. } => {}
-            other => return other.answered(&self.limits).unwrap_or_else(|| Err(No::invalid("no such plan"))),
+            other => return other.answered(caps).unwrap_or_else(|| Err(No::invalid("no such plan"))),
         }
         let service = self.clone();
         let sending = tokio::spawn(async move {
+            let _turn = turn;
             let said = tokio::time::timeout(service.patience, service.wallet.send_onchain(&order)).await;
             let said =
                 said.unwrap_or_else(|_| Err(WalletError::unknown("payment_pending", "not sent in time")));
@@ -177,15 +191,50 @@ impl Service {
         }
     }
 
-    /// A sending that is not heard of stays open: only the wallet's word ends it.
+    /// Asks about a sending that is open, and hands over once more what the wallet has not heard of: it was written
+    /// here and never came to it. The wallet tells repeated orders by their id.
     pub async fn look_after_sending(&self, row: &RequestRow) {
-        let said = match self.wallet.onchain_payment(&row.request_id).await {
-            Ok(OnchainState::Sent(sent)) => Ok(sent),
-            Ok(OnchainState::Failed(trouble)) => Err(WalletError::NotDone(trouble)),
+        // Whoever sends it ends it.
+        let Some(_turn) = self.busy.take("onchain", &row.request_id) else { return };
+        let Ok(quoted) = serde_json::from_str(row.asked.get()) else {
+            tracing::error!(request_id = row.request_id, "what was kept of a sending cannot be read");
+            return;
+        };
+        let asking = tokio::time::timeout(LOOK, self.wallet.onchain_payment(&row.request_id)).await;
+        let said = match asking {
+            Ok(Ok(OnchainState::Sent(sent))) => Ok(sent),
+            Ok(Ok(OnchainState::Failed(trouble))) => Err(WalletError::NotDone(trouble)),
+            Ok(Ok(OnchainState::NeverHeardOf)) if self.may_send_again(row) => match order_of(&quoted) {
+                Some(order) => self.send_again(&order).await,
+                None => return,
+            },
             _ => return,
         };
-        if let Ok(quoted) = serde_json::from_str(row.asked.get()) {
-            let _ = self.sent(&quoted, said).await;
+        if let Err(no) = self.sent(&quoted, said).await {
+            tracing::warn!(request_id = row.request_id, code = no.code, why = no.message, "an open sending");
+        }
+    }
+
+    /// Whether what was handed over before has surely come to the wallet by now, if it was.
+    fn may_send_again(&self, row: &RequestRow) -> bool {
+        let patience = i64::try_from(self.patience.as_millis()).unwrap_or(i64::MAX);
+        let since = row.begun_at.millis();
+        self.now().millis() > since.saturating_add(patience.saturating_mul(2).max(SETTLED_MS))
+    }
+
+    async fn send_again(&self, order: &OnchainOrder) -> Result<OnchainSent, WalletError> {
+        tracing::warn!(
+            request_id = order.request_id,
+            "the wallet never heard of a sending; it is sent again"
+        );
+        let said = tokio::time::timeout(self.patience, self.wallet.send_onchain(order)).await;
+        match said {
+            Ok(Err(WalletError::NotDone(trouble))) if !REFUSED.contains(&trouble.code.as_str()) => {
+                // It was not reached; that ends nothing.
+                Err(WalletError::Unknown(trouble))
+            }
+            Ok(said) => said,
+            Err(_) => Err(WalletError::unknown("payment_pending", "not sent in time")),
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Service,
+    Caps, Limits, Service,
     book::{self, Begin, Begun, End},
     http::{Asked, No},
 };
@@ -63,6 +63,9 @@ struct Kept {
     quoted_msats: u64,
     not_after_ms: Option<i64>,
     window_msats: u64,
+    /// After this nobody takes the invoice any more.
+    #[serde(default)]
+    expires_at_ms: Option<i64>,
 }
 
 impl Service {
@@ -88,6 +91,8 @@ impl Service {
         if wanted.invoice.is_empty() || wanted.max_amount_msats == 0 {
             return Err(No::invalid("payment.invoice and payment.maxAmountMsats are needed"));
         }
+        let lane = Limits::lane_of(&wanted.host);
+        let caps = self.limits.of(lane);
         let invoice_hash = bolt11::invoice_hash(&wanted.invoice);
         let fingerprint =
             receipts::pay_fingerprint(&self.wallet_id, &wanted.host, &invoice_hash, wanted.max_amount_msats);
@@ -95,11 +100,11 @@ impl Service {
             book::find(&self.store, "pay", &wanted.request_id).await.map_err(|stop| No::broken(&stop))?;
         if let Some(known) = known {
             let known = book::known_as(&known, &fingerprint).map_err(|fault| No::broken(&fault.into()))?;
-            if let Some(answer) = known.answered(&self.limits) {
+            if let Some(answer) = known.answered(caps) {
                 return answer;
             }
         }
-        let order = self.admit(&wanted)?;
+        let (order, expires_at) = self.admit(&wanted, caps)?;
         let kept = Kept {
             order_id: order.request_id.clone(),
             payment_hash: order.payment_hash.clone(),
@@ -108,25 +113,30 @@ impl Service {
             quoted_msats: order.amount.get(),
             not_after_ms: wanted.not_after.map(Timestamp::millis),
             window_msats: 0,
+            expires_at_ms: Some(expires_at.millis()),
         };
+        // Taken before it is written, so that nobody looks after it beside whoever makes it.
+        let Some(turn) = self.busy.take("pay", &order.request_id) else { return Err(in_flight()) };
         let begin = Begin {
             kind: "pay",
             id: wanted.request_id,
             fingerprint,
             spend: order.amount,
             asked: serde_json::to_value(&kept).unwrap_or_default(),
+            lane,
             limits: self.limits.clone(),
             now: self.now(),
         };
         let begun = book::begin(&self.store, begin).await.map_err(|stop| No::broken(&stop))?;
         let window_msats = match begun {
             Begun::Yours { window_msats } => window_msats,
-            other => return other.answered(&self.limits).unwrap_or(Err(in_flight())),
+            other => return other.answered(caps).unwrap_or(Err(in_flight())),
         };
         let kept = Kept { window_msats, ..kept };
         let service = self.clone();
         // By itself: whoever asked may go away.
         let paying = tokio::spawn(async move {
+            let _turn = turn;
             let said = tokio::time::timeout(service.patience, service.wallet.pay(&order)).await;
             let said = said.unwrap_or_else(|_| {
                 Err(WalletError::unknown("payment_pending", "the payment did not end in time"))
@@ -137,13 +147,13 @@ impl Service {
     }
 
     /// The checks before anything is begun, in the order of the specification.
-    fn admit(&self, wanted: &Wanted) -> Result<PayOrder, No> {
+    fn admit(&self, wanted: &Wanted, caps: Caps) -> Result<(PayOrder, Timestamp), No> {
         let allowed = &self.limits.allowed_hosts;
         if !allowed.is_empty() && !allowed.contains(&wanted.host) {
             let no = No::new(403, "host_not_allowed", format!("{} may not be paid", wanted.host));
             return Err(no.with(json!({"host": wanted.host})));
         }
-        let cap = self.limits.request_cap_msats;
+        let cap = caps.request_msats;
         if wanted.max_amount_msats > cap {
             let no = No::new(403, "request_cap_exceeded", "maxAmountMsats is more than one payment may cost");
             return Err(no.with(json!({"maxAllowedMsats": cap})));
@@ -162,7 +172,7 @@ impl Service {
         // Amount and fee together stay below what was allowed.
         let room = most - checked.amount.get();
         let fee = wanted.max_fee_msats.map_or(room, |fee| fee.min(room));
-        Ok(PayOrder {
+        let order = PayOrder {
             request_id: wanted.request_id.clone(),
             invoice: wanted.invoice.clone(),
             payment_hash: Some(checked.payment_hash),
@@ -170,7 +180,8 @@ impl Service {
             max_fee: Msats::new(fee).unwrap_or(Msats::MAX),
             host: wanted.host.clone(),
             not_after: wanted.not_after,
-        })
+        };
+        Ok((order, checked.expires_at))
     }
 
     /// Writes down how a payment ended, if it did, and says it.
@@ -264,9 +275,14 @@ impl Service {
             tracing::error!(request_id = row.request_id, "what was kept of a payment cannot be read");
             return;
         };
+        // Whoever makes it ends it.
+        let Some(_turn) = self.busy.take("pay", &row.request_id) else { return };
         kept.window_msats = kept.quoted_msats;
-        let payment =
-            PaymentRef { request_id: kept.order_id.clone(), payment_hash: kept.payment_hash.clone() };
+        let payment = PaymentRef {
+            request_id: kept.order_id.clone(),
+            payment_hash: kept.payment_hash.clone(),
+            begun_at: Some(row.begun_at),
+        };
         let asking = tokio::time::timeout(Duration::from_secs(10), self.wallet.payment(&payment)).await;
         let said = match asking {
             Ok(Ok(PaymentState::Succeeded(paid))) => Ok(paid),
@@ -284,10 +300,13 @@ impl Service {
     /// Whether a payment that the wallet has not heard of cannot be on its way to it any more.
     fn is_over(&self, row: &RequestRow, kept: &Kept) -> bool {
         let now = self.now().millis();
-        match kept.not_after_ms {
-            Some(moment) => now > moment.saturating_add(GRACE_MS),
-            None => now > row.begun_at.millis().saturating_add(FORGOTTEN_MS),
-        }
+        let over = match (self.wallet.about().honours_deadlines, kept.not_after_ms) {
+            (true, Some(moment)) => Some(moment),
+            (true, None) => Some(row.begun_at.millis().saturating_add(FORGOTTEN_MS)),
+            // A wallet that knows of no last moment refuses an invoice that is too old, and nothing else for certain.
+            (false, _) => kept.expires_at_ms,
+        };
+        over.is_some_and(|over| now > over.saturating_add(GRACE_MS))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     Service,
-    book::{self, Begin, Begun, End},
+    book::{self, Begin, Begun, End, Lane},
     http::{Asked, No},
     pay::no,
     shop::Shop,
@@ -120,7 +120,7 @@ impl Service {
             match known {
                 Begun::InFlight => {}
                 other => {
-                    if let Some(answer) = other.answered(&self.limits) {
+                    if let Some(answer) = other.answered(self.limits.usual) {
                         return answer;
                     }
                 }
@@ -133,6 +133,7 @@ impl Service {
             fingerprint,
             spend: Msats::ZERO,
             asked: Value::Null,
+            lane: Lane::Pay,
             limits: self.limits.clone(),
             now: self.now(),
         };
@@ -143,7 +144,7 @@ impl Service {
                     .map_err(broken)?;
                 Ok(reply)
             }
-            other => other.answered(&self.limits).unwrap_or(Ok(reply)),
+            other => other.answered(self.limits.usual).unwrap_or(Ok(reply)),
         }
     }
 

@@ -38,10 +38,12 @@ async fn serve(change: impl FnOnce(&mut Service)) -> Served {
         clock,
         ids: Arc::new(SystemIds::default()),
         wallet_id: "w".into(),
+        record_id: "r".into(),
+        busy: Busy::default(),
         network: Network::Regtest,
         limits: Limits {
-            request_cap_msats: 200_000,
-            window_cap_msats: 1_000_000,
+            usual: Caps { request_msats: 200_000, window_msats: 1_000_000 },
+            payouts: Caps { request_msats: 200_000, window_msats: 1_000_000 },
             window_ms: 300_000,
             allowed_hosts: Vec::new(),
         },
@@ -118,7 +120,7 @@ async fn a_payment_is_made_once_answered_again_and_a_conflict_with_other_content
 async fn what_is_not_allowed_is_refused_in_the_words_of_the_protocol() {
     let served = serve(|service| {
         service.limits.allowed_hosts = vec!["sats4ai.com".into()];
-        service.limits.window_cap_msats = 100_000;
+        service.limits.usual.window_msats = 100_000;
     })
     .await;
     let invoice = served.invoice("1", 60_000);
@@ -182,7 +184,9 @@ async fn the_executor_face_and_the_wallet_speak_the_same_protocol() {
         host: "h".into(),
         not_after: Some(served.service.now().plus_seconds(30)),
     };
-    let known = PaymentRef { request_id: order.request_id.clone(), payment_hash: None };
+    let known = PaymentRef { request_id: order.request_id.clone(), payment_hash: None, begun_at: None };
+    let promises = executor.promises().await.expect("promises");
+    assert_eq!((promises.memory.as_str(), promises.honours_deadlines), ("w/r", true));
     assert_eq!(executor.payment(&known).await, Ok(PaymentState::NeverHeardOf));
     let paid = executor.pay(&order).await.expect("paid");
     assert_eq!(paid.preimage.map(|preimage| preimage.payment_hash()), order.payment_hash);
@@ -286,4 +290,221 @@ async fn the_shop_of_a_simulated_wallet_is_paid_by_it_and_pays_it() {
     );
     let refused = served.send("POST", "/simulated/shop/payments", None, &json!({"invoice": "lnbc1"})).await;
     assert_eq!((refused.0, refused.1["error"]["code"].as_str()), (502, Some("prepare_failed")));
+}
+
+/// A clock that a test moves.
+struct Moved(std::sync::atomic::AtomicI64);
+
+impl Clock for Moved {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(std::sync::atomic::Ordering::SeqCst))
+    }
+}
+
+fn moved() -> Arc<Moved> {
+    Arc::new(Moved(std::sync::atomic::AtomicI64::new(SystemClock::default().now().micros())))
+}
+
+impl Moved {
+    fn advance_seconds(&self, seconds: i64) {
+        self.0.fetch_add(seconds * 1_000_000, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+fn sending() -> oa_lightning::OnchainOrder {
+    oa_lightning::OnchainOrder {
+        request_id: "s".into(),
+        address: "bcrt1qsomebody".into(),
+        amount_sats: 100,
+        max_fee_sats: Some(40),
+        speed: oa_lightning::Speed::Medium,
+    }
+}
+
+/// Writes a request as whoever begins it does, and ends there: what a crash is.
+async fn begun_and_never_handed_over(served: &Served, kind: &'static str, id: &str, asked: Value) {
+    let begin = book::Begin {
+        kind,
+        id: id.into(),
+        fingerprint: "f".into(),
+        spend: msats(140_000),
+        asked,
+        lane: Lane::Payout,
+        limits: served.service.limits.clone(),
+        now: served.service.now(),
+    };
+    book::begin(&served.service.store, begin).await.expect("begun");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sending_that_never_came_to_the_wallet_is_handed_over_again_and_once() {
+    let clock = moved();
+    let held = clock.clone();
+    let served = serve(|service| service.clock = held).await;
+    let executor = served.executor();
+    let quote = json!({"requestId": "s", "payment": {"address": "bcrt1qsomebody", "amountSats": 100, "confirmationSpeed": "medium"}});
+    let (status, quoted) = served.send("POST", "/send-onchain/quote", None, &quote).await;
+    assert_eq!(status, 200, "{quoted}");
+    begun_and_never_handed_over(&served, "onchain", "s", quoted["result"].clone()).await;
+    assert_eq!(executor.onchain_payment("s").await, Ok(oa_lightning::OnchainState::InFlight));
+    // It may still be on its way, so nobody sends it yet.
+    clock.advance_seconds(60);
+    served.service.look_after_open().await;
+    assert_eq!(executor.onchain_payment("s").await, Ok(oa_lightning::OnchainState::InFlight));
+    clock.advance_seconds(61);
+    served.service.look_after_open().await;
+    let Ok(oa_lightning::OnchainState::Sent(sent)) = executor.onchain_payment("s").await else {
+        panic!("it was not sent")
+    };
+    let simulated = served.service.shop.as_ref().and_then(Shop::ours).expect("a simulated wallet").clone();
+    let left = simulated.balances().await.expect("balances").spendable_msats;
+    assert_eq!(left, 50_000_000 - 140_000);
+    clock.advance_seconds(600);
+    served.service.look_after_open().await;
+    assert_eq!(
+        executor.send_onchain(&sending()).await.expect_err("another fingerprint").trouble().code,
+        "idempotency_conflict"
+    );
+    assert_eq!(simulated.send_onchain(&sending()).await.expect("sent before").txid, sent.txid);
+    assert_eq!(simulated.balances().await.expect("balances").spendable_msats, left);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_looks_after_what_is_being_made() {
+    let clock = moved();
+    let held = clock.clone();
+    let served = serve(|service| service.clock = held).await;
+    let turn = served.service.busy.take("onchain", "s").expect("free");
+    begun_and_never_handed_over(
+        &served,
+        "onchain",
+        "s",
+        json!({"planId": "s", "address": "bcrt1qsomebody",
+        "amountSats": 100, "feeSats": 40, "totalSats": 140, "confirmationSpeed": "medium"}),
+    )
+    .await;
+    clock.advance_seconds(3_600);
+    served.service.look_after_open().await;
+    assert_eq!(served.executor().onchain_payment("s").await, Ok(oa_lightning::OnchainState::InFlight));
+    drop(turn);
+    served.service.look_after_open().await;
+    assert!(matches!(served.executor().onchain_payment("s").await, Ok(oa_lightning::OnchainState::Sent(_))));
+}
+
+/// A wallet that keeps no deadlines, and never hears of anything.
+struct Deaf;
+
+impl Wallet for Deaf {
+    fn about(&self) -> oa_lightning::About {
+        oa_lightning::About {
+            face: "lnd",
+            wallet_id: "lnd".into(),
+            simulated: false,
+            honours_deadlines: false,
+        }
+    }
+
+    fn pay<'a>(
+        &'a self,
+        _: &'a PayOrder,
+    ) -> oa_lightning::Later<'a, Result<oa_lightning::Paid, oa_lightning::WalletError>> {
+        Box::pin(async { Err(oa_lightning::WalletError::unknown("payment_pending", "no word")) })
+    }
+
+    fn payment<'a>(
+        &'a self,
+        _: &'a PaymentRef,
+    ) -> oa_lightning::Later<'a, Result<PaymentState, oa_lightning::WalletError>> {
+        Box::pin(async { Ok(PaymentState::NeverHeardOf) })
+    }
+
+    fn create_invoice<'a>(
+        &'a self,
+        _: &'a InvoiceOrder,
+    ) -> oa_lightning::Later<'a, Result<oa_lightning::Invoice, oa_lightning::WalletError>> {
+        Box::pin(async { Err(oa_lightning::WalletError::not_done("unsupported", "no")) })
+    }
+
+    fn invoice<'a>(
+        &'a self,
+        _: &'a InvoiceRef,
+    ) -> oa_lightning::Later<'a, Result<InvoiceState, oa_lightning::WalletError>> {
+        Box::pin(async { Ok(InvoiceState::NeverHeardOf) })
+    }
+
+    fn balances<'a>(
+        &'a self,
+    ) -> oa_lightning::Later<'a, Result<oa_lightning::Balances, oa_lightning::WalletError>> {
+        Box::pin(async { Ok(oa_lightning::Balances::default()) })
+    }
+
+    fn status<'a>(&'a self) -> oa_lightning::Later<'a, Result<Value, oa_lightning::WalletError>> {
+        Box::pin(async { Ok(Value::Null) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_a_node_that_keeps_no_deadlines_only_an_old_invoice_is_never_paid() {
+    let clock = moved();
+    let held = clock.clone();
+    let served = serve(|service| {
+        service.clock = held;
+        service.wallet = Arc::new(Deaf);
+    })
+    .await;
+    let invoice = served.invoice("1", 42_000);
+    let mut asked = body("p", &invoice, 52_000);
+    asked["notAfterMs"] = served.service.now().plus_seconds(30).millis().into();
+    assert_eq!(served.send("POST", "/pay-bolt11", None, &asked).await.0, 504);
+    let known = PaymentRef { request_id: "p".into(), payment_hash: None, begun_at: None };
+    clock.advance_seconds(300);
+    assert_eq!(served.executor().payment(&known).await, Ok(PaymentState::InFlight));
+    // The invoice was good for ten minutes, and nobody takes it after that.
+    clock.advance_seconds(361);
+    assert!(matches!(served.executor().payment(&known).await, Ok(PaymentState::Failed(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payouts_have_limits_and_a_window_of_their_own() {
+    let served =
+        serve(|service| service.limits.payouts = Caps { request_msats: 5_000_000, window_msats: 6_000_000 })
+            .await;
+    let large = served.invoice("1", 4_000_000);
+    let mut payout = body("a", &large, 4_100_000);
+    assert_eq!(
+        served.send("POST", "/pay-bolt11", None, &payout).await.1["error"]["code"],
+        "request_cap_exceeded"
+    );
+    payout["payment"]["host"] = "L402.openagents.com".into();
+    assert_eq!(served.send("POST", "/pay-bolt11", None, &payout).await.0, 200);
+    // What was paid out takes nothing of the window of others, and the other way round.
+    assert_eq!(
+        served.send("POST", "/pay-bolt11", None, &body("b", &served.invoice("2", 60_000), 60_000)).await.0,
+        200
+    );
+    payout["requestId"] = "c".into();
+    payout["payment"]["invoice"] = served.invoice("3", 4_000_000).into();
+    let (status, full) = served.send("POST", "/pay-bolt11", None, &payout).await;
+    assert_eq!((status, full["error"]["code"].as_str()), (403, Some("window_cap_exceeded")));
+    assert_eq!(full["error"]["details"]["windowSpendMsats"], 4_000_000);
+    let (_, status) = served.send("GET", "/status", None, &Value::Null).await;
+    assert_eq!(
+        (&status["status"]["mode"], &status["status"]["payoutCapMsats"]),
+        (&json!("mock"), &json!(5_000_000))
+    );
+}
+
+#[tokio::test]
+async fn a_memory_keeps_its_name_and_a_new_one_has_another() {
+    let directory = scratch();
+    let open = async |name: &str| {
+        let store = Store::open(SqliteConfig::new(directory.path().join(name))).await.expect("a store");
+        let named =
+            book::memory(&store, SystemIds::default().uuid32(), Timestamp::EPOCH).await.expect("a name");
+        store.close().await;
+        named
+    };
+    let first = open("wallet.db").await;
+    assert_eq!(open("wallet.db").await, first);
+    assert_ne!(open("other.db").await, first);
 }

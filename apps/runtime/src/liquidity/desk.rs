@@ -1,7 +1,10 @@
 //! Decides how a wallet is asked: once by whoever began a payment, and after that by the background, which first asks
 //! what became of it. The asking runs by itself: whoever waits for it may go away.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use oa_contract::{Clock, Fault, Stop, Timestamp, current, signer::Signer};
 use oa_lightning::{PaymentState, Trouble, Wallet, WalletError};
@@ -32,6 +35,8 @@ pub struct Desk {
     strict: bool,
     /// How long one call of the wallet may take.
     timeout: Duration,
+    /// Whose memory knows what is begun now; none as long as the wallet has not said that it answers for its silence.
+    memory: RwLock<Option<String>>,
 }
 
 impl Desk {
@@ -43,7 +48,10 @@ impl Desk {
         strict: bool,
         timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Desk { store, clock, wallet, signer, strict, timeout })
+        // A wallet of this process is known at once; others are asked.
+        let about = wallet.about();
+        let memory = RwLock::new(about.honours_deadlines.then_some(about.wallet_id));
+        Arc::new(Desk { store, clock, wallet, signer, strict, timeout, memory })
     }
 
     pub fn wallet(&self) -> &Arc<dyn Wallet> {
@@ -56,8 +64,17 @@ impl Desk {
         Terms {
             now: self.clock.now(),
             wallet_id: self.wallet.about().wallet_id,
+            memory: self.memory.read().unwrap_or_else(PoisonError::into_inner).clone(),
             patience_ms: i64::try_from(patience.as_millis()).unwrap_or(i64::MAX),
         }
+    }
+
+    /// Asks which wallet it is, and whether it answers for what it has not heard of.
+    pub async fn learn(&self) {
+        // What cannot be asked now has not become another wallet.
+        let Ok(promises) = self.within(self.wallet.promises()).await else { return };
+        let memory = promises.honours_deadlines.then_some(promises.memory);
+        *self.memory.write().unwrap_or_else(PoisonError::into_inner) = memory;
     }
 
     /// Acts on a payment whose beginning has been kept. Only whoever began it asks the wallet; others are told where
@@ -131,14 +148,52 @@ impl Desk {
                 payments::judge(row, said, self.strict, false)
             }
             Ok(PaymentState::NeverHeardOf) if now > row.not_after.plus_seconds(GRACE_SECONDS) => {
-                let message = "the wallet has not heard of the payment, and it may not begin any more";
-                Ending::Failed(Trouble::new("payment_never_begun", message))
+                match self.answers_for_silence(row).await {
+                    true => {
+                        let message =
+                            "the wallet has not heard of the payment, and it may not begin any more";
+                        Ending::Failed(Trouble::new("payment_never_begun", message))
+                    }
+                    false => {
+                        let message = "the wallet has not heard of the payment, which proves nothing of this wallet; an operator can end it";
+                        Ending::Open(Trouble::new("not_heard_of", message))
+                    }
+                }
+            }
+            // It can only be given the order again, which is the same payment for it.
+            Ok(PaymentState::CannotTell { may_ask_again: true }) => {
+                let said = self.pay(row).await;
+                payments::judge(row, said, self.strict, false)
+            }
+            Ok(PaymentState::CannotTell { may_ask_again: false }) => {
+                let message = "the wallet does not say what became of payments; an operator can end it";
+                Ending::Open(Trouble::new("cannot_tell", message))
             }
             Ok(PaymentState::NeverHeardOf) => {
                 Ending::Open(Trouble::new("not_heard_of", "the wallet has not heard of the payment yet"))
             }
             Err(error) => Ending::Open(error.trouble().clone()),
         }
+    }
+
+    /// Whether it is a proof that this wallet has not heard of a payment: it begins nothing late, and it is the one that
+    /// would know.
+    async fn answers_for_silence(&self, row: &PaymentRow) -> bool {
+        match self.within(self.wallet.promises()).await {
+            Ok(promises) => {
+                promises.honours_deadlines && row.wallet_memory.as_ref() == Some(&promises.memory)
+            }
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// What the wallet says of a payment now, without anything coming of it.
+    pub(super) async fn hear(&self, row: &PaymentRow) -> Result<PaymentState, WalletError> {
+        self.within(self.wallet.payment(&payments::payment_ref(row))).await
     }
 
     async fn pay(&self, row: &PaymentRow) -> Result<oa_lightning::Paid, WalletError> {

@@ -6,6 +6,7 @@ pub mod pay;
 pub mod payments;
 pub mod quote_pay;
 pub mod receipt;
+pub mod resolve;
 pub mod settings;
 pub mod status;
 pub mod watch;

@@ -16,12 +16,14 @@ use oa_store::{
     tables::{
         budgets, ledger,
         liquidity::{self as table, PaymentRow, PaymentStatus},
+        runs,
     },
 };
 use serde_json::{json, value::RawValue};
 use uuid::Uuid;
 
 use super::lanes::Lane;
+use crate::marketplace::place;
 
 /// A payment that was not heard of so long after its last moment never happens: clocks differ by less.
 pub const GRACE_SECONDS: i64 = 60;
@@ -116,6 +118,8 @@ pub struct Terms {
     pub now: Timestamp,
     /// Whose books the wallet's money is in.
     pub wallet_id: String,
+    /// Whose memory will know the payment, where the wallet says.
+    pub memory: Option<String>,
     /// How long the wallet may take to begin, and nobody else asks it.
     pub patience_ms: i64,
 }
@@ -180,6 +184,7 @@ pub async fn begin(tx: &mut Tx, order: &Order, terms: &Terms) -> Result<Begun, S
         error_code: None,
         error_message: None,
         updated_at: terms.now,
+        wallet_memory: terms.memory.clone(),
     };
     table::put_payment(tx, &payment).await?;
     Ok(Begun { payment, fresh: true })
@@ -199,11 +204,11 @@ async fn hold(tx: &mut Tx, order: &Order, terms: &Terms) -> Result<Option<Transf
     let reference = format!("{} for {}", order.request_id, order.lane.name());
     match &order.payer {
         Payer::Owner(owner) => {
-            let run = order.run_id.as_deref().and_then(|id| Uuid::parse_str(id).ok());
+            let place = budgets_around(tx, owner, order.run_id.as_deref()).await?;
             let reservation = Reservation {
                 id: id.clone(),
                 owner: owner.clone(),
-                place: Place { run, ..Place::default() },
+                place,
                 payees: parts.iter().map(|amount| (wallet.clone(), *amount)).collect(),
                 hold: Hold { expires_at: None },
                 reference,
@@ -220,6 +225,17 @@ async fn hold(tx: &mut Tx, order: &Order, terms: &Terms) -> Result<Option<Transf
         }
     }
     Ok(Some(id))
+}
+
+/// Within which budgets an owner pays: those around the run (`docs/money.md`). A name that is no run's id is a label, and
+/// the owner's own budget holds it.
+async fn budgets_around(tx: &mut Tx, owner: &Owner, run_id: Option<&str>) -> Result<Place, Stop> {
+    let Some(run_id) = run_id.and_then(|id| Uuid::parse_str(id).ok()) else { return Ok(Place::default()) };
+    let whose = runs::head(tx, run_id).await?.and_then(|head| head.owner_key);
+    if whose.is_some_and(|whose| whose != owner.to_string()) {
+        return Err(Refusal::not_found("no run has this id").into());
+    }
+    place::around(tx, Some(run_id), &Place::default()).await
 }
 
 /// What is asked for and what routing may cost; a part of nothing has no leg.
@@ -247,7 +263,11 @@ pub fn pay_order(row: &PaymentRow) -> PayOrder {
 
 /// What the wallet is asked about.
 pub fn payment_ref(row: &PaymentRow) -> PaymentRef {
-    PaymentRef { request_id: row.request_id.clone(), payment_hash: row.payment_hash.clone() }
+    PaymentRef {
+        request_id: row.request_id.clone(),
+        payment_hash: row.payment_hash.clone(),
+        begun_at: Some(row.started_at),
+    }
 }
 
 /// What an answer of the wallet comes to.

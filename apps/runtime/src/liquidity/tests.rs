@@ -1,7 +1,10 @@
 //! The golden values of the specification, and what paying comes to in every case.
 
+mod resolving;
+mod silence;
+
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicU32, Ordering},
 };
 
@@ -14,7 +17,7 @@ use oa_contract::{
 };
 use oa_lightning::{
     About, Balances, Invoice, InvoiceOrder, InvoiceRef, InvoiceState, Later, Paid, PayOrder, PaymentRef,
-    PaymentState, Preimage, Simulated, Trouble, Wallet, WalletError, bolt11::Network, simulated,
+    PaymentState, Preimage, Promises, Simulated, Trouble, Wallet, WalletError, bolt11::Network, simulated,
 };
 use oa_store::{
     EngineKind, Tx,
@@ -102,6 +105,7 @@ fn golden_payment() -> PaymentRow {
         error_code: None,
         error_message: None,
         updated_at: at,
+        wallet_memory: None,
     }
 }
 
@@ -133,6 +137,10 @@ fn the_golden_fingerprints_are_those_of_the_specification() {
         canonical_hash(&Value::Null),
         "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b"
     );
+    assert_eq!(
+        canonical_hash(&json!({})),
+        "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    );
     let pay = json!({"schema": "openagents.liquidity.pay_request.v1", "quote_id": QUOTE_ID, "run_id": null, "trajectory_hash": null});
     assert_eq!(canonical_hash(&pay), "dc86f23384811e0fd3911bb3e457a79718aa87694cffab3d0e287ab9514c26ea");
 }
@@ -145,12 +153,20 @@ struct Puppet {
     says: Box<Says>,
     knows: Box<Knows>,
     asked: AtomicU32,
+    /// Whose memory it is, and whether it answers for what it has not heard of.
+    promises: Mutex<Promises>,
 }
 
 impl Puppet {
+    fn promise(&self, memory: &str, honours_deadlines: bool) {
+        let promises = Promises { memory: memory.into(), honours_deadlines };
+        *self.promises.lock().expect("no panic") = promises;
+    }
+
     fn new(says: impl Fn(&PayOrder) -> Result<Paid, WalletError> + Send + Sync + 'static) -> Arc<Self> {
         let knows = |_: &PaymentRef| Err(WalletError::not_done("cannot_tell", "no"));
-        Arc::new(Puppet { says: Box::new(says), knows: Box::new(knows), asked: AtomicU32::new(0) })
+        let promises = Mutex::new(Promises { memory: "w".into(), honours_deadlines: true });
+        Arc::new(Puppet { says: Box::new(says), knows: Box::new(knows), asked: AtomicU32::new(0), promises })
     }
 }
 
@@ -181,6 +197,10 @@ impl Wallet for Puppet {
 
     fn balances<'a>(&'a self) -> Later<'a, Result<Balances, WalletError>> {
         Box::pin(async { Ok(Balances::default()) })
+    }
+
+    fn promises<'a>(&'a self) -> Later<'a, Result<Promises, WalletError>> {
+        Box::pin(async { Ok(self.promises.lock().expect("no panic").clone()) })
     }
 
     fn status<'a>(&'a self) -> Later<'a, Result<Value, WalletError>> {
@@ -250,6 +270,10 @@ async fn a_quote_is_answered_the_same_for_its_key_and_other_content_is_a_conflic
         assert!(first.quote_id.starts_with("liq_quote_"));
         assert_eq!((first.invoice_hash.as_str(), first.host.as_str()), (INVOICE_HASH, "sats4ai.com"));
         assert_eq!((first.quoted_amount_msats, first.policy_context_sha256.as_str()), (42_000, POLICY_HASH));
+        let key = first.quote_id.clone();
+        let read = async |tx: &mut Tx, id: &String| oa_store::tables::liquidity::quote(tx, id).await;
+        let row = world.runtime.store.read("quote", key, read).await.expect("read").expect("a quote");
+        assert_eq!(row.fingerprint, "e16622c0ec4978f6c3fe9c564ad61e6549c395ee8599ad8518c7229bbbd1c755");
         assert_eq!(first.valid_until, BEGIN.plus_seconds(60));
         world.clock.advance_ms(3_600_000);
         assert_eq!(quoted(&world, quote("k")).await.expect("the same"), first);

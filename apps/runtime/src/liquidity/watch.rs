@@ -58,6 +58,7 @@ impl WalletWatch {
     pub async fn look(&self, runtime: &Runtime) -> Seen {
         let wallet = runtime.payments.wallet().clone();
         let configured = wallet.about().face != "none";
+        runtime.payments.learn().await;
         let said = wallet.status().await;
         let at = runtime.now();
         let seen = match said {

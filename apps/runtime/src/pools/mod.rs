@@ -15,6 +15,7 @@ pub mod payout;
 pub mod prove;
 pub mod queue;
 pub mod receipts;
+pub mod resolve;
 pub mod settings;
 pub mod signing;
 pub mod snapshot;

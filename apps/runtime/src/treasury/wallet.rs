@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 
 use oa_contract::{Amount, Stop, Timestamp, wire::pools::PayoutRail};
 use oa_ledger::{Kind, Transfer, pool};
-use oa_lightning::{OnchainState, PaymentRef, PaymentState, Wallet};
+use oa_lightning::{OnchainState, PaymentState, Wallet};
 use oa_store::{
     Store, Tx,
     tables::{
@@ -68,9 +68,7 @@ impl PaidBy {
         if !self.may_be_asked(&payment.wallet_id, ended, now) {
             return kept;
         }
-        let asked =
-            PaymentRef { request_id: payment.request_id.clone(), payment_hash: payment.payment_hash.clone() };
-        match self.wallet.payment(&asked).await {
+        match self.wallet.payment(&payments::payment_ref(payment)).await {
             Ok(PaymentState::Succeeded(paid)) => {
                 let said = PaymentRow {
                     settled: paid.amount.or(payment.settled),
@@ -81,8 +79,9 @@ impl PaidBy {
             }
             // A preimage that opens the hash is proof enough against a wallet that has forgotten.
             Ok(PaymentState::NeverHeardOf) if payment.preimage_sha256.is_some() => kept,
+            // A wallet that has no way of telling says nothing against it either.
+            Ok(PaymentState::CannotTell { .. }) | Err(_) => kept,
             Ok(_) => None,
-            Err(_) => kept,
         }
     }
 

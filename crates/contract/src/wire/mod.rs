@@ -23,6 +23,7 @@ pub mod paths;
 pub mod pool_signing;
 pub mod pools;
 pub mod projectors;
+pub mod resolutions;
 pub mod routing;
 pub mod runs;
 pub mod shell;

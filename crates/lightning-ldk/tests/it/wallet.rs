@@ -63,7 +63,11 @@ fn order(request_id: &str, bill: &Invoice) -> PayOrder {
 }
 
 fn about(order: &PayOrder) -> PaymentRef {
-    PaymentRef { request_id: order.request_id.clone(), payment_hash: order.payment_hash.clone() }
+    PaymentRef {
+        request_id: order.request_id.clone(),
+        payment_hash: order.payment_hash.clone(),
+        begun_at: None,
+    }
 }
 
 #[tokio::test]

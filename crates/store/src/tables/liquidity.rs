@@ -26,6 +26,9 @@ static PAYMENT_OF_HOLD: Statement = sealed_statement!("liquidity/payment_of_hold
 static OPEN_PAYMENTS: Statement = sealed_statement!("liquidity/open_payments", "liquidity_payments");
 static PUT_PAYMENT: Statement = sealed_statement!("liquidity/put_payment", "liquidity_payments");
 static RECEIPT: Statement = sealed_statement!("liquidity/receipt", "liquidity_receipts");
+static RESOLUTION: Statement = sealed_statement!("liquidity/resolution", "liquidity_resolutions");
+static INSERT_RESOLUTION: Statement =
+    sealed_statement!("liquidity/insert_resolution", "liquidity_resolutions");
 static INSERT_RECEIPT: Statement = sealed_statement!("liquidity/insert_receipt", "liquidity_receipts");
 
 /// What an invoice may cost.
@@ -129,6 +132,21 @@ pub struct PaymentRow {
     pub error_code: Option<String>,
     pub error_message: Option<String>,
     pub updated_at: Timestamp,
+    /// Whose memory would know it, as the wallet named itself when it was begun. Another one's silence proves nothing.
+    pub wallet_memory: Option<String>,
+}
+
+/// What an operator said of something that no wallet could tell of.
+#[derive(Clone, Debug)]
+pub struct ResolutionRow {
+    /// Which payment, or which try of which withdrawal.
+    pub subject: String,
+    pub idempotency_key: String,
+    pub fingerprint: String,
+    pub outcome: String,
+    pub evidence: Box<RawValue>,
+    pub actor: String,
+    pub resolved_at: Timestamp,
 }
 
 /// The receipt of a payment, as it is answered for ever.
@@ -217,6 +235,21 @@ impl FromRow for PaymentRow {
             error_code: opt_text(row, 27)?,
             error_message: opt_text(row, 28)?,
             updated_at: row.timestamp(29)?,
+            wallet_memory: opt_text(row, 30)?,
+        })
+    }
+}
+
+impl FromRow for ResolutionRow {
+    fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
+        Ok(ResolutionRow {
+            subject: text(row, 0)?,
+            idempotency_key: text(row, 1)?,
+            fingerprint: text(row, 2)?,
+            outcome: text(row, 3)?,
+            evidence: json(row.text(4)?)?,
+            actor: text(row, 5)?,
+            resolved_at: row.timestamp(6)?,
         })
     }
 }
@@ -319,7 +352,8 @@ pub async fn put_payment(tx: &mut Tx, row: &PaymentRow) -> Result<(), Stop> {
         row.fee.map(column),
         &row.error_code,
         &row.error_message,
-        row.updated_at
+        row.updated_at,
+        &row.wallet_memory
     ];
     tx.execute(&PUT_PAYMENT, params).await?;
     Ok(())
@@ -339,5 +373,24 @@ pub async fn insert_receipt(tx: &mut Tx, row: &ReceiptRow) -> Result<(), Stop> {
         row.created_at
     ];
     tx.execute(&INSERT_RECEIPT, params).await?;
+    Ok(())
+}
+
+pub async fn resolution(tx: &mut Tx, subject: &str) -> Result<Option<ResolutionRow>, Stop> {
+    tx.one(&RESOLUTION, params![subject]).await
+}
+
+/// Writes what an operator said; once. The caller holds the key of what it is about.
+pub async fn insert_resolution(tx: &mut Tx, row: &ResolutionRow) -> Result<(), Stop> {
+    let params = params![
+        &row.subject,
+        &row.idempotency_key,
+        &row.fingerprint,
+        &row.outcome,
+        row.evidence.get(),
+        &row.actor,
+        row.resolved_at
+    ];
+    tx.execute(&INSERT_RESOLUTION, params).await?;
     Ok(())
 }

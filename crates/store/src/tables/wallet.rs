@@ -51,7 +51,7 @@ impl RequestState {
 
 #[derive(Clone, Debug)]
 pub struct RequestRow {
-    /// `pay`, `invoice`, `address`, `plan` or `onchain`.
+    /// `pay`, `invoice`, `address`, `plan`, `onchain`, or `memory` for the name of this memory.
     pub kind: String,
     pub request_id: String,
     pub fingerprint: String,
@@ -66,6 +66,8 @@ pub struct RequestRow {
     pub error_message: Option<String>,
     pub begun_at: Timestamp,
     pub changed_at: Timestamp,
+    /// Whose window its spend is in.
+    pub lane: String,
 }
 
 impl FromRow for RequestRow {
@@ -84,6 +86,7 @@ impl FromRow for RequestRow {
             error_message: row.opt_text(8)?.map(str::to_owned),
             begun_at: row.timestamp(9)?,
             changed_at: row.timestamp(10)?,
+            lane: row.text(11)?.to_owned(),
         })
     }
 }
@@ -105,7 +108,8 @@ pub async fn put_request(tx: &mut Tx, row: &RequestRow) -> Result<(), Stop> {
         &row.error_code,
         &row.error_message,
         row.begun_at,
-        row.changed_at
+        row.changed_at,
+        &row.lane
     ];
     tx.execute(&PUT_REQUEST, params).await?;
     Ok(())
@@ -126,9 +130,9 @@ pub async fn last_paid(tx: &mut Tx) -> Result<Option<RequestRow>, Stop> {
     tx.one(&LAST_PAID, params![]).await
 }
 
-/// What was or may have been spent since, and in how many requests.
-pub async fn spent(tx: &mut Tx, since: Timestamp) -> Result<(u64, u64), Stop> {
-    let found = tx.one::<(i64, i64)>(&SPENT, params![since]).await?.unwrap_or_default();
+/// What was or may have been spent in a lane since, and in how many requests.
+pub async fn spent(tx: &mut Tx, since: Timestamp, lane: &str) -> Result<(u64, u64), Stop> {
+    let found = tx.one::<(i64, i64)>(&SPENT, params![since, lane]).await?.unwrap_or_default();
     let unsigned = |number: i64| {
         u64::try_from(number).map_err(|error| Fault::new("reading what a wallet has spent", error))
     };

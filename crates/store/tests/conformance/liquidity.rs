@@ -56,6 +56,7 @@ fn payment(id: &str, hash: Option<&str>, status: PaymentStatus, next: i64) -> Pa
         error_code: None,
         error_message: None,
         updated_at: NOW,
+        wallet_memory: Some("w/r".into()),
     }
 }
 
@@ -132,17 +133,19 @@ pub async fn a_wallet_remembers_what_it_may_have_spent(place: Place) {
         error_message: None,
         begun_at: NOW.plus_seconds(at),
         changed_at: NOW,
+        lane: if id == "other" { "payout".into() } else { "pay".into() },
     };
     let put = async |tx: &mut Tx, row: &RequestRow| wallet::put_request(tx, row).await;
     for row in [
         row("a", RequestState::Done, 5, 0),
+        row("other", RequestState::InFlight, 1_000, 10),
         row("b", RequestState::InFlight, 7, 10),
         row("c", RequestState::Refused, 0, 20),
     ] {
         store.write("put", (), row, put).await.expect("written");
     }
     let spent = async |seconds| {
-        let ask = async |tx: &mut Tx, at: &Timestamp| wallet::spent(tx, *at).await;
+        let ask = async |tx: &mut Tx, at: &Timestamp| wallet::spent(tx, *at, "pay").await;
         store.read("spent", NOW.plus_seconds(seconds), ask).await.expect("read")
     };
     assert_eq!((spent(-1).await, spent(0).await, spent(10).await), ((12, 2), (7, 1), (0, 0)));

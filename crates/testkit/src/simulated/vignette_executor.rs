@@ -20,6 +20,8 @@ struct State {
     /// Sendings and payments that left it.
     paid: u32,
     plans: HashMap<String, u64>,
+    /// Nothing is served but health and payments.
+    only_pays: bool,
 }
 
 pub struct VignetteExecutor {
@@ -29,7 +31,16 @@ pub struct VignetteExecutor {
 
 impl VignetteExecutor {
     pub async fn start() -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
+        Self::with(State::default()).await
+    }
+
+    /// The one of the treasury router's scenario (§15.2): `/healthz` and `/pay-bolt11`, and not even `/status`.
+    pub async fn that_only_pays() -> Self {
+        Self::with(State { only_pays: true, ..State::default() }).await
+    }
+
+    async fn with(state: State) -> Self {
+        let state = Arc::new(Mutex::new(state));
         let held = state.clone();
         let server = Server::start(move |asked| {
             let said = answer(&asked, &mut held.lock().unwrap_or_else(PoisonError::into_inner));
@@ -60,6 +71,9 @@ fn answer(asked: &Asked, state: &mut State) -> Said {
     }
     if asked.header("authorization") != format!("Bearer {VIGNETTE_TOKEN}") {
         return refused(401, "unauthorized", "missing or invalid bearer token");
+    }
+    if state.only_pays && asked.path != "/pay-bolt11" {
+        return Said::text(404, "");
     }
     let (body, id) = (asked.json(), asked.header("x-request-id").to_owned());
     match (asked.method.as_str(), asked.path.as_str()) {

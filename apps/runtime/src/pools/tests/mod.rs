@@ -5,6 +5,7 @@ mod leaving;
 mod lenient;
 mod payouts;
 mod random;
+mod resolving;
 mod signing;
 mod snapshots;
 mod wallet;

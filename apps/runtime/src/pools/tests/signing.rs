@@ -82,6 +82,22 @@ pub(super) async fn waiting(place: &Place, shares: u64) -> (RequestWithdrawal, S
     (body, request.expect("a request"))
 }
 
+/// A withdrawal on chain that its one signer has agreed to.
+pub(super) async fn approved(place: &Place, shares: u64) -> (RequestWithdrawal, SigningRequest) {
+    place.put_signers(1, &[key(1)]).await.expect("signers");
+    let (body, request) = waiting(place, shares).await;
+    place.approve(&request, signed(&key(1), &request)).await.expect("approved");
+    (body, request)
+}
+
+pub(super) async fn execute(place: &Place, request: &SigningRequest) -> Result<SigningExecuted, Stop> {
+    place.execute(request).await
+}
+
+pub(super) async fn requests_in(place: &Place, status: SigningStatus) -> usize {
+    place.requests(Some(status)).await.len()
+}
+
 #[tokio::test]
 async fn a_payout_on_chain_needs_its_signatures_and_is_made_once() {
     on_each(TrustMode::Strict, usual_ways(), async |place: Place| {

@@ -205,6 +205,7 @@ async fn of_runtime(world: &World, people: &People, row: &Row, parameter: &str) 
         // For operators only.
         "offer_id" => Owned::of(403, [("offer_id", "owned")]),
         "settlement_id" => Owned::of(403, [("settlement_id", "owned")]),
+        "payment_id" => Owned::of(403, [("payment_id", "liq_quote_owned")]),
         _ => return None,
     };
     Some(owned)

@@ -41,7 +41,11 @@ fn order(lightning: &SimulatedLightning, id: &str) -> PayOrder {
 }
 
 fn known(order: &PayOrder) -> PaymentRef {
-    PaymentRef { request_id: order.request_id.clone(), payment_hash: order.payment_hash.clone() }
+    PaymentRef {
+        request_id: order.request_id.clone(),
+        payment_hash: order.payment_hash.clone(),
+        begun_at: None,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

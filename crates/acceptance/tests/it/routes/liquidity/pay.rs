@@ -6,6 +6,7 @@ use oa_testkit::{Answered, Engine, World, both_engines, simulated::ExecutorMood}
 use serde_json::json;
 
 use super::{PAY, executor, pay, paying, quoted};
+use crate::routes::marketplace::post_as;
 
 /// Asks until it is answered with 200; the background asks the wallet as the clock goes on.
 async fn until_told(world: &World, quote_id: &str) -> Answered {
@@ -103,11 +104,16 @@ async fn a_refusal_is_final_and_a_lie_is_no_proof() {
     let lied = quoted(&world, &executor, "b").await;
     executor.become_(ExecutorMood::Lies);
     assert_eq!(world.http.post(PAY, &pay(&lied)).await.status, 409);
-    executor.become_(ExecutorMood::Good);
+    // This executor keeps no deadlines, so that it has not heard of the payment proves nothing.
+    world.clock.advance_millis(600_000);
+    assert_eq!(world.http.post(PAY, &pay(&lied)).await.status, 409);
+    let resolve = format!("/admin/v1/liquidity/payments/{lied}/resolve");
+    let body = json!({"idempotency_key": "r", "outcome": "failed", "reason": "its node has no such payment"});
+    let resolved = world.http.post(&resolve, &body).await;
+    assert_eq!((resolved.status, &resolved.json()["status"]), (200, &json!("failed")), "{}", resolved.text());
+    assert_eq!(world.http.post(&resolve, &body).await.json(), resolved.json());
     let told = until_told(&world, &lied).await.json();
-    // It was never paid, and nothing begins after its last moment.
-    assert!(matches!(told["status"].as_str(), Some("failed" | "succeeded")), "{told}");
-    assert!(executor.lightning.payments() <= 1);
+    assert_eq!((told["status"].as_str(), executor.lightning.payments()), (Some("failed"), 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,6 +147,51 @@ async fn many_pays_of_one_quote_are_one_payment() {
         assert!(matches!(status.unwrap(), 200 | 409));
     }
     assert_eq!((executor.asked_to_pay(), executor.lightning.payments()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payment_for_a_run_is_held_by_every_budget_around_it() {
+    for engine in both_engines() {
+        let executor = executor().await;
+        let world = paying(engine, &executor).await;
+        let limit = json!({"owner_user_id": 11, "organisation": "acme", "limit_msats": 51_999});
+        assert_eq!(world.http.post("/admin/v1/budgets", &limit).await.status, 200);
+        let begin = async |owner: u64, metadata: serde_json::Value| {
+            let begun = post_as(&world, owner, "/internal/v1/runs", &json!({"metadata": metadata})).await;
+            assert_eq!(begun.status, 201, "{}", begun.text());
+            begun.json()["run"]["id"].as_str().unwrap().to_owned()
+        };
+        let within = begin(11, json!({"budget": {"organisation": "acme"}})).await;
+        let strangers = begin(12, json!({})).await;
+        let order = |quote_id: &str, run: &str| json!({"schema": "openagents.liquidity.pay_request.v1", "quote_id": quote_id, "run_id": run});
+        let quote_id = quoted(&world, &executor, "k").await;
+        let unknown = world.http.post(PAY, &order(&quote_id, &strangers)).await;
+        assert_eq!(unknown.status, 404, "{}", unknown.text());
+        // 42 sats and at most 10 for the way: one msat more than the organisation has.
+        let refused = world.http.post(PAY, &order(&quote_id, &within)).await;
+        assert_eq!((refused.status, refused.json()["message"].as_str()), (403, Some("insufficient budget")));
+        assert_eq!(executor.asked_to_pay(), 0);
+        let mut more = limit.clone();
+        more["limit_msats"] = json!(52_000);
+        assert_eq!(world.http.post("/admin/v1/budgets", &more).await.status, 200);
+        let paid = world.http.post(PAY, &order(&quote_id, &within)).await;
+        assert_eq!(paid.json()["status"], "succeeded", "{}", paid.text());
+        let listed = world.http.get("/admin/v1/budgets?owner_user_id=11").await.json();
+        let all = listed["budgets"].as_array().unwrap().clone();
+        let acme = all.into_iter().find(|one| one["organisation"] == "acme").unwrap();
+        assert_eq!(acme["spent_msats"], 42_003);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_operators_end_payments() {
+    let world = World::new().await;
+    let body = json!({"idempotency_key": "r", "outcome": "failed", "reason": "so I say"});
+    for path in ["/admin/v1/liquidity/payments/x/resolve", "/admin/v1/pools/p/withdrawals/w/resolve"] {
+        assert_eq!(post_as(&world, 11, path, &body).await.status, 403, "{path}");
+        assert_eq!(world.http.anonymous().post(path, &body).await.status, 401, "{path}");
+        assert_eq!(world.http.post(path, &body).await.status, 404, "{path}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -110,7 +110,7 @@ async fn a_halted_pool_keeps_routes_from_paying_directly() {
     let run = begin(&world).await;
     let candidate = |provider: &str| {
         json!({"marketplace_id": "openagents", "provider_id": provider, "total_price_msats": 1000,
-            "latency_ms": 50, "reliability_bps": 9000})
+            "latency_ms": 50, "reliability_bps": 2000})
     };
     let asking = |key: &str, candidates: [&str; 2]| {
         json!({"schema": "openagents.hydra.routing_score_request.v1", "idempotency_key": key, "run_id": run,

@@ -356,7 +356,7 @@ async fn a_sending_that_never_came_to_the_wallet_is_handed_over_again_and_once()
     let Ok(oa_lightning::OnchainState::Sent(sent)) = executor.onchain_payment("s").await else {
         panic!("it was not sent")
     };
-    let simulated = served.service.shop.as_ref().and_then(Shop::ours).expect("a simulated wallet").clone();
+    let simulated = served.service.shop.as_ref().and_then(Shop::ours).expect("a simulated wallet");
     let left = simulated.balances().await.expect("balances").spendable_msats;
     assert_eq!(left, 50_000_000 - 140_000);
     clock.advance_seconds(600);

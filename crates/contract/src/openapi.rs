@@ -188,6 +188,8 @@ pub fn refusals(row: &Row, service: Service) -> Vec<(u16, Vec<Code>)> {
         all.push((403, Code::Forbidden));
     }
     if row.shape.has_body {
+        // It did not arrive in time.
+        all.push((408, Code::InvalidRequest));
         all.extend([(413, Code::PayloadTooLarge), (415, Code::InvalidRequest), (422, Code::InvalidRequest)]);
     }
     if row.path.contains(':') {

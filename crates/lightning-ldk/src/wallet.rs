@@ -138,7 +138,7 @@ impl LdkWallet {
         match self.state_of(&sent) {
             PaymentState::Succeeded(paid) => Ok(paid),
             PaymentState::Failed(trouble) => Err(WalletError::NotDone(trouble)),
-            PaymentState::InFlight | PaymentState::NeverHeardOf => {
+            PaymentState::InFlight | PaymentState::NeverHeardOf | PaymentState::CannotTell { .. } => {
                 Err(WalletError::unknown("payment_pending", "the payee has not taken it yet"))
             }
         }

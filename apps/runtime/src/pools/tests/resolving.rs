@@ -102,9 +102,9 @@ async fn a_payout_that_has_surely_failed_is_made_again_under_another_id() {
 #[tokio::test]
 async fn strictly_a_sending_is_made_by_its_transaction() {
     strictly(async |place: Place| {
-        let (body, request) = super::signing::approved(&place, 500).await;
+        let (body, request) = signing::approved(&place, 500).await;
         place.wallet.set(Mood::Silent);
-        let _ = super::signing::execute(&place, &request).await;
+        let _ = signing::execute(&place, &request).await;
         let withdrawal = place.again(body.clone()).await;
         assert_eq!(withdrawal.status, WithdrawalStatus::Approved);
         place.world.clock.advance_ms(600_000);
@@ -120,7 +120,7 @@ async fn strictly_a_sending_is_made_by_its_transaction() {
         let first = place.resolve(&withdrawal, made(Some(&"9F".repeat(32)))).await.expect("resolved");
         assert_eq!((first.status, first.resolution.txid), (WithdrawalStatus::Paid, Some("9f".repeat(32))));
         assert_eq!(place.again(body).await.status, WithdrawalStatus::Paid);
-        let requests = super::signing::requests_in(&place, SigningStatus::Executed).await;
+        let requests = signing::requests_in(&place, SigningStatus::Executed).await;
         assert_eq!(requests, 1, "the signers' request is done with it");
         place.audit().await;
     })

@@ -43,8 +43,8 @@ pub struct WorldOptions {
     /// Without one, control answers 503 on the proxied rows.
     pub control_knows_runtime: bool,
     pub runtime: Box<dyn Fn(&mut oa_runtime::Config) + Send + Sync>,
-    /// Whether the runtime has a key that signs receipts.
-    pub receipt_key: bool,
+    /// The key with which the runtime signs receipts; none: it has none.
+    pub receipt_key: Option<String>,
     /// More variables for control, beyond the mock sign-in.
     pub control: Vec<(&'static str, String)>,
 }
@@ -56,7 +56,7 @@ impl Default for WorldOptions {
             auth_mode: AuthMode::Required,
             control_knows_runtime: true,
             runtime: Box::new(|_| {}),
-            receipt_key: true,
+            receipt_key: Some(RECEIPT_KEY.into()),
             control: Vec::new(),
         }
     }
@@ -312,7 +312,7 @@ async fn open_runtime(
         hub,
         clock: clock.clone(),
         ids: ids.clone(),
-        signer: options.receipt_key.then(|| Signer::from_secret(RECEIPT_KEY).expect("a key")),
+        signer: options.receipt_key.as_deref().map(|secret| Signer::from_secret(secret).expect("a key")),
         secrets: vec![SECRET.to_vec()],
         service_token: Some(TOKEN.into()),
         wallet: None,

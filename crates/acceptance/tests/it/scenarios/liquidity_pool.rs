@@ -16,6 +16,12 @@ use oa_testkit::{
 use serde_json::{Value, json};
 
 const POOL: &str = "pool_vignette_llp";
+/// The public half of the scenario's key, which signs receipts and approves payouts.
+const PUBLIC_KEY: &str = "08679d1300a172367f984c5bfb215bba05fca60f55b5e245e90f5676ea1a908c";
+
+fn secret() -> String {
+    sha256_hex("openagents:vignette:vignette-liquidity-pool-mvp0")
+}
 
 async fn world(engine: Engine, executor: &VignetteExecutor) -> World {
     let url = executor.url();
@@ -30,7 +36,9 @@ async fn world(engine: Engine, executor: &VignetteExecutor) -> World {
         config.pools.snapshot_jitter_seconds = 0;
         config.pools.snapshot_retention = 8;
     };
-    World::with(WorldOptions { engine, runtime: Box::new(runtime), ..WorldOptions::default() }).await
+    let receipt_key = Some(secret());
+    World::with(WorldOptions { engine, runtime: Box::new(runtime), receipt_key, ..WorldOptions::default() })
+        .await
 }
 
 async fn post(world: &World, path: &str, body: &Value) -> Value {
@@ -49,6 +57,7 @@ fn said<'a>(value: &'a Value, pointer: &str) -> &'a str {
 fn verified(value: &Value, receipt: &str) {
     let at = |member: &str| said(value, &format!("{receipt}/{member}"));
     assert_eq!(at("signature/signed_sha256"), at("canonical_json_sha256"));
+    assert_eq!(at("signature/signer_pubkey"), PUBLIC_KEY);
     let good = oa_contract::signer::verify(
         at("signature/signer_pubkey"),
         at("signature/signed_sha256"),
@@ -142,7 +151,7 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
         assert_eq!(made["snapshot"]["assets_json"]["walletBalanceSats"], 250_000);
         assert_eq!(made["snapshot"]["liabilities_json"]["sharesOutstanding"], 2500);
         let proof = world.http.get(&format!("{admin}/proof?lp_id=lp:vignette")).await;
-        let proved = pool_proof::verify(proof.text().as_bytes(), None).expect("a proof");
+        let proved = pool_proof::verify(proof.text().as_bytes(), Some(PUBLIC_KEY)).expect("a proof");
         assert_eq!((proved.shares, proved.total_shares), (2500, 2500));
         // 10
         let request = json!({"schema": "openagents.liquidity.pool.withdraw_request.v1", "lp_id": "lp:vignette",
@@ -156,9 +165,8 @@ async fn a_pool_takes_a_deposit_and_pays_it_back() {
         said(&settled, "/withdrawal/wallet_receipt_sha256");
         assert_eq!(settled["receipt"], asked["receipt"]);
         // 12
-        let secret = sha256_hex("openagents:vignette:vignette-liquidity-pool-mvp0");
-        let key = Signer::from_secret(&secret).unwrap();
-        assert_eq!(key.public_key_hex(), "08679d1300a172367f984c5bfb215bba05fca60f55b5e245e90f5676ea1a908c");
+        let key = Signer::from_secret(&secret()).unwrap();
+        assert_eq!(key.public_key_hex(), PUBLIC_KEY);
         let signers = json!({"schema": "openagents.liquidity.pool_signer_set_upsert_request.v1", "threshold": 1,
             "signers": [{"pubkey": key.public_key_hex(), "label": "ops-1"}]});
         post(&world, &format!("{admin}/signer_set"), &signers).await;

@@ -26,7 +26,7 @@ async fn world(engine: Engine, executor: &VignetteExecutor) -> World {
             Some(oa_runtime::liquidity::settings::Hidden(VIGNETTE_TOKEN.to_owned()));
     };
     let runtime = Box::new(runtime);
-    World::with(WorldOptions { engine, runtime, receipt_key: false, ..WorldOptions::default() }).await
+    World::with(WorldOptions { engine, runtime, receipt_key: None, ..WorldOptions::default() }).await
 }
 
 fn said<'a>(value: &'a Value, pointer: &str) -> &'a str {

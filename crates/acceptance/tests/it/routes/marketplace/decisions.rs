@@ -166,7 +166,7 @@ async fn a_quote_of_ours_is_told_apart_from_one_that_only_says_so() {
 async fn receipts_that_nobody_would_believe_are_seen_before_anything_is_written() {
     let strict = || WorldOptions {
         runtime: Box::new(|config| config.verifier_strict = true),
-        receipt_key: false,
+        receipt_key: None,
         ..WorldOptions::default()
     };
     let world = World::with(strict()).await;
@@ -196,7 +196,7 @@ async fn receipts_that_nobody_would_believe_are_seen_before_anything_is_written(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_score_is_computed_once_and_told_again() {
     for engine in both_engines() {
-        let world = World::with(WorldOptions { engine, receipt_key: false, ..WorldOptions::default() }).await;
+        let world = World::with(WorldOptions { engine, receipt_key: None, ..WorldOptions::default() }).await;
         let run = run_of(&world, 11).await;
         let first = world.http.post(SCORE, &question(&run, json!({}))).await;
         assert_eq!(first.status, 200, "{}", first.text());

@@ -124,15 +124,22 @@ async fn play(engine: EngineKind, acts: Vec<Act>) {
     judge(&world, &purse, &envelopes).await;
 }
 
-/// Whoever was left waiting gets an answer, and whatever is over is given back.
+/// Whoever was left waiting gets an answer, and whatever is over is given back. What was broken off may still be on its
+/// way through store and wallet, so this goes on until nothing is held any more.
 async fn settle_down(world: &World, purse: &Purse) {
     purse.turn(Mood::Pays);
-    for _ in 0..6 {
+    for round in 0..100 {
         world.clock.advance_ms(1_200_000);
         yields(200).await;
         world.runtime.payments.resolve_due().await.expect("resolved");
+        if round >= 5 {
+            crate::background::credit::sweep_once(&world.runtime).await.expect("swept");
+            if pool(world).await.1 == 0 {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
     }
-    crate::background::credit::sweep_once(&world.runtime).await.expect("swept");
 }
 
 async fn judge(world: &World, purse: &Purse, envelopes: &BTreeMap<u8, String>) {

@@ -135,6 +135,8 @@ impl World {
             draining: Arc::new(|| false),
         };
         let runtime = Arc::new(Runtime::new(parts).expect("a runtime"));
+        // As the watch over wallets does first of all.
+        runtime.payments.learn().await;
         World { runtime, clock, store, directory, wallet }
     }
 

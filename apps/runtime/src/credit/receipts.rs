@@ -303,6 +303,7 @@ mod tests {
         );
         assert_eq!(intent_id("intent-0001"), "cepi_a92e5ebfb5d5097d653df7d0");
         let intent = DeclareIntent {
+            agent_signature: None,
             schema: INTENT_REQUEST.into(),
             idempotency_key: "intent-0001".into(),
             agent_id: "a".repeat(64),

@@ -175,6 +175,7 @@ fn declaring(idempotency_key: &str, max_sats: u64) -> DeclareIntent {
         max_sats,
         exp: BEGIN.plus_seconds(1_800),
         policy_context: Some(json!({"attempt": 1})),
+        agent_signature: None,
     }
 }
 

@@ -35,6 +35,7 @@ pub mod sync_keys;
 pub mod threads;
 pub mod tools;
 pub mod treasury;
+pub mod treasury_paying;
 pub mod treasury_watch;
 pub mod wallet;
 pub mod workers;

@@ -42,7 +42,8 @@ pub async fn sweep_once(runtime: &Runtime) -> Result<(usize, usize), Stop> {
         return Ok((0, 0));
     }
     let (freed, due) = (free_some(runtime).await, collect_some(runtime).await);
-    Ok((freed?, due?))
+    let finished = runtime.finish_paying().await;
+    Ok((freed?, (due?, finished?).0))
 }
 
 /// One that cannot be read or freed stops no other, and is told in the end.

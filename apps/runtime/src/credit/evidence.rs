@@ -8,9 +8,9 @@ use oa_store::{
     tables::credit::{self as table, EvidenceRow},
 };
 
-/// Verifications of one receipt are used by one at a time.
-pub fn key(receipt_sha256: &str) -> Key {
-    Key::text("credit_evidence", receipt_sha256)
+/// Verifications of one job are used by one at a time; a scope names its job.
+pub fn key(scope_id: &str) -> Key {
+    Key::text("credit_evidence", scope_id.rsplit(':').next().unwrap_or(scope_id))
 }
 
 /// A verification of ours.

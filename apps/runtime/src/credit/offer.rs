@@ -54,6 +54,11 @@ impl Runtime {
     }
 }
 
+/// The id that the offer will have.
+pub(crate) fn id_of(body: &AskOffer) -> Result<String, Refusal> {
+    Ok(receipts::offer_id(&receipts::offer_fingerprint(&read(body.clone())?)))
+}
+
 fn read(body: AskOffer) -> Result<AskOffer, Refusal> {
     schema(&body.schema, OFFER_REQUEST)?;
     let agent_id = public_key(&body.agent_id)?;

@@ -150,5 +150,8 @@ pub async fn unknown(tx: &mut Tx, payment_id: &str) -> Result<(), Stop> {
 pub async fn keys(tx: &mut Tx, payment_id: &str) -> Result<Vec<Key>, Stop> {
     let Some(attempt) = table::payment(tx, payment_id).await? else { return Ok(Vec::new()) };
     let row = table::envelope(tx, &attempt.envelope_id).await?;
-    Ok(row.iter().map(|row| agent_key(&row.envelope.agent_id)).collect())
+    let of = |row: EnvelopeRow| {
+        vec![agent_key(&row.envelope.agent_id), evidence::key(&row.envelope.scope_id)]
+    };
+    Ok(row.map(of).unwrap_or_default())
 }

@@ -100,12 +100,12 @@ impl Runtime {
         caller: Caller,
     ) -> Result<CreditSettlement, Stop> {
         let envelope_id = wanted.envelope_id.clone();
-        let receipt = wanted.asked.verification_receipt_sha256.trim().to_owned();
-        let mut keys = vec![envelope_key(&envelope_id), evidence::key(&receipt)];
-        // Whose envelope it is never changes, so it can be read before: what ends it is written behind the agent's key.
+        let mut keys = vec![envelope_key(&envelope_id)];
+        // Whose envelope it is, and for what, never changes, so it can be read before.
         let look = async |tx: &mut Tx, id: &String| table::envelope(tx, id).await;
         let row = self.store.read("credit.settle_look", envelope_id.clone(), look).await?;
         keys.extend(row.iter().map(|row| agent_key(&row.envelope.agent_id)));
+        keys.extend(row.iter().map(|row| evidence::key(&row.envelope.scope_id)));
         let hash = bolt11::payment_hash(&wanted.asked.provider_invoice);
         keys.extend(hash.map(|hash| Key::text("payment_hash", hash)));
         let terms = self.payments.terms();

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, future::Future};
 
 use futures_util::future::{Either, select};
-use oa_store::tables::credit as table;
+
 use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},

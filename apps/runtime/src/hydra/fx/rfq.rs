@@ -15,7 +15,7 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, shown, unix,
+    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, spelt_as_owner, shown, unix,
 };
 use crate::{Runtime, TrustMode};
 
@@ -94,9 +94,10 @@ fn fingerprint(rfq: &Rfq) -> String {
 
 /// In the order of §9.1.
 fn read(body: OpenRfq, policy: &FxPolicy, lenient: bool) -> Result<(String, Rfq), Refusal> {
-    schema(&body.schema, SCHEMA)?;
+    schema(&body.schema, spelt_as_owner, SCHEMA)?;
     let idempotency_key = named("idempotency_key", &body.idempotency_key)?;
     let requester_id = named("requester_id", &body.requester_id)?;
+    spelt_as_owner("requester_id", &requester_id)?;
     let budget_scope_id = named("budget_scope_id", &body.budget_scope_id)?;
     let (sell, buy_asset) = (money(&body.sell), body.buy_asset.trim().to_uppercase());
     let invalid = |message: &str| Err(Refusal::invalid(message));

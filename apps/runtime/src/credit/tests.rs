@@ -18,8 +18,8 @@ use oa_contract::{
     },
     wire::{
         credit::{
-            AskOffer, CreditHealth, CreditSettlement, DeclareIntent, EnvelopeReply, Exposure, IntentReply,
-            IssueEnvelope, Loan, Offer, ScopeType, SettleEnvelope,
+            AskOffer, Borrower, CreditHealth, CreditSettlement, DeclareIntent, EnvelopeReply, Exposure, IntentReply,
+            IssueEnvelope, Loan, Offer, ScopeType, SetLending, SettleEnvelope,
         },
         paths::{AgentPath, CreditSettlementPath},
     },
@@ -31,7 +31,7 @@ use oa_lightning::{
 };
 use oa_store::{
     EngineKind, Tx,
-    tables::{ledger, ledger_audit},
+    tables::{credit as table, ledger, ledger_audit},
 };
 use serde_json::{Value, json};
 
@@ -259,7 +259,7 @@ fn invoice(name: &str, msats: u64) -> String {
     simulated::invoice(Network::Regtest, name, amount, BEGIN, 3_600).expect("an invoice")
 }
 
-/// Somebody has deposited so much into the pool's credit partition.
+/// Somebody has deposited so much into the pool's credit partition, which lends to the agent of the tests.
 async fn deposited(world: &World, msats: u64) {
     let wallet = AccountId::new(Kind::Wallet, Asset::msats(), "purse").expect("an account");
     let order = Order {
@@ -275,6 +275,7 @@ async fn deposited(world: &World, msats: u64) {
     let write =
         async |tx: &mut Tx, (order, now): &(Order, Timestamp)| ledger::transfer(tx, order, *now).await;
     world.runtime.store.write("test.deposit", (), (order, BEGIN), write).await.expect("deposited");
+    lending(world, vec![agent_may("a", 1_000_000)], 1_000_000).await;
 }
 
 /// What the pool's credit partition holds, and what of it is promised.
@@ -285,13 +286,49 @@ async fn pool(world: &World) -> (i128, u64) {
     (account.balances.posted(), account.balances.debits_pending.get())
 }
 
-/// A verification of ours that this job has passed, or not.
-async fn verified(world: &World, name: &str, receipt: &str, job: &str, passed: bool) {
-    let write = async |tx: &mut Tx, (name, receipt, job, passed): &(String, String, String, bool)| {
-        evidence::issued(tx, name, receipt, job, *passed, BEGIN).await
+/// A verification of ours that this job has passed, or not, for the agent of the tests and the provider `c`.
+async fn verified(world: &World, name: &str, receipt: &str, job: &str, price: u64, passed: bool) {
+    let owner = format!("agent:{}", key("a"));
+    issued(world, evidence_of(name, receipt, job, &owner, price, passed)).await;
+}
+
+fn evidence_of(
+    name: &str,
+    receipt: &str,
+    job: &str,
+    owner: &str,
+    price: u64,
+    passed: bool,
+) -> evidence::Issued {
+    evidence::Issued {
+        evidence_id: name.into(),
+        receipt_sha256: receipt.into(),
+        job_hash: job.into(),
+        owner_key: owner.into(),
+        provider_id: key("c"),
+        price: Msats::new(price).expect("msats"),
+        passed,
+    }
+}
+
+async fn issued(world: &World, issued: evidence::Issued) {
+    let write = async |tx: &mut Tx, issued: &evidence::Issued| evidence::issued(tx, issued, BEGIN).await;
+    world.runtime.store.write("test.evidence", (), issued, write).await.expect("written");
+}
+
+/// The pool lends to these, as its operator has said.
+async fn lending(world: &World, borrowers: Vec<Borrower>, together_sats: u64) {
+    let write = async |tx: &mut Tx, said: &SetLending| {
+        let lending = serde_json::to_string(said).expect("JSON");
+        let row = table::LendingRow { pool_id: key("b"), lending, changed_at: BEGIN };
+        table::put_lending(tx, &row).await
     };
-    let ask = (name.to_owned(), receipt.to_owned(), job.to_owned(), passed);
-    world.runtime.store.write("test.evidence", (), ask, write).await.expect("written");
+    let said = SetLending { borrowers, together_sats };
+    world.runtime.store.write("test.lending", (), said, write).await.expect("written");
+}
+
+fn agent_may(letter: &str, max_sats: u64) -> Borrower {
+    Borrower { agent_id: Some(key(letter)), max_sats, ..Borrower::default() }
 }
 
 async fn adds_up(world: &World) {

@@ -67,10 +67,10 @@ async fn broken_off(asked: impl Future<Output = ()>, polls: u32) {
     }
 }
 
-async fn evidence_of(world: &World, scope: u8) {
+async fn verifications_of(world: &World, scope: u8) {
     for n in 0..3 {
         let (name, receipt) = (format!("stl_{scope}_{n}"), format!("r{scope}"));
-        verified(world, &name, &receipt, &format!("job-{scope}"), true).await;
+        verified(world, &name, &receipt, &format!("job-{scope}"), 20_000, true).await;
     }
 }
 
@@ -92,7 +92,7 @@ async fn play(engine: EngineKind, acts: Vec<Act>) {
     deposited(&world, DEPOSIT).await;
     let mut envelopes = BTreeMap::new();
     for scope in 0..SCOPES {
-        evidence_of(&world, scope).await;
+        verifications_of(&world, scope).await;
     }
     for act in acts {
         match act {

@@ -94,7 +94,7 @@ fn fingerprint(rfq: &Rfq) -> String {
 
 /// In the order of §9.1.
 fn read(body: OpenRfq, policy: &FxPolicy, lenient: bool) -> Result<(String, Rfq), Refusal> {
-    schema(&body.schema, spelt_as_owner, SCHEMA)?;
+    schema(&body.schema, SCHEMA)?;
     let idempotency_key = named("idempotency_key", &body.idempotency_key)?;
     let requester_id = named("requester_id", &body.requester_id)?;
     spelt_as_owner("requester_id", &requester_id)?;

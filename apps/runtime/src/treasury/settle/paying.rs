@@ -182,7 +182,7 @@ impl Runtime {
         };
         match settled {
             Some(settled) if settled.outcome == Outcome::Success || !decided.leg.passed => {
-                self.finish_paid(decided, settled).await
+                self.finish_job(decided, settled).await
             }
             Some(_) => self.give_up_paying(standing.row).await,
             None if over => self.give_up_paying(standing.row).await,
@@ -190,7 +190,7 @@ impl Runtime {
         }
     }
 
-    async fn finish_paid(&self, decided: Decided, settled: CreditSettlement) -> Result<bool, Stop> {
+    async fn finish_job(&self, decided: Decided, settled: CreditSettlement) -> Result<bool, Stop> {
         let done = decided.leg.done(settled)?;
         let owner = decided.bound_to.as_deref().and_then(Owner::parse);
         let caller = Caller::Service { name: "treasury".into(), owner };

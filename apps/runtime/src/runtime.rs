@@ -22,7 +22,7 @@ use crate::{
     marketplace::{dispatch::Calls, market::Market, rate::Rate},
     treasury::{
         settle::reexecution::Reexecutor,
-        wallet::{NoWallet, WalletReceipts},
+        wallet::{PaidBy, WalletReceipts},
     },
 };
 
@@ -100,6 +100,7 @@ impl Runtime {
         };
         let configured = || config.liquidity.wallet().map_err(|error| FetchError::Unsent(error.to_string()));
         let wallet = parts.wallet.map_or_else(configured, Ok)?;
+        let paid_by = PaidBy::new(parts.store.clone(), wallet.clone());
         Ok(Runtime {
             node: config.liquidity.node(&wallet),
             payments: Desk::new(
@@ -124,7 +125,7 @@ impl Runtime {
             calls: Arc::new(Calls::new(&config)?),
             rate: Rate::default(),
             started_at: parts.clock.now(),
-            wallet: Arc::new(NoWallet),
+            wallet: Arc::new(paid_by),
             reexecutor: Arc::new(crate::treasury::settle::observer::Market),
             reexecution_seed: seed.into(),
             openapi: oa_contract::openapi::document(Service::Runtime).to_string().into(),

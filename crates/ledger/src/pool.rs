@@ -205,6 +205,11 @@ pub fn payout_id(withdrawal_id: &str, round: u32) -> Result<TransferId, Denied> 
     TransferId::new(format!("pool:payout:{withdrawal_id}:{round}"))
 }
 
+/// Which withdrawal a payout is of.
+pub fn payout_of(transfer_id: &str) -> Option<&str> {
+    transfer_id.strip_prefix("pool:payout:")?.rsplit_once(':').map(|(withdrawal_id, _)| withdrawal_id)
+}
+
 /// Capacity of a partition that is promised to somebody for a while: how credit draws on the credit partition. The
 /// holder captures or releases it like any other hold.
 pub fn commitment(

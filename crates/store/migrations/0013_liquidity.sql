@@ -69,6 +69,8 @@ CREATE TABLE liquidity_payments (
 
 -- What nobody knows the end of, the longest unasked first.
 CREATE INDEX liquidity_payments_open ON liquidity_payments (next_ask_at, payment_id) WHERE next_ask_at IS NOT NULL;
+-- Which payment a hold of the ledger is for.
+CREATE INDEX liquidity_payments_by_hold ON liquidity_payments (hold_id, started_at, payment_id) WHERE hold_id IS NOT NULL;
 -- An invoice is paid once, whoever wants it paid.
 CREATE UNIQUE INDEX liquidity_payments_by_hash ON liquidity_payments (payment_hash) WHERE payment_hash IS NOT NULL AND status <> 'failed';
 

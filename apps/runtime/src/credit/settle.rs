@@ -295,7 +295,7 @@ async fn pay(tx: &mut Tx, settling: &Settling, mut row: EnvelopeRow, amount: Msa
         host: quote.host.clone(),
         amount,
         max_fee: Msats::new(max_fee).unwrap_or_default(),
-        payer: Payer::Lane,
+        payer: Payer::Lane(row.hold_id.clone().unwrap_or_default()),
         run_id: None,
         trajectory_hash: None,
         fingerprint: Some(wanted.fingerprint.clone()),

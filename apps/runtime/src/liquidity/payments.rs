@@ -58,8 +58,8 @@ pub enum Payer {
     Owner(Owner),
     /// Of this account.
     Account(AccountId),
-    /// The lane has moved it, and ends that itself.
-    Lane,
+    /// The lane has set it aside under this hold, and ends that itself.
+    Lane(String),
 }
 
 impl Payer {
@@ -72,7 +72,7 @@ impl Payer {
         match self {
             Payer::Owner(owner) => AccountId::new(Kind::Owner, Asset::msats(), owner.to_string()).map(Some),
             Payer::Account(account) => Ok(Some(account.clone())),
-            Payer::Lane => Ok(None),
+            Payer::Lane(_) => Ok(None),
         }
     }
 
@@ -158,7 +158,10 @@ pub async fn begin(tx: &mut Tx, order: &Order, terms: &Terms) -> Result<Begun, S
         amount: order.amount,
         max_fee: order.max_fee,
         payer: order.payer.account()?.map(|account| account.to_string()),
-        hold_id: hold_id.map(|id| id.to_string()),
+        hold_id: match &order.payer {
+            Payer::Lane(hold_id) => Some(hold_id.clone()),
+            _ => hold_id.map(|id| id.to_string()),
+        },
         run_id: order.run_id.clone(),
         trajectory_hash: order.trajectory_hash.clone(),
         status: PaymentStatus::InFlight,
@@ -294,7 +297,7 @@ pub async fn end(
         return Ok((row, false));
     }
     let row = ended(row, ending, now)?;
-    if let Some(hold_id) = &row.hold_id {
+    if let (Some(hold_id), Some(_)) = (&row.hold_id, &row.payer) {
         let hold_id = TransferId::new(hold_id.as_str())?;
         match row.status {
             PaymentStatus::Succeeded => capture(tx, &row, &hold_id, now).await?,
@@ -380,6 +383,13 @@ fn evidence(said: Option<&serde_json::Value>) -> Result<Option<Box<RawValue>>, F
     RawValue::from_string(text).map(Some).map_err(|error| Fault::new("keeping a wallet's answer", error))
 }
 
+/// What a payment that was made took from its wallet.
+pub fn gone(row: &PaymentRow) -> Amount {
+    let gone =
+        u128::from(row.settled.unwrap_or(row.amount).get()) + u128::from(row.fee.unwrap_or_default().get());
+    u64::try_from(gone).ok().and_then(Amount::new).unwrap_or(Amount::MAX)
+}
+
 /// Takes what left the wallet: what arrived and the fee. Beyond what was held, the operator bears it.
 async fn capture(tx: &mut Tx, row: &PaymentRow, hold_id: &TransferId, now: Timestamp) -> Result<(), Stop> {
     let held = ledger::get(tx, hold_id).await?;
@@ -387,10 +397,7 @@ async fn capture(tx: &mut Tx, row: &PaymentRow, hold_id: &TransferId, now: Times
     if held.state != State::Pending {
         return Err(Fault::msg(format!("the hold {hold_id} ended before its payment did")).into());
     }
-    let gone =
-        u128::from(row.settled.unwrap_or(row.amount).get()) + u128::from(row.fee.unwrap_or_default().get());
-    let gone = u64::try_from(gone).ok().and_then(Amount::new).unwrap_or(Amount::MAX);
-    let mut rest = gone;
+    let mut rest = gone(row);
     let mut taken = Vec::new();
     for part in parts(row.amount, row.max_fee) {
         let take = part.min(rest);

@@ -168,7 +168,7 @@ pub(super) fn payment(row: &WithdrawalRow, request_id: &str, fee_msats: u64) -> 
         host: HOST.into(),
         amount: Msats::new(promised_msats(row))?,
         max_fee: Msats::new(fee_msats)?,
-        payer: Payer::Lane,
+        payer: Payer::Lane(pool::payout_id(&row.withdrawal_id, row.round).ok()?.to_string()),
         run_id: None,
         trajectory_hash: None,
         // The fee that is allowed may differ from one look to the next; the payment is the same.

@@ -156,7 +156,7 @@ impl Runtime {
             let judged = match self.store.read("treasury.moved", id.clone(), moved).await {
                 Ok((mut differs, out)) => {
                     if let Some((transfer, amount)) = out {
-                        let receipt = self.wallet.receipt(&transfer).await?;
+                        let receipt = self.wallet.receipt(&transfer, self.now()).await?;
                         differs.extend(wallet::judge(amount, self.wallet.name(), receipt));
                     }
                     Ok(differs)
@@ -271,15 +271,28 @@ async fn moved(tx: &mut Tx, id: &TransferId) -> Result<(Differs, Out), Stop> {
     };
     let mut differs = Vec::new();
     if let Some(settled) = settled {
-        let says = settled.is_some_and(|row| row.hold_id == id.as_str() && row.status == JobStatus::Released);
+        // What an agent no longer owes goes with what paid for it (`settle/credit.rs`).
+        let named = match id.as_str().strip_suffix(":relief") {
+            Some(front) => format!("{front}:credit"),
+            None => id.to_string(),
+        };
+        let says = settled.is_some_and(|row| row.hold_id == named && row.status == JobStatus::Released);
         if !says {
             let total = transfer.legs.iter().filter_map(|booked| booked.captured).map(|part| part.get());
             let total: u64 = total.fold(0, u64::saturating_add);
             differs.push(("settlement_missing", format!("{total} were moved, and no settlement says so")));
         }
     }
-    let out = wallet::moved_out(&transfer).map(|amount| (transfer, amount));
-    Ok((differs, out))
+    let out = match wallet::is_excess(&transfer) {
+        true => None,
+        false => wallet::moved_out(&transfer),
+    };
+    let Some(mut amount) = out else { return Ok((differs, None)) };
+    let excess = ledger::get(tx, &TransferId::new(wallet::excess_id(id.as_str()))?).await?;
+    if let Some(more) = excess.as_ref().and_then(wallet::moved_out) {
+        amount = amount.plus(more).unwrap_or(oa_contract::Amount::MAX);
+    }
+    Ok((differs, Some((transfer, amount))))
 }
 
 /// A payment that a run tells of belongs to a settlement that ended like that.

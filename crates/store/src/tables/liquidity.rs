@@ -22,6 +22,7 @@ static QUOTE_BY_KEY: Statement = sealed_statement!("liquidity/quote_by_key", "li
 static INSERT_QUOTE: Statement = sealed_statement!("liquidity/insert_quote", "liquidity_quotes");
 static PAYMENT: Statement = sealed_statement!("liquidity/payment", "liquidity_payments");
 static PAYMENT_OF_HASH: Statement = sealed_statement!("liquidity/payment_of_hash", "liquidity_payments");
+static PAYMENT_OF_HOLD: Statement = sealed_statement!("liquidity/payment_of_hold", "liquidity_payments");
 static OPEN_PAYMENTS: Statement = sealed_statement!("liquidity/open_payments", "liquidity_payments");
 static PUT_PAYMENT: Statement = sealed_statement!("liquidity/put_payment", "liquidity_payments");
 static RECEIPT: Statement = sealed_statement!("liquidity/receipt", "liquidity_receipts");
@@ -102,8 +103,9 @@ pub struct PaymentRow {
     pub host: String,
     pub amount: Msats,
     pub max_fee: Msats,
-    /// The account that pays, and its hold; none when the lane moves its money itself.
+    /// The account that pays; none when the lane moves its money itself.
     pub payer: Option<String>,
+    /// What is held for it in the ledger.
     pub hold_id: Option<String>,
     pub run_id: Option<String>,
     pub trajectory_hash: Option<String>,
@@ -267,6 +269,11 @@ pub async fn insert_quote(tx: &mut Tx, row: &QuoteRow) -> Result<(), Stop> {
 
 pub async fn payment(tx: &mut Tx, payment_id: &str) -> Result<Option<PaymentRow>, Stop> {
     tx.one(&PAYMENT, params![payment_id]).await
+}
+
+/// The payment that this hold of the ledger is for, the latest begun.
+pub async fn payment_of_hold(tx: &mut Tx, hold_id: &str) -> Result<Option<PaymentRow>, Stop> {
+    tx.one(&PAYMENT_OF_HOLD, params![hold_id]).await
 }
 
 /// The payment of this hash that was made or may be; there is at most one.

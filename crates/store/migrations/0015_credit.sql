@@ -2,7 +2,7 @@
 -- money itself is in the ledger only. Documents are kept as they were answered; the columns beside them are what is
 -- asked for.
 
--- Whose an agent is: of the first owner that acted for it, or of the last for whom the agent's own key has signed.
+-- Whose an agent is: of the first owner that acted for it.
 CREATE TABLE credit_agents (
   agent_id TEXT NOT NULL PRIMARY KEY,
   owner_key TEXT NOT NULL,
@@ -40,17 +40,13 @@ CREATE TABLE credit_offers (
 ) --@postgres
 ;
 
-CREATE INDEX credit_offers_of_agent ON credit_offers (agent_id, issued_at);
-
 -- `closed_at` is when it was settled or defaulted; `expires_at` is its time, rounded up. While `payment_id` names a
--- payment without an end, nobody else may touch it. `freed` says that what was held for it is given back. `borrower` is
--- who answers for the debt: the agent's owner when it was issued, or the agent alone.
+-- payment without an end, nobody else may touch it. `freed` says that what was held for it is given back.
 CREATE TABLE credit_envelopes (
   envelope_id TEXT NOT NULL PRIMARY KEY,
   offer_id TEXT NOT NULL,
   agent_id TEXT NOT NULL,
   pool_id TEXT NOT NULL,
-  borrower TEXT NOT NULL,
   envelope TEXT NOT NULL,
   receipt TEXT NOT NULL,
   status TEXT NOT NULL,
@@ -71,8 +67,6 @@ CREATE TABLE credit_envelopes (
 
 CREATE INDEX credit_envelopes_open ON credit_envelopes (expires_at, envelope_id) WHERE closed_at IS NULL;
 CREATE INDEX credit_envelopes_of_agent ON credit_envelopes (agent_id, expires_at);
-CREATE INDEX credit_envelopes_held_by ON credit_envelopes (borrower, pool_id, expires_at) WHERE freed = 0;
-CREATE INDEX credit_envelopes_held_of ON credit_envelopes (pool_id, expires_at) WHERE freed = 0;
 CREATE INDEX credit_envelopes_unfreed ON credit_envelopes (expires_at, envelope_id) WHERE freed = 0 AND payment_id IS NULL;
 
 -- One settlement an envelope, for ever. `created_at` is when it began, `recorded_at` when it was written.
@@ -81,8 +75,6 @@ CREATE TABLE credit_settlements (
   envelope_id TEXT NOT NULL,
   agent_id TEXT NOT NULL,
   pool_id TEXT NOT NULL,
-  provider_id TEXT NOT NULL,
-  borrower TEXT NOT NULL,
   outcome TEXT NOT NULL,
   spent_sats BIGINT NOT NULL,
   fee_sats BIGINT NOT NULL,
@@ -99,8 +91,6 @@ CREATE TABLE credit_settlements (
 CREATE INDEX credit_settlements_by_time ON credit_settlements (created_at);
 CREATE INDEX credit_settlements_of_agent ON credit_settlements (agent_id, created_at);
 CREATE INDEX credit_settlements_of_pool ON credit_settlements (pool_id, created_at);
-CREATE INDEX credit_settlements_of_provider ON credit_settlements (provider_id, created_at);
-CREATE INDEX credit_settlements_of_borrower ON credit_settlements (borrower, created_at);
 
 -- Every attempt at paying an envelope's provider: written before the wallet is asked.
 CREATE TABLE credit_payments (
@@ -134,15 +124,11 @@ CREATE TABLE credit_receipts (
 ) --@postgres
 ;
 
--- Verifications of our own, by the settlement that made each: for whom, of whose work, at which price. One pays once:
--- `consumed_by` is the envelope, or the settlement of the treasury, that it has paid for.
+-- Verifications of our own, by the settlement that made each; one pays for one envelope.
 CREATE TABLE credit_evidence (
   evidence_id TEXT NOT NULL PRIMARY KEY,
   receipt_sha256 TEXT NOT NULL,
   job_hash TEXT NOT NULL,
-  owner_key TEXT NOT NULL,
-  provider_id TEXT NOT NULL,
-  price BIGINT NOT NULL CHECK (price > 0),
   passed BIGINT NOT NULL,
   consumed_by TEXT,
   issued_at BIGINT NOT NULL,
@@ -151,40 +137,14 @@ CREATE TABLE credit_evidence (
 ) --@postgres
 ;
 
-CREATE INDEX credit_evidence_by_receipt ON credit_evidence (receipt_sha256, passed, evidence_id);
-CREATE INDEX credit_evidence_free ON credit_evidence (receipt_sha256, owner_key, provider_id, price, evidence_id) WHERE passed = 1 AND consumed_by IS NULL;
+CREATE INDEX credit_evidence_by_receipt ON credit_evidence (receipt_sha256, evidence_id);
 
--- Whom a pool lends to, as its operator says; a pool without a row lends as the trust mode has it.
-CREATE TABLE credit_lending (
-  pool_id TEXT NOT NULL PRIMARY KEY,
-  lending TEXT NOT NULL,
-  changed_at BIGINT NOT NULL,
-  seal BIGINT NOT NULL
-) WITHOUT ROWID --@sqlite
-) --@postgres
-;
-
--- Jobs of the treasury that a pool is paying for: what was decided, once, so that whoever comes by can finish it. Gone
--- when it is settled, or surely not paid.
-CREATE TABLE compute_paying (
-  settlement_id TEXT NOT NULL PRIMARY KEY,
-  envelope_id TEXT NOT NULL,
-  decided TEXT NOT NULL,
-  over_at BIGINT NOT NULL,
-  begun_at BIGINT NOT NULL,
-  seal BIGINT NOT NULL
-) WITHOUT ROWID --@sqlite
-) --@postgres
-;
-
--- What an agent owes a pool for one settlement. When it was not repaid in time stays written down, whatever was repaid
--- later.
+-- What an agent owes a pool for one settlement.
 CREATE TABLE credit_loans (
   settlement_id TEXT NOT NULL PRIMARY KEY,
   envelope_id TEXT NOT NULL,
   agent_id TEXT NOT NULL,
   pool_id TEXT NOT NULL,
-  borrower TEXT NOT NULL,
   account TEXT NOT NULL,
   principal BIGINT NOT NULL,
   routing BIGINT NOT NULL,
@@ -195,7 +155,6 @@ CREATE TABLE credit_loans (
   due_at BIGINT NOT NULL,
   opened_at BIGINT NOT NULL,
   closed_at BIGINT,
-  defaulted_at BIGINT,
   seal BIGINT NOT NULL,
   CHECK (repaid <= principal + routing + fee)
 ) WITHOUT ROWID --@sqlite
@@ -203,10 +162,4 @@ CREATE TABLE credit_loans (
 ;
 
 CREATE INDEX credit_loans_due ON credit_loans (due_at, settlement_id) WHERE status = 'open';
-CREATE INDEX credit_loans_defaulted ON credit_loans (agent_id, defaulted_at) WHERE defaulted_at IS NOT NULL;
-CREATE INDEX credit_loans_defaulted_by ON credit_loans (borrower, defaulted_at) WHERE defaulted_at IS NOT NULL;
-CREATE INDEX credit_loans_owed_by ON credit_loans (borrower, pool_id) WHERE status <> 'repaid';
-CREATE INDEX credit_loans_owed_to ON credit_loans (pool_id) WHERE status <> 'repaid';
-CREATE INDEX credit_loans_owed_of ON credit_loans (agent_id) WHERE status <> 'repaid';
-CREATE INDEX credit_loans_overdue ON credit_loans (closed_at, settlement_id) WHERE status = 'defaulted';
-
+CREATE INDEX credit_loans_of_agent ON credit_loans (agent_id, status, closed_at);

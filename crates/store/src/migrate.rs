@@ -39,6 +39,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0014_pools"),
     migration!("0015_credit"),
     migration!("0016_fx"),
+    migration!("0017_credit_bounds"),
 ];
 
 /// What a store says about a step it has taken.

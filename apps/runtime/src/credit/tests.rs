@@ -288,8 +288,17 @@ async fn pool(world: &World) -> (i128, u64) {
 
 /// A verification of ours that this job has passed, or not, for the agent of the tests and the provider `c`.
 async fn verified(world: &World, name: &str, receipt: &str, job: &str, price: u64, passed: bool) {
-    let owner = format!("agent:{}", key("a"));
+    let look = async |tx: &mut Tx, agent: &String| super::borrower(tx, agent).await;
+    let owner = world.runtime.store.read("test.borrower", key("a"), look).await.expect("read");
     issued(world, evidence_of(name, receipt, job, &owner, price, passed)).await;
+}
+
+/// The agent of the tests is this user's.
+async fn owned(world: &World, user: u64) {
+    let write = async |tx: &mut Tx, row: &table::AgentRow| table::put_agent(tx, row).await;
+    let row =
+        table::AgentRow { agent_id: key("a"), owner_key: format!("user:{user}"), claimed_at: BEGIN };
+    world.runtime.store.write("test.agent", (), row, write).await.expect("written");
 }
 
 fn evidence_of(

@@ -25,6 +25,8 @@ static PUT_OFFER: Statement = sealed_statement!("credit/put_offer", "credit_offe
 static ENVELOPE: Statement = sealed_statement!("credit/envelope", "credit_envelopes");
 static ENVELOPE_OF_OFFER: Statement = sealed_statement!("credit/envelope_of_offer", "credit_envelopes");
 static PUT_ENVELOPE: Statement = sealed_statement!("credit/put_envelope", "credit_envelopes");
+static MARK_ENVELOPE: Statement = statement!("credit/mark_envelope");
+static MARK_SETTLEMENT: Statement = statement!("credit/mark_settlement");
 static UNFREED: Statement = statement!("credit/unfreed");
 static SETTLEMENT: Statement = sealed_statement!("credit/settlement", "credit_settlements");
 static INSERT_SETTLEMENT: Statement = sealed_statement!("credit/insert_settlement", "credit_settlements");
@@ -32,10 +34,10 @@ static PAYMENT: Statement = sealed_statement!("credit/payment", "credit_payments
 static PUT_PAYMENT: Statement = sealed_statement!("credit/put_payment", "credit_payments");
 static RECEIPT: Statement = sealed_statement!("credit/receipt", "credit_receipts");
 static INSERT_RECEIPT: Statement = sealed_statement!("credit/insert_receipt", "credit_receipts");
-static EVIDENCE: Statement = sealed_statement!("credit/evidence", "credit_evidence");
-static EVIDENCE_FREE: Statement = sealed_statement!("credit/evidence_free", "credit_evidence");
-static EVIDENCE_PASSED: Statement = sealed_statement!("credit/evidence_passed", "credit_evidence");
-static PUT_EVIDENCE: Statement = sealed_statement!("credit/put_evidence", "credit_evidence");
+static EVIDENCE: Statement = sealed_statement!("credit/evidence", "credit_verifications");
+static EVIDENCE_FREE: Statement = sealed_statement!("credit/evidence_free", "credit_verifications");
+static EVIDENCE_PASSED: Statement = sealed_statement!("credit/evidence_passed", "credit_verifications");
+static PUT_EVIDENCE: Statement = sealed_statement!("credit/put_evidence", "credit_verifications");
 static LENDING: Statement = sealed_statement!("credit/lending", "credit_lending");
 static PUT_LENDING: Statement = sealed_statement!("credit/put_lending", "credit_lending");
 static LAST_OFFER_AT: Statement = statement!("credit/last_offer_at");
@@ -215,40 +217,40 @@ impl FromRow for OfferRow {
 
 impl FromRow for EnvelopeRow {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
-        let envelope: Envelope = serde_json::from_str(row.text(5)?).map_err(unread)?;
-        let status = row.text(7)?;
+        let envelope: Envelope = serde_json::from_str(row.text(4)?).map_err(unread)?;
+        let status = row.text(6)?;
         let status = EnvelopeStatus::parse(status).ok_or_else(|| unknown("status", status))?;
         Ok(EnvelopeRow {
             envelope: Envelope { status, ..envelope },
-            borrower: text(row, 4)?,
-            receipt: text(row, 6)?,
-            closed_at: row.opt_timestamp(11)?,
-            hold_id: opt(row, 12)?,
-            holds: row.uint(13)?,
-            attempts: row.uint(14)?,
-            payment_id: opt(row, 15)?,
-            freed: row.bool(16)?,
+            receipt: text(row, 5)?,
+            closed_at: row.opt_timestamp(10)?,
+            hold_id: opt(row, 11)?,
+            holds: row.uint(12)?,
+            attempts: row.uint(13)?,
+            payment_id: opt(row, 14)?,
+            freed: row.bool(15)?,
+            borrower: text(row, 17)?,
         })
     }
 }
 
 impl FromRow for SettlementRow {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
-        let outcome = row.text(6)?;
+        let outcome = row.text(4)?;
         Ok(SettlementRow {
             settlement_id: text(row, 0)?,
             envelope_id: text(row, 1)?,
             agent_id: text(row, 2)?,
             pool_id: text(row, 3)?,
-            provider_id: text(row, 4)?,
-            borrower: text(row, 5)?,
             outcome: Outcome::parse(outcome).ok_or_else(|| unknown("outcome", outcome))?,
-            spent_sats: row.uint(7)?,
-            fee_sats: row.uint(8)?,
-            fingerprint: text(row, 9)?,
-            reply: text(row, 10)?,
-            created_at: row.timestamp(11)?,
-            recorded_at: row.timestamp(12)?,
+            spent_sats: row.uint(5)?,
+            fee_sats: row.uint(6)?,
+            fingerprint: text(row, 7)?,
+            reply: text(row, 8)?,
+            created_at: row.timestamp(9)?,
+            recorded_at: row.timestamp(10)?,
+            provider_id: text(row, 12)?,
+            borrower: text(row, 13)?,
         })
     }
 }
@@ -376,7 +378,6 @@ pub async fn put_envelope(tx: &mut Tx, row: &EnvelopeRow) -> Result<(), Stop> {
         &envelope.offer_id,
         &envelope.agent_id,
         &envelope.pool_id,
-        &row.borrower,
         &document,
         &row.receipt,
         envelope.status.name(),
@@ -391,6 +392,7 @@ pub async fn put_envelope(tx: &mut Tx, row: &EnvelopeRow) -> Result<(), Stop> {
         row.freed
     ];
     tx.execute(&PUT_ENVELOPE, params).await?;
+    tx.execute(&MARK_ENVELOPE, params![&envelope.envelope_id, &row.borrower]).await?;
     Ok(())
 }
 
@@ -416,8 +418,6 @@ pub async fn insert_settlement(tx: &mut Tx, row: &SettlementRow) -> Result<(), S
         &row.envelope_id,
         &row.agent_id,
         &row.pool_id,
-        &row.provider_id,
-        &row.borrower,
         row.outcome.name(),
         Value::unsigned(row.spent_sats)?,
         Value::unsigned(row.fee_sats)?,
@@ -427,6 +427,8 @@ pub async fn insert_settlement(tx: &mut Tx, row: &SettlementRow) -> Result<(), S
         row.recorded_at
     ];
     tx.execute(&INSERT_SETTLEMENT, params).await?;
+    let params = params![&row.settlement_id, &row.provider_id, &row.borrower];
+    tx.execute(&MARK_SETTLEMENT, params).await?;
     Ok(())
 }
 

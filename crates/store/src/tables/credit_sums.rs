@@ -36,6 +36,7 @@ static DEFAULTS_OF_BORROWER: Statement = statement!("credit/defaults_of_borrower
 static OWED: Statement = statement!("credit/owed");
 static LOAN: Statement = sealed_statement!("credit/loan", "credit_loans");
 static PUT_LOAN: Statement = sealed_statement!("credit/put_loan", "credit_loans");
+static MARK_LOAN: Statement = statement!("credit/mark_loan");
 static DUE_LOANS: Statement = statement!("credit/due_loans");
 
 /// How many envelopes are open, and for how many sats.
@@ -162,25 +163,25 @@ impl FromRow for Committed {
 impl FromRow for LoanRow {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
         let msats = |column| super::treasury::msats(row, column);
-        let status = row.text(11)?;
+        let status = row.text(10)?;
         Ok(LoanRow {
             settlement_id: row.text(0)?.to_owned(),
             envelope_id: row.text(1)?.to_owned(),
             agent_id: row.text(2)?.to_owned(),
             pool_id: row.text(3)?.to_owned(),
-            borrower: row.text(4)?.to_owned(),
-            account: row.text(5)?.to_owned(),
-            principal: msats(6)?,
-            routing: msats(7)?,
-            fee: msats(8)?,
-            repaid: msats(9)?,
-            repayments: row.uint(10)?,
+            account: row.text(4)?.to_owned(),
+            principal: msats(5)?,
+            routing: msats(6)?,
+            fee: msats(7)?,
+            repaid: msats(8)?,
+            repayments: row.uint(9)?,
             status: LoanStatus::parse(status)
                 .ok_or_else(|| Fault::msg(format!("a kept loan has the status {status:?}")))?,
-            due_at: row.timestamp(12)?,
-            opened_at: row.timestamp(13)?,
-            closed_at: row.opt_timestamp(14)?,
-            defaulted_at: row.opt_timestamp(15)?,
+            due_at: row.timestamp(11)?,
+            opened_at: row.timestamp(12)?,
+            closed_at: row.opt_timestamp(13)?,
+            borrower: row.text(15)?.to_owned(),
+            defaulted_at: row.opt_timestamp(16)?,
         })
     }
 }
@@ -293,7 +294,6 @@ pub async fn put_loan(tx: &mut Tx, row: &LoanRow) -> Result<(), Stop> {
         &row.envelope_id,
         &row.agent_id,
         &row.pool_id,
-        &row.borrower,
         &row.account,
         column(row.principal),
         column(row.routing),
@@ -303,10 +303,10 @@ pub async fn put_loan(tx: &mut Tx, row: &LoanRow) -> Result<(), Stop> {
         row.status.name(),
         row.due_at,
         row.opened_at,
-        row.closed_at,
-        row.defaulted_at
+        row.closed_at
     ];
     tx.execute(&PUT_LOAN, params).await?;
+    tx.execute(&MARK_LOAN, params![&row.settlement_id, &row.borrower, row.defaulted_at]).await?;
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use oa_contract::{
 };
 
 use super::*;
-use crate::testing::{bound_to, refused};
+use crate::testing::refused;
 
 fn evidenced(envelope_id: &str, invoice: &str, receipt: &str) -> SettleEnvelope {
     SettleEnvelope { verification_receipt_sha256: receipt.into(), ..settlement(envelope_id, invoice) }
@@ -98,9 +98,11 @@ async fn a_payment_nobody_knows_the_end_of_is_neither_failed_nor_made_twice() {
         let id = enveloped(&world, "job", 1_000).await;
         verified(&world, "stl_1", "r1", "job", 100_000, true).await;
         let body = || evidenced(&id, &invoice("i", 100_000), "r1");
-        let refusal = refused(settle(&world, body()).await);
-        assert_eq!(refusal.message, "liquidity pay failed: unknown Some(\"timeout\")");
-        assert_eq!(refused(settle(&world, body()).await).reason_code, Some("payment_pending"));
+        for _ in 0..2 {
+            let refusal = refused(settle(&world, body()).await);
+            assert_eq!((refusal.code, refusal.reason_code), (Code::Conflict, Some("payment_pending")));
+            assert_eq!(refusal.message, "payment already in flight for quote_id", "it has not failed");
+        }
         let other = refused(settle(&world, evidenced(&id, &invoice("other", 100_000), "r1")).await);
         assert_eq!(other.code, Code::Conflict);
         // Not even the end of its time frees what may have been paid.
@@ -232,9 +234,7 @@ async fn what_was_drawn_is_paid_back_to_the_pool_with_its_fee() {
 #[tokio::test]
 async fn what_is_due_is_collected_from_the_agents_owner() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare =
-            world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
-        declare.expect("declared");
+        owned(&world, 7).await;
         let settled = drawn(&world).await;
         world.clock.advance_ms((1_800 + 86_400) * 1_000);
         assert_eq!(crate::background::credit::sweep_once(&world.runtime).await.expect("swept").1, 1);
@@ -248,9 +248,7 @@ async fn what_is_due_is_collected_from_the_agents_owner() {
 #[tokio::test]
 async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare =
-            world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
-        declare.expect("declared");
+        owned(&world, 7).await;
         let nothing = SetBudget { owner_user_id: Some(7), limit_msats: Msats::ZERO, ..SetBudget::default() };
         world.call::<BudgetsSet>(&operator(), Nothing {}, Nothing {}, nothing).await.expect("set");
         let settled = drawn(&world).await;
@@ -261,11 +259,13 @@ async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
         assert_eq!((owed.status, owed.owed_msats), (LoanStatus::Defaulted, 253_000));
         let notice = owed.default_notice.expect("a notice");
         assert_eq!((&notice["reason"], &notice["loss_sats"]), (&json!("not_repaid"), &json!(253)));
-        let exposure = exposure(&world).await;
-        assert_eq!((exposure.loss_count_30d, exposure.owed_msats), (1, 253_000));
-        // Whoever pays later has paid.
+        let known = exposure(&world).await;
+        assert_eq!((known.loss_count_30d, known.default_count_30d, known.owed_msats), (0, 1, 253_000));
+        assert_eq!(known.underwriting_limit_sats, 667 + 791, "it weighs as a loss does");
+        // Whoever pays later has paid, and was late all the same.
         repay(&world, "k", &settled.settlement_id, None).await.expect("repaid");
         assert_eq!(loan(&world, &settled.settlement_id).await.status, LoanStatus::Repaid);
+        assert_eq!(exposure(&world).await.default_count_30d, 1);
         adds_up(&world).await;
     })
     .await;

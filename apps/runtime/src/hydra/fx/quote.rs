@@ -330,11 +330,18 @@ mod tests {
             ..offered("quote-a", "provider-a", &golden_rfq())
         };
         let good = signed(Some(canonical::hex(&signer.sign_digest(&digest))));
-        assert_eq!(speaks_for(&bound_to(7), &good, &quote), Ok(()));
-        assert!(speaks_for(&bound_to(7), &signed(None), &quote).is_err());
-        assert!(speaks_for(&operator(), &signed(Some("00".repeat(64))), &quote).is_err());
-        assert_eq!(speaks_for(&operator(), &signed(None), &quote), Ok(()));
-        let own = FxQuote { provider_id: "user:7".into(), ..quote };
-        assert_eq!(speaks_for(&bound_to(7), &signed(None), &own), Ok(()));
+        let speaks = |caller: &Caller, offered: &OfferedFxQuote, quote: &FxQuote| {
+            speaks_for(caller, offered, quote, false)
+        };
+        assert_eq!(speaks(&bound_to(7), &good, &quote), Ok(()));
+        assert!(speaks(&bound_to(7), &signed(None), &quote).is_err());
+        assert!(speaks(&operator(), &signed(Some("00".repeat(64))), &quote).is_err());
+        let refused = speaks(&operator(), &signed(None), &quote).expect_err("a key speaks for itself");
+        assert_eq!(refused.message, "quote.provider_id is a key: its quote needs provider_signature");
+        assert_eq!(speaks_for(&operator(), &signed(None), &quote, true), Ok(()), "as the reference has it");
+        let own = FxQuote { provider_id: "user:7".into(), ..quote.clone() };
+        assert_eq!(speaks(&bound_to(7), &signed(None), &own), Ok(()));
+        let named = FxQuote { provider_id: "provider-a".into(), ..quote };
+        assert_eq!(speaks(&operator(), &signed(None), &named), Ok(()), "a provider without a key");
     }
 }

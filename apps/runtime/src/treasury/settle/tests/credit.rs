@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use oa_contract::{
     Amount, Asset, Clock,
-    matrix::CreditLoanGet,
+    matrix::{CreditLoanGet, PoolsLendingSet},
     wire::{
-        credit::LoanStatus,
-        paths::CreditSettlementPath,
+        credit::{Borrower, LoanStatus, SetLending},
+        paths::{CreditSettlementPath, PoolPath},
+        pools::{Pool, PoolKind, PoolStatus},
         treasury::{JobStatus, SettlementRoute},
     },
 };
 use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
 use oa_lightning::{Simulated, bolt11::Network, simulated};
-use oa_store::tables::ledger;
+use oa_store::tables::{ledger, pools};
 
 use super::*;
 use crate::{
@@ -58,6 +59,29 @@ async fn deposited(world: &World, units: u64) {
     };
     let write = async |tx: &mut Tx, order: &Order| ledger::transfer(tx, order, BEGIN).await;
     world.runtime.store.write("test.deposit", (), order, write).await.expect("deposited");
+    lends_to(world, Borrower { owner_user_id: Some(11), max_sats: 1_000, ..Borrower::default() }).await;
+}
+
+/// What the pool's operator says.
+async fn lends_to(world: &World, borrower: Borrower) {
+    let opened = async |tx: &mut Tx, (): &()| {
+        let pool = Pool {
+            pool_id: key("b"),
+            pool_kind: PoolKind::Llp,
+            operator_id: "operator:one".into(),
+            status: PoolStatus::Active,
+            config: oa_contract::wire::null(),
+            created_at: BEGIN,
+        };
+        match pools::pool(tx, &pool.pool_id).await? {
+            Some(_) => Ok(()),
+            None => pools::insert_pool(tx, &pool).await,
+        }
+    };
+    world.runtime.store.write("test.pool", (), (), opened).await.expect("opened");
+    let said = SetLending { borrowers: vec![borrower], together_sats: 10_000 };
+    let path = PoolPath { pool_id: key("b") };
+    world.call::<PoolsLendingSet>(&operator(), path, Nothing {}, said).await.expect("set");
 }
 
 async fn pool(world: &World) -> (i128, u64) {
@@ -130,6 +154,9 @@ async fn where_the_pool_cannot_pay_the_reservation_stands_and_the_same_request_g
         let _route = provider(&world, "worker:a", &key("c"), 11).await;
         let run = begin(&world).await;
         let body = || by_credit(run, &invoice("i", 1_000));
+        let refusal = refused(settle(&world, body()).await);
+        assert_eq!(refusal.reason_code, Some("pool_does_not_lend"));
+        lends_to(&world, Borrower { owner_user_id: Some(11), max_sats: 1_000, ..Borrower::default() }).await;
         assert_eq!(refused(settle(&world, body()).await).message, "pool capacity exceeded");
         assert_eq!(account(&world, 11).await.1, 1_000, "the reservation stands");
         deposited(&world, 10_000_000).await;

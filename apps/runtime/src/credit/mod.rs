@@ -18,7 +18,7 @@ pub mod receipts;
 pub mod repay;
 pub mod settle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod underwriting;
 
 use oa_contract::{Caller, Fault, Owner, Refusal, Stop, Timestamp, canonical::canonical_hash, signer};

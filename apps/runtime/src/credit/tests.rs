@@ -1,6 +1,7 @@
 //! What credit does to agents, pools and providers, on both engines: the acceptance list of credit-fx §11, and what must
 //! not fail beyond it. The wallet is SIMULATED.
 
+mod bounds;
 mod chaos;
 mod money;
 mod specified;
@@ -51,7 +52,7 @@ impl Clock for Still {
 
 /// What the wallet does when it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+pub(crate) enum Mood {
     Pays,
     Refuses,
     /// It pays, and does not say so.
@@ -59,7 +60,7 @@ enum Mood {
 }
 
 /// A SIMULATED wallet that counts how often it is asked to pay.
-struct Purse {
+pub(crate) struct Purse {
     inner: Simulated,
     mood: Mutex<Mood>,
     asked: AtomicU32,
@@ -68,17 +69,17 @@ struct Purse {
 }
 
 impl Purse {
-    fn new(mood: Mood) -> Arc<Self> {
+    pub(crate) fn new(mood: Mood) -> Arc<Self> {
         let balance = Msats::new(1_000_000_000).expect("msats");
         let inner = Simulated::new("purse", Network::Regtest, Arc::new(Still), balance);
         Arc::new(Purse { inner, mood: Mutex::new(mood), asked: AtomicU32::new(0), made: Mutex::default() })
     }
 
-    fn asked(&self) -> u32 {
+    pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn turn(&self, mood: Mood) {
+    pub(crate) fn turn(&self, mood: Mood) {
         *self.mood.lock().expect("a mood") = mood;
     }
 }

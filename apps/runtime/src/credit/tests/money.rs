@@ -261,7 +261,7 @@ async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
         assert_eq!((&notice["reason"], &notice["loss_sats"]), (&json!("not_repaid"), &json!(253)));
         let known = exposure(&world).await;
         assert_eq!((known.loss_count_30d, known.default_count_30d, known.owed_msats), (0, 1, 253_000));
-        assert_eq!(known.underwriting_limit_sats, 667 + 791, "it weighs as a loss does");
+        assert_eq!(known.underwriting_limit_sats, 1_457, "it weighs as a loss does");
         // Whoever pays later has paid, and was late all the same.
         repay(&world, "k", &settled.settlement_id, None).await.expect("repaid");
         assert_eq!(loan(&world, &settled.settlement_id).await.status, LoanStatus::Repaid);

@@ -57,6 +57,8 @@ pub(crate) enum Mood {
     Refuses,
     /// It pays, and does not say so.
     Silent,
+    /// It says nothing, and never pays.
+    Lost,
 }
 
 /// A SIMULATED wallet that counts how often it is asked to pay.
@@ -96,6 +98,9 @@ impl Wallet for Purse {
             tokio::task::yield_now().await;
             if mood == Mood::Refuses {
                 return Err(WalletError::not_done("no_route", "there is no way to the provider"));
+            }
+            if mood == Mood::Lost {
+                return Err(WalletError::unknown("timeout", "nothing was said"));
             }
             let paid = match order.payment_hash {
                 Some(_) => {

@@ -243,6 +243,26 @@ pub enum Pool {
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Shows whom a pool's credit lends to, or says it anew
+    #[command(
+        after_help = "What is said takes the place of what was said before. Until something is said, a pool lends to \
+the agents of its operator.\n\n  oa pool lend POOL --to user:1=20000 --to guest:lab=5000 --together 100000"
+    )]
+    Lend {
+        /// The pool
+        #[arg(value_name = "POOL")]
+        pool_id: String,
+        /// An owner with all its agents (user:1, guest:lab), or one agent (64 hex digits), and how many sats it may have
+        /// open and owe at one time
+        #[arg(long, value_name = "WHO=SATS")]
+        to: Vec<String>,
+        /// How many sats all of them may have together; the sum of theirs when not said
+        #[arg(long, value_name = "SATS", requires = "to")]
+        together: Option<u64>,
+        /// Lends to nobody
+        #[arg(long, conflicts_with = "to")]
+        nobody: bool,
+    },
     /// Checks a proof, without any server
     #[command(after_help = "Exit code 1 when it proves nothing.")]
     Verify {

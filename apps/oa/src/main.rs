@@ -295,6 +295,11 @@ async fn about_pools(wanted: Pool, common: &Common) -> Result<u8, Failure> {
     match wanted {
         // Needs nothing but the file.
         Pool::Verify { file, signer } => pool::verify::verify(&file, signer.as_deref(), format),
+        Pool::Lend { pool_id, to, together, nobody } => {
+            let said = pool::lend::wanted(&to, together, nobody)?;
+            let client = around(common)?.2.client()?;
+            pool::lend::lend(&client, pool_id, said, format).await.map(|()| OK)
+        }
         Pool::Prove { pool_id, lp, partition, snapshot, file } => {
             let wanted = pool::prove::Wanted { pool_id, lp_id: lp, partition, snapshot_id: snapshot };
             let client = around(common)?.2.client()?;

@@ -140,6 +140,22 @@ impl World {
         World { runtime, clock, store, directory, wallet }
     }
 
+    /// From here on whatever writes to this table fails; none: everything is well again. SQLite only: elsewhere nothing
+    /// fails.
+    pub(crate) fn break_writes_to(&self, table: Option<&str>) {
+        let Some(directory) = &self.directory else { return };
+        let undo = "DROP TRIGGER IF EXISTS failpoint_insert; DROP TRIGGER IF EXISTS failpoint_update;";
+        let point = |verb: &str, table: &str| {
+            format!(
+                "CREATE TRIGGER failpoint_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'failpoint'); END;"
+            )
+        };
+        let sql = table.map(|table| point("insert", table) + &point("update", table));
+        let file = rusqlite::Connection::open(directory.join("runtime.db")).expect("the store's file");
+        file.busy_timeout(std::time::Duration::from_secs(10)).expect("a patient connection");
+        file.execute_batch(&format!("{undo}{}", sql.unwrap_or_default())).expect("meddled");
+    }
+
     pub(crate) fn clock_now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -22,13 +22,22 @@ impl Owner {
         }
     }
 
-    /// Reads the key form again.
+    /// Reads the key form again. Another spelling of an owner is no owner: two names would be two accounts.
     pub fn parse(key: &str) -> Option<Self> {
-        match key.split_once(':')? {
+        let owner = match key.split_once(':')? {
             ("user", id) => id.parse().ok().map(Owner::User),
-            ("guest", scope) if !scope.is_empty() => Some(Owner::Guest(scope.to_owned())),
+            ("guest", scope) if !scope.is_empty() && scope.trim() == scope => {
+                Some(Owner::Guest(scope.to_owned()))
+            }
             _ => None,
-        }
+        };
+        owner.filter(|owner| owner.to_string() == key)
+    }
+
+    /// Whether a name looks like an owner's and is none: it could be taken for one.
+    pub fn misspelt(name: &str) -> bool {
+        let kind = name.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+        matches!(kind.as_str(), "user" | "guest") && name.contains(':') && Owner::parse(name).is_none()
     }
 
     pub fn user_id(&self) -> Option<u64> {
@@ -146,6 +155,17 @@ mod tests {
             assert_eq!(Owner::parse(&owner.to_string()), Some(owner));
         }
         assert_eq!(Owner::parse("user:minus"), None);
+    }
+
+    #[test]
+    fn an_owner_has_one_spelling() {
+        for name in ["user:007", "user:+7", "user: 7", "User:7", "guest: a", "guest:a ", "GUEST:a", "user:"] {
+            assert_eq!(Owner::parse(name), None, "{name}");
+            assert!(Owner::misspelt(name), "{name}");
+        }
+        assert!(
+            !Owner::misspelt("user:7") && !Owner::misspelt("autopilot:user-1") && !Owner::misspelt("user")
+        );
     }
 
     #[test]

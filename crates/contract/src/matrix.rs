@@ -566,6 +566,14 @@ section! {
         row { runtime CreditRepay = "credit.repay", POST "/admin/v1/credit/repay"
             (Nothing, Nothing, credit::Repay) -> [200] credit::LoanReply,
             by operator, gated, may [NotFound Conflict], reads [] }
+        /// Whom a pool's credit partition lends to, how much each and together.
+        row { runtime PoolsLendingSet = "pools.lending_set", POST "/admin/v1/pools/:pool_id/lending"
+            (paths::PoolPath, Nothing, credit::SetLending) -> [200] credit::LendingReply,
+            by operator, gated, may [NotFound], reads [] }
+        /// Whom a pool's credit partition lends to, and what is drawn of it.
+        row { runtime PoolsLending = "pools.lending", GET "/admin/v1/pools/:pool_id/lending"
+            (paths::PoolPath, Nothing, Nothing) -> [200] credit::LendingReply,
+            by operator, open, may [NotFound], reads [] }
         /// How far below zero a party to exchanges may go in one asset.
         row { runtime FxLimitSet = "fx.limit_set", POST "/admin/v1/fx/accounts"
             (Nothing, Nothing, fx::SetFxLimit) -> [200] fx::FxAccount,

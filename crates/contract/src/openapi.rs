@@ -272,6 +272,22 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_of_credit_and_exchange_are_made_from_has_its_names() {
+        let document = document(Service::Runtime);
+        for (name, members) in [
+            ("CreditSettleResponseV1", &["settlement_id"][..]),
+            ("HydraFxRfqRequestV1", &[]),
+            ("HydraFxSelectResponseV1", &["decision_sha256"]),
+            ("HydraFxSettleResponseV1", &["settlement_id"]),
+            ("HydraObservabilityResponseV1", &["routing", "fx"]),
+        ] {
+            let properties = &document["components"]["schemas"][name]["properties"];
+            assert!(properties.is_object(), "{name}");
+            assert!(members.iter().all(|member| !properties[member].is_null()), "{name}");
+        }
+    }
+
+    #[test]
     fn a_compatibility_lane_is_marked_with_its_end_and_nothing_else_is() {
         let document = document(Service::Control);
         for (path, methods) in document["paths"].as_object().expect("paths") {

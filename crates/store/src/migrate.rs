@@ -41,6 +41,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0016_fx"),
     migration!("0017_scale"),
     migration!("0018_bridge"),
+    migration!("0019_credit_bounds"),
 ];
 
 /// What a store says about a step it has taken.

@@ -94,6 +94,7 @@ async fn deal(stage: &Stage<'_>, book: &mut Book, pool: &Pool) -> Result<Deal, F
         scope_type: ScopeType::Nip90,
         scope_id: done.reply.job_hash.clone(),
         max_sats: (price.get() + MAX_FEE_MSATS).div_ceil(1_000),
+        agent_signature: None,
         exp: now().plus_seconds(INTENT_SECONDS),
         policy_context: Some(json!({"why": "the check of a patch"})),
     };

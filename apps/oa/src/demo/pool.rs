@@ -5,9 +5,10 @@ use oa_client::CallError;
 use oa_contract::{
     Nothing,
     canonical::hex,
-    matrix::{PoolsConfirmDeposit, PoolsCreate, PoolsDepositQuote, PoolsStatus},
+    matrix::{PoolsConfirmDeposit, PoolsCreate, PoolsDepositQuote, PoolsLendingSet, PoolsStatus},
     operation::Call,
     wire::{
+        credit::{Borrower, SetLending},
         paths::{PoolDepositPath, PoolPath},
         pools::{
             CreatePool, Deposit, DepositRail, DepositStatus, PartitionKind, PoolStatusReply, QuoteDeposit,
@@ -17,7 +18,7 @@ use oa_contract::{
 use serde_json::{json, value::to_raw_value};
 
 use super::{
-    Stage,
+    BUYER, Stage,
     book::{Book, short},
     strangers::fresh_key,
 };
@@ -25,6 +26,8 @@ use crate::{failure::Failure, output::table};
 
 /// Who lends, and how much.
 const LENDERS: [(&str, u64); 2] = [("ada", 3_000), ("ben", 2_000)];
+/// What the buyer and all its agents may have open and owe at one time.
+const LENT_SATS: u64 = 4_000;
 /// Whose balance is proved later.
 pub const PROVED: &str = LENDERS[0].0;
 
@@ -88,6 +91,16 @@ async fn open(stage: &Stage<'_>, book: &mut Book) -> Result<Pool, Failure> {
             .map_err(|error| Failure::wrong(error.to_string()))?,
     };
     stage.talk.asked(&Call::<PoolsCreate> { path: pool.path(), query: Nothing {}, body }).await?;
+    let body = SetLending {
+        borrowers: vec![Borrower { owner_user_id: Some(BUYER), max_sats: LENT_SATS, ..Borrower::default() }],
+        together_sats: LENT_SATS,
+    };
+    let call = Call::<PoolsLendingSet> { path: pool.path(), query: Nothing {}, body };
+    let lending = stage.talk.asked(&call).await?.lending;
+    book.indented(&format!(
+        "the-pool lends to user:{BUYER} and all its agents, {LENT_SATS} sats at one time, and to nobody else."
+    ))?;
+    book.keep("lending", json!(lending));
     Ok(pool)
 }
 

@@ -1,4 +1,6 @@
-//! Decides what a provider of a pool can do with `oa pool`: fetch the proof of its shares, and check it offline.
+//! Decides what can be done with `oa pool`: a provider fetches the proof of its shares and checks it offline, an operator
+//! says whom the pool lends to.
 
+pub mod lend;
 pub mod prove;
 pub mod verify;

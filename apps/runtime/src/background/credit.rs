@@ -11,9 +11,9 @@ use oa_store::{
 
 use super::lead::Leader;
 use crate::{
-    Runtime,
+    Runtime, TrustMode,
     credit::{
-        envelope_key, legs,
+        agent_key, envelope_key, legs,
         loans::{self, Due},
     },
 };
@@ -21,6 +21,7 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(1);
 /// Envelopes, and debts, in one look.
 const BATCH: u32 = 128;
+const AGAIN_SECONDS: i64 = 86_400;
 
 /// Looks until it is cancelled.
 pub async fn run(runtime: &Arc<Runtime>, leader: &Leader) {
@@ -41,27 +42,90 @@ pub async fn sweep_once(runtime: &Runtime) -> Result<(usize, usize), Stop> {
     if runtime.admits_writes().is_err() {
         return Ok((0, 0));
     }
+    let (freed, due) = (free_some(runtime).await, collect_some(runtime).await);
+    let finished = runtime.finish_paying().await;
+    Ok((freed?, (due?, finished?).0))
+}
+
+/// One that cannot be read or freed stops no other, and is told in the end.
+async fn free_some(runtime: &Runtime) -> Result<usize, Stop> {
     let now = runtime.now();
-    let (mut freed, mut due) = (0, 0);
-    for envelope_id in runtime.store.read("credit.unfreed", now, unfreed).await? {
-        let key = envelope_key(&envelope_id);
-        freed += usize::from(runtime.store.write("credit.free", key, (envelope_id, now), free).await?);
+    let (mut freed, mut failed) = (0, Ok(()));
+    let mut after = (Timestamp::EPOCH, String::new());
+    loop {
+        let look = (after.clone(), now);
+        let found = runtime.store.read("credit.unfreed", look, unfreed).await?;
+        let whole = found.len() == BATCH as usize;
+        for (expires_at, envelope_id) in found {
+            let key = envelope_key(&envelope_id);
+            after = (expires_at, envelope_id.clone());
+            match runtime.store.write("credit.free", key, (envelope_id, now), free).await {
+                Ok(fresh) => freed += usize::from(fresh),
+                Err(stop) => failed = failed.and(Err(stop)),
+            }
+        }
+        // A batch that was all freed is followed by the next one soon enough.
+        if !whole || failed.is_ok() {
+            break;
+        }
     }
-    for settlement_id in runtime.store.read("credit.due", now, due_loans).await? {
-        let key = loans::key(&settlement_id);
-        let one = Due { settlement_id, signer: runtime.signer.clone(), now };
-        due += usize::from(runtime.store.write("credit.fall_due", key, one, loans::fall_due).await?);
-    }
-    Ok((freed, due))
+    failed.map(|()| freed)
 }
 
-async fn unfreed(tx: &mut Tx, now: &Timestamp) -> Result<Vec<String>, Stop> {
-    table::unfreed(tx, *now, BATCH).await
+/// Where callers are believed nothing is due: what a success has drawn improves an agent's name, and no more.
+async fn collect_some(runtime: &Runtime) -> Result<usize, Stop> {
+    if runtime.config.trust_mode == TrustMode::Lenient {
+        return Ok(0);
+    }
+    let now = runtime.now();
+    let (mut due, mut failed) = (0, Ok(()));
+    let mut after = (Timestamp::EPOCH, String::new());
+    loop {
+        let found = runtime.store.read("credit.due", (after.clone(), now), due_loans).await?;
+        let whole = found.len() == BATCH as usize;
+        for (due_at, settlement_id) in found {
+            after = (due_at, settlement_id.clone());
+            match collect(runtime, settlement_id, now).await {
+                Ok(done) => due += usize::from(done),
+                Err(stop) => failed = failed.and(Err(stop)),
+            }
+        }
+        if !whole || failed.is_ok() {
+            break;
+        }
+    }
+    // What was not repaid in time is asked for again once a day.
+    let until = now.plus_seconds(-AGAIN_SECONDS);
+    for settlement_id in runtime.store.read("credit.overdue", until, overdue).await? {
+        if let Err(stop) = collect(runtime, settlement_id, now).await {
+            failed = failed.and(Err(stop));
+        }
+    }
+    failed.map(|()| due)
 }
 
-async fn due_loans(tx: &mut Tx, now: &Timestamp) -> Result<Vec<String>, Stop> {
-    let loans = credit_sums::due_loans(tx, *now, BATCH).await?;
-    Ok(loans.into_iter().map(|loan| loan.settlement_id).collect())
+async fn collect(runtime: &Runtime, settlement_id: String, now: Timestamp) -> Result<bool, Stop> {
+    let look = async |tx: &mut Tx, id: &String| credit_sums::loan(tx, id).await;
+    let loan = runtime.store.read("credit.loan_look", settlement_id.clone(), look).await?;
+    let mut keys = vec![loans::key(&settlement_id)];
+    keys.extend(loan.iter().map(|loan| agent_key(&loan.agent_id)));
+    let one = Due { settlement_id, signer: runtime.signer.clone(), now };
+    runtime.store.write("credit.fall_due", keys, one, loans::fall_due).await
+}
+
+/// What was looked at last, and the moment.
+type Look = ((Timestamp, String), Timestamp);
+
+async fn unfreed(tx: &mut Tx, (after, now): &Look) -> Result<Vec<(Timestamp, String)>, Stop> {
+    table::unfreed(tx, *now, after, BATCH).await
+}
+
+async fn due_loans(tx: &mut Tx, (after, now): &Look) -> Result<Vec<(Timestamp, String)>, Stop> {
+    credit_sums::due_loans(tx, *now, after, BATCH).await
+}
+
+async fn overdue(tx: &mut Tx, until: &Timestamp) -> Result<Vec<String>, Stop> {
+    credit_sums::overdue(tx, *until, BATCH).await
 }
 
 /// Never while a payment is under way. Whether the envelope is settled as expired is said when somebody asks.

@@ -36,16 +36,28 @@ pub async fn sweep_once(runtime: &Runtime) -> Result<usize, Stop> {
         return Ok(0);
     }
     let now = runtime.now();
-    let mut ended = 0;
-    for rfq_id in runtime.store.read("fx.due", now, due).await? {
-        let keys = key(&rfq_id);
-        ended += usize::from(runtime.store.write("fx.expire", keys, (rfq_id, now), expire).await?);
+    let (mut ended, mut failed) = (0, Ok(()));
+    let mut after = (0, String::new());
+    loop {
+        let found = runtime.store.read("fx.due", (after.clone(), now), due).await?;
+        let whole = found.len() == BATCH as usize;
+        for (expires_at, rfq_id) in found {
+            after = (expires_at, rfq_id.clone());
+            // One that cannot be read stops no other, and is told in the end.
+            match runtime.store.write("fx.expire", key(&rfq_id), (rfq_id, now), expire).await {
+                Ok(fresh) => ended += usize::from(fresh),
+                Err(stop) => failed = failed.and(Err(stop)),
+            }
+        }
+        if !whole || failed.is_ok() {
+            break;
+        }
     }
-    Ok(ended)
+    failed.map(|()| ended)
 }
 
-async fn due(tx: &mut Tx, now: &Timestamp) -> Result<Vec<String>, Stop> {
-    table::due(tx, unix(*now), BATCH).await
+async fn due(tx: &mut Tx, (after, now): &((u64, String), Timestamp)) -> Result<Vec<(u64, String)>, Stop> {
+    table::due(tx, unix(*now), after, BATCH).await
 }
 
 async fn expire(tx: &mut Tx, (rfq_id, now): &(String, Timestamp)) -> Result<bool, Stop> {

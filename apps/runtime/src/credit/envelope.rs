@@ -1,8 +1,10 @@
 //! `POST /internal/v1/credit/envelope`: binds an offer to one provider, and holds what it may cost in the pool (credit-fx
 //! §4.3). Asked again for the same provider, it is the same envelope.
 
+use std::sync::Arc;
+
 use oa_contract::{
-    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp,
+    Answer, Ask, Caller, Clock, Handle, Refusal, Stop, Timestamp,
     matrix::CreditEnvelope,
     signer::Signer,
     wire::credit::{
@@ -14,14 +16,14 @@ use oa_store::{
     Key, Tx,
     tables::{
         credit::{self as table, EnvelopeRow, OfferRow},
-        credit_sums::{self, Whose},
+        credit_sums::{self, Debts, Whose},
     },
 };
 
 use super::{
-    CreditPolicy, LONGEST_KEY, agent_key, envelope_key, health, inputs, keep_receipt, legs, needed,
-    public_key, read_back, receipts, schema,
-    underwriting::{self, Terms},
+    CreditPolicy, LONGEST_KEY, agent_key, borrower, borrower_key, envelope_key, health, inputs,
+    inputs_of_borrower, keep_receipt, legs, lending, needed, public_key, read_back, receipts, schema,
+    underwriting::{self, Inputs, Open, Terms},
     visible, written,
 };
 use crate::{Runtime, TrustMode, liquidity::payments};
@@ -34,7 +36,9 @@ struct Issuing {
     signer: Option<Signer>,
     wallet: AccountId,
     lenient: bool,
-    now: Timestamp,
+    /// Who answered for the agent when this was asked.
+    borrower: String,
+    clock: Arc<dyn Clock>,
 }
 
 impl Handle<CreditEnvelope> for Runtime {
@@ -57,12 +61,15 @@ impl Runtime {
             .store
             .read("credit.envelope_look", offer_id.clone(), async |tx, id: &String| look(tx, id).await)
             .await?;
-        let offer = offer.ok_or_else(unknown)?.offer;
+        let (offer, borrower) = offer.ok_or_else(unknown)?;
+        let offer = offer.offer;
         let envelope_id = receipts::envelope_id(&receipts::envelope_fingerprint(&offer_id, &provider_id));
         let keys = [
             agent_key(&offer.agent_id),
             Key::text("credit_offer", offer_id.as_str()),
             envelope_key(&envelope_id),
+            borrower_key(&borrower),
+            lending::key(&offer.pool_id),
         ];
         let issuing = Issuing {
             offer_id,
@@ -72,7 +79,8 @@ impl Runtime {
             signer: self.signer.clone(),
             wallet: payments::wallet_account(&self.payments.terms().wallet_id)?,
             lenient: self.config.trust_mode == TrustMode::Lenient,
-            now: self.now(),
+            borrower,
+            clock: self.clock.clone(),
         };
         self.store.write("credit.envelope", keys, issuing, issue).await
     }
@@ -82,14 +90,17 @@ fn unknown() -> Refusal {
     Refusal::not_found("no such offer")
 }
 
-async fn look(tx: &mut Tx, offer_id: &str) -> Result<Option<OfferRow>, Stop> {
-    table::offer(tx, offer_id).await
+async fn look(tx: &mut Tx, offer_id: &str) -> Result<Option<(OfferRow, String)>, Stop> {
+    let Some(row) = table::offer(tx, offer_id).await? else { return Ok(None) };
+    let borrower = borrower(tx, &row.offer.agent_id).await?;
+    Ok(Some((row, borrower)))
 }
 
 async fn issue(tx: &mut Tx, issuing: &Issuing) -> Result<EnvelopeReply, Stop> {
-    let (policy, now) = (&issuing.policy, issuing.now);
+    // Read behind the keys: whoever issued before has issued earlier.
+    let (policy, now) = (&issuing.policy, issuing.clock.now());
     let offer = table::offer(tx, &issuing.offer_id).await?.ok_or_else(unknown)?;
-    if !visible(tx, &issuing.caller, &offer.offer.agent_id, now).await? {
+    if !visible(tx, &issuing.caller, &offer.offer.agent_id, issuing.lenient).await? {
         return Err(unknown().into());
     }
     if let Some(known) = table::envelope_of_offer(tx, &issuing.offer_id).await?
@@ -98,14 +109,18 @@ async fn issue(tx: &mut Tx, issuing: &Issuing) -> Result<EnvelopeReply, Stop> {
         return reply(known);
     }
     decide(&offer.offer, policy, now)?;
-    breakers(tx, &offer.offer, issuing).await?;
+    breakers(tx, &offer.offer, issuing, now).await?;
     let outstanding = credit_sums::open_of_agent(tx, &offer.offer.agent_id, now).await?;
     if outstanding.count >= policy.max_outstanding_envelopes_per_agent {
         return Err(Refusal::conflict("max outstanding envelopes exceeded").into());
     }
-    if !issuing.lenient {
-        still_worth_it(tx, &offer.offer, policy, now).await?;
+    if borrower(tx, &offer.offer.agent_id).await? != issuing.borrower {
+        return Err(Refusal::unavailable("the agent has another owner since a moment ago; ask again").into());
     }
+    if !issuing.lenient {
+        still_worth_it(tx, &offer.offer, &issuing.borrower, policy, now).await?;
+    }
+    lending::allows(tx, &offer.offer, &issuing.borrower, issuing.lenient, now).await?;
     let fingerprint = receipts::envelope_fingerprint(&issuing.offer_id, &issuing.provider_id);
     let envelope = of(&offer.offer, &issuing.provider_id, receipts::envelope_id(&fingerprint), now);
     let (wallet, until) = (&issuing.wallet, Some(envelope.exp));
@@ -116,6 +131,7 @@ async fn issue(tx: &mut Tx, issuing: &Issuing) -> Result<EnvelopeReply, Stop> {
     table::put_offer(tx, &OfferRow { offer: accepted, ..offer }).await?;
     let row = EnvelopeRow {
         envelope,
+        borrower: issuing.borrower.clone(),
         receipt: written(&receipt.document)?,
         closed_at: None,
         hold_id: Some(hold_id),
@@ -153,13 +169,18 @@ fn decide(offer: &Offer, policy: &CreditPolicy, now: Timestamp) -> Result<(), Re
     }
 }
 
-/// Everybody's first, then the agent's and the pool's own.
-async fn breakers(tx: &mut Tx, offer: &Offer, issuing: &Issuing) -> Result<(), Stop> {
-    let (policy, now) = (&issuing.policy, issuing.now);
-    if health::sample(tx, policy, now).await?.breakers(policy).halt_new_envelopes {
+/// Everybody's first, then the agent's, the pool's and the provider's own.
+async fn breakers(tx: &mut Tx, offer: &Offer, issuing: &Issuing, now: Timestamp) -> Result<(), Stop> {
+    let policy = &issuing.policy;
+    if health::sample(tx, policy, issuing.lenient, now).await?.breakers(policy).halt_new_envelopes {
         return Err(health::open("halt_new_envelopes").into());
     }
-    for (whose, name) in [(Whose::Agent(&offer.agent_id), "agent"), (Whose::Pool(&offer.pool_id), "pool")] {
+    let own = [
+        (Whose::Agent(&offer.agent_id), "agent"),
+        (Whose::Pool(&offer.pool_id), "pool"),
+        (Whose::Provider(&issuing.provider_id), "provider"),
+    ];
+    for (whose, name) in own {
         if health::halted(tx, policy, whose, now).await? {
             return Err(health::open(&format!("halt_new_envelopes ({name})")).into());
         }
@@ -167,21 +188,27 @@ async fn breakers(tx: &mut Tx, offer: &Offer, issuing: &Issuing) -> Result<(), S
     Ok(())
 }
 
-/// Underwritten anew: several offers at the full limit are one limit all the same, and so is what was drawn and not
-/// repaid.
+/// Underwritten anew: what is held, being paid or owed already, and this, are together within one limit, of the agent
+/// and of whoever answers for it. What was drawn makes nobody worth more before it is repaid.
 async fn still_worth_it(
     tx: &mut Tx,
     offer: &Offer,
+    borrower: &str,
     policy: &CreditPolicy,
     now: Timestamp,
 ) -> Result<(), Stop> {
-    let mut inputs = inputs(tx, &offer.agent_id, policy, now).await?;
-    inputs.open.sats += credit_sums::owed(tx, &offer.agent_id).await?.div_ceil(1_000);
-    let limit = underwriting::decide(&inputs, &Terms::from(policy)).limit_sats;
-    match offer.max_sats > limit {
-        true => Err(Refusal::conflict("offer.max_sats exceeds what the agent would be offered now").into()),
-        false => Ok(()),
+    let agent = Inputs { open: Open::default(), ..inputs(tx, &offer.agent_id, policy, now).await? };
+    let all = inputs_of_borrower(tx, borrower, policy, now).await?;
+    for (mut inputs, debts) in [(agent, Debts::Agent(&offer.agent_id)), (all, Debts::Borrower(borrower))] {
+        let committed = credit_sums::committed(tx, debts, now).await?;
+        inputs.success_volume_sats = inputs.success_volume_sats.saturating_sub(committed.owed_sats());
+        let limit = underwriting::decide(&inputs, &Terms::from(policy)).limit_sats;
+        if committed.sats().saturating_add(offer.max_sats) > limit {
+            let message = "offer.max_sats exceeds what the agent would be offered now";
+            return Err(Refusal::conflict(message).into());
+        }
     }
+    Ok(())
 }
 
 fn of(offer: &Offer, provider_id: &str, envelope_id: String, now: Timestamp) -> Envelope {

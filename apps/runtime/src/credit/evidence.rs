@@ -1,70 +1,121 @@
 //! Decides which verification an envelope may be paid on: one that we made ourselves, that passed, for the very job that
-//! the envelope is for, and that nothing else was paid on.
+//! the envelope is for, of the agent's owner, of this provider and at this price; and that nothing was paid on. Whichever
+//! way pays first takes it.
 
-use oa_contract::{Refusal, Stop, Timestamp};
+use oa_contract::{Msats, Refusal, Stop, Timestamp};
 use oa_store::{
     Key, Tx,
     tables::credit::{self as table, EvidenceRow},
 };
 
-/// Verifications with one receipt that are looked at.
-const MOST: u32 = 64;
-
-/// Verifications of one receipt are used by one at a time.
-pub fn key(receipt_sha256: &str) -> Key {
-    Key::text("credit_evidence", receipt_sha256)
+/// Verifications of one job are used by one at a time; a scope names its job.
+pub fn key(scope_id: &str) -> Key {
+    Key::text("credit_evidence", scope_id.rsplit(':').next().unwrap_or(scope_id))
 }
 
-/// Remembers a verification of ours, by the settlement that made it.
-pub async fn issued(
-    tx: &mut Tx,
-    settlement_id: &str,
-    receipt_sha256: &str,
-    job_hash: &str,
-    passed: bool,
-    now: Timestamp,
-) -> Result<(), Stop> {
-    let known = table::evidence(tx, settlement_id).await?;
-    let row = EvidenceRow {
-        evidence_id: settlement_id.to_owned(),
-        receipt_sha256: receipt_sha256.to_owned(),
-        job_hash: job_hash.to_owned(),
-        passed,
-        consumed_by: None,
-        issued_at: now,
-    };
-    match known {
-        Some(known) if known.receipt_sha256 == row.receipt_sha256 => Ok(()),
-        _ => table::put_evidence(tx, &row).await,
+/// A verification of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issued {
+    /// The settlement that made it.
+    pub evidence_id: String,
+    pub receipt_sha256: String,
+    pub job_hash: String,
+    pub owner_key: String,
+    pub provider_id: String,
+    pub price: Msats,
+    pub passed: bool,
+}
+
+/// Remembers a verification of ours. What was paid on stays as it was; anything else gives way to what we know now.
+pub async fn issued(tx: &mut Tx, issued: &Issued, now: Timestamp) -> Result<(), Stop> {
+    match table::evidence(tx, &issued.evidence_id).await? {
+        Some(known) if known.consumed_by.is_some() => Ok(()),
+        Some(known) if kept(issued, None, known.issued_at) == known => Ok(()),
+        _ => table::put_evidence(tx, &kept(issued, None, now)).await,
     }
 }
 
-/// Takes one for this envelope; the caller holds [`key`]. `only`: the one that is meant, where it is known.
-pub async fn consume(
-    tx: &mut Tx,
-    receipt_sha256: &str,
-    scope_id: &str,
-    envelope_id: &str,
-    only: Option<&str>,
-) -> Result<String, Stop> {
-    let found = table::evidence_of(tx, receipt_sha256, MOST).await?;
-    let ours = |row: &&EvidenceRow| only.is_none_or(|id| row.evidence_id == id);
-    let mut passed = found.iter().filter(ours).filter(|row| row.passed && names(scope_id, &row.job_hash));
-    let free = |row: &&EvidenceRow| row.consumed_by.as_deref().is_none_or(|by| by == envelope_id);
-    match passed.clone().find(free) {
-        Some(row) => {
-            let consumed = EvidenceRow { consumed_by: Some(envelope_id.to_owned()), ..row.clone() };
+/// Remembers a verification that is being paid on without an envelope, or refuses where an envelope was.
+pub async fn paid_otherwise(tx: &mut Tx, issued: &Issued, now: Timestamp) -> Result<(), Stop> {
+    let by = format!("treasury:{}", issued.evidence_id);
+    match table::evidence(tx, &issued.evidence_id).await?.and_then(|known| known.consumed_by) {
+        Some(other) if other != by => {
+            let message = format!("this job was paid for already, through {other}");
+            Err(Refusal::conflict(message).into())
+        }
+        Some(_) => Ok(()),
+        None => table::put_evidence(tx, &kept(issued, Some(by), now)).await,
+    }
+}
+
+fn kept(issued: &Issued, consumed_by: Option<String>, issued_at: Timestamp) -> EvidenceRow {
+    let issued = issued.clone();
+    EvidenceRow {
+        evidence_id: issued.evidence_id,
+        receipt_sha256: issued.receipt_sha256,
+        job_hash: issued.job_hash,
+        owner_key: issued.owner_key,
+        provider_id: issued.provider_id.to_ascii_lowercase(),
+        price: issued.price,
+        passed: issued.passed,
+        consumed_by,
+        issued_at,
+    }
+}
+
+/// What is to be paid, and on which word.
+#[derive(Clone, Copy, Debug)]
+pub struct Paying<'a> {
+    pub receipt_sha256: &'a str,
+    pub envelope_id: &'a str,
+    pub scope_id: &'a str,
+    /// Who answers for the debt.
+    pub borrower: &'a str,
+    pub provider_id: &'a str,
+    pub amount: Msats,
+    /// The one that is meant, where it is known.
+    pub only: Option<&'a str>,
+}
+
+/// Takes one for this envelope; the caller holds [`key`].
+pub async fn consume(tx: &mut Tx, paying: &Paying<'_>) -> Result<String, Stop> {
+    let Paying { receipt_sha256, envelope_id, scope_id, borrower, provider_id, amount, only } = *paying;
+    let fits = |row: &EvidenceRow| {
+        row.receipt_sha256 == receipt_sha256
+            && row.passed
+            && names(scope_id, &row.job_hash)
+            && row.owner_key == borrower
+            && row.provider_id == provider_id
+            && row.price == amount
+    };
+    let found = match only {
+        Some(id) => table::evidence(tx, id).await?,
+        None => table::evidence_free(tx, receipt_sha256, borrower, provider_id, amount).await?,
+    };
+    let free = |row: &EvidenceRow| row.consumed_by.as_deref().is_none_or(|by| by == envelope_id);
+    match found.filter(fits) {
+        Some(row) if free(&row) => {
+            let consumed = EvidenceRow { consumed_by: Some(envelope_id.to_owned()), ..row };
             table::put_evidence(tx, &consumed).await?;
             Ok(consumed.evidence_id)
         }
-        None if passed.next().is_some() => {
-            Err(Refusal::conflict("verification_receipt_sha256 has paid for another envelope already").into())
-        }
-        None => Err(Refusal::invalid(
-            "verification_receipt_sha256 is not the receipt of a verification of ours that this job passed",
-        )
-        .into()),
+        Some(_) => Err(used().into()),
+        None => match table::evidence_passed(tx, receipt_sha256).await? {
+            Some(row) if names(scope_id, &row.job_hash) && fits(&row) => Err(used().into()),
+            Some(row) if names(scope_id, &row.job_hash) => Err(Refusal::invalid(
+                "verification_receipt_sha256 is of a job of another owner, of another provider or at another price",
+            )
+            .into()),
+            _ => Err(Refusal::invalid(
+                "verification_receipt_sha256 is not the receipt of a verification of ours that this job passed",
+            )
+            .into()),
+        },
     }
+}
+
+fn used() -> Refusal {
+    Refusal::conflict("verification_receipt_sha256 has been paid on already")
 }
 
 /// What was not paid may be paid on again.

@@ -12,18 +12,17 @@ use crate::Runtime;
 
 impl Handle<CreditExplain> for Runtime {
     async fn handle(&self, ask: Ask<CreditExplain>) -> Result<Answer<Explanation>, Stop> {
-        let sample = self.config.credit.health_settlement_sample_limit;
-        Ok(self.store.read("credit.explain", (ask.path.offer_id, sample), explain).await?.into())
+        Ok(self.store.read("credit.explain", ask.path.offer_id, explain).await?.into())
     }
 }
 
-async fn explain(tx: &mut Tx, (offer_id, sample): &(String, u64)) -> Result<Explanation, Stop> {
+async fn explain(tx: &mut Tx, offer_id: &String) -> Result<Explanation, Stop> {
     let row = table::offer(tx, offer_id).await?.ok_or_else(|| Refusal::not_found("no such offer"))?;
     let audit: Value = read_back(&row.audit)?;
     let unread = || Fault::msg(format!("what was written down of {offer_id} cannot be read"));
     let (known, terms) = underwriting::read_back(&audit).ok_or_else(unread)?;
     let at = row.offer.issued_at;
-    let inputs = inputs_since(tx, &row.offer.agent_id, *sample, known.since, at).await?;
+    let inputs = inputs_since(tx, &row.offer.agent_id, known.sample, known.since, at).await?;
     let replayed_inputs = underwriting::inputs_document(&inputs, &terms);
     let replayed_decision = underwriting::decision_document(&underwriting::decide(&inputs, &terms));
     let matches = audit["inputs"] == replayed_inputs && audit["decision"] == replayed_decision;

@@ -2,15 +2,18 @@
 //! §4.6). Nobody knows an agent before it does something, so one that is unknown has the figures of a new one.
 
 use oa_contract::{
-    Answer, Ask, Caller, Handle, Stop, Timestamp, matrix::CreditExposure, wire::credit::Exposure,
+    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp, matrix::CreditExposure, wire::credit::Exposure,
 };
 use oa_store::{
     Tx,
-    tables::credit_sums::{self, Whose},
+    tables::{
+        credit as table,
+        credit_sums::{self, Whose},
+    },
 };
 
 use super::{
-    CreditPolicy, acts_for, health, inputs, public_key,
+    CreditPolicy, health, inputs, public_key,
     underwriting::{self, Terms},
 };
 use crate::Runtime;
@@ -36,7 +39,12 @@ impl Handle<CreditExposure> for Runtime {
 
 async fn look(tx: &mut Tx, looking: &Looking) -> Result<Exposure, Stop> {
     let Looking { agent_id, caller, policy, now } = looking;
-    acts_for(tx, caller, agent_id, false, *now).await?;
+    let owner = table::agent(tx, agent_id).await?.map(|agent| agent.owner_key);
+    if let (Some(bound), Some(owner)) = (caller.owner(), owner)
+        && bound.to_string() != owner
+    {
+        return Err(Refusal::forbidden("agent_id belongs to another owner").into());
+    }
     let inputs = inputs(tx, agent_id, policy, *now).await?;
     let decision = underwriting::decide(&inputs, &Terms::from(policy));
     Ok(Exposure {
@@ -54,5 +62,6 @@ async fn look(tx: &mut Tx, looking: &Looking) -> Result<Exposure, Stop> {
         computed_at: *now,
         owed_msats: credit_sums::owed(tx, agent_id).await?,
         halted: health::halted(tx, policy, Whose::Agent(agent_id), *now).await?,
+        default_count_30d: inputs.defaults,
     })
 }

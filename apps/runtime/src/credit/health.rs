@@ -4,7 +4,7 @@
 use oa_contract::{
     Answer, Ask, Code, Handle, Refusal, Stop, Timestamp,
     matrix::CreditHealth as HealthRow,
-    wire::credit::{Breakers, CreditHealth, Outcome},
+    wire::credit::{Breakers, CreditHealth},
 };
 use oa_store::{
     Tx,
@@ -12,7 +12,7 @@ use oa_store::{
 };
 
 use super::CreditPolicy;
-use crate::Runtime;
+use crate::{Runtime, TrustMode};
 
 /// At least so many are looked at.
 const LEAST_SAMPLE: u64 = 50;
@@ -22,6 +22,8 @@ const LEAST_SAMPLE: u64 = 50;
 pub struct Sample {
     pub settlements: u64,
     pub losses: u64,
+    /// Losses that open a breaker: where callers are not believed, no borrower's count for more than two.
+    pub counted_losses: u64,
     pub payments: u64,
     pub failures: u64,
 }
@@ -38,6 +40,11 @@ impl Sample {
         rate(self.losses, self.settlements)
     }
 
+    /// Settlements without the losses that do not count.
+    fn counted(&self) -> u64 {
+        self.settlements - (self.losses - self.counted_losses)
+    }
+
     pub fn failure_rate(&self) -> f64 {
         rate(self.failures, self.payments)
     }
@@ -46,8 +53,8 @@ impl Sample {
     pub fn breakers(&self, policy: &CreditPolicy) -> Breakers {
         let least = policy.circuit_breaker_min_sample;
         Breakers {
-            halt_new_envelopes: self.settlements >= least
-                && self.loss_rate() > policy.loss_rate_halt_threshold,
+            halt_new_envelopes: self.counted() >= least
+                && rate(self.counted_losses, self.counted()) > policy.loss_rate_halt_threshold,
             halt_large_settlements: self.payments >= least
                 && self.failure_rate() > policy.ln_failure_rate_halt_threshold,
         }
@@ -58,16 +65,23 @@ fn since(policy: &CreditPolicy, now: Timestamp) -> Timestamp {
     now.plus_seconds(-i64::try_from(policy.health_window_seconds.max(60)).unwrap_or(i64::MAX))
 }
 
-/// Everybody's: what the published breakers are about.
-pub async fn sample(tx: &mut Tx, policy: &CreditPolicy, now: Timestamp) -> Result<Sample, Stop> {
-    let since = since(policy, now);
-    let of = settlements(tx, policy, Whose::All, now).await?;
+/// Everybody's: what the published breakers are about. One who fails on purpose halts nobody else, unless callers are
+/// believed: then the breaker is the specification's, word for word.
+pub async fn sample(
+    tx: &mut Tx,
+    policy: &CreditPolicy,
+    lenient: bool,
+    now: Timestamp,
+) -> Result<Sample, Stop> {
+    let ended = settlements(tx, policy, Whose::All, now).await?;
     let limit = policy.health_ln_pay_sample_limit.max(LEAST_SAMPLE);
-    let payments = credit_sums::payment_statuses(tx, since, limit).await?;
+    let (payments, failures) = credit_sums::payments_ended(tx, since(policy, now), limit).await?;
     Ok(Sample {
-        payments: payments.len() as u64,
-        failures: payments.iter().filter(|status| *status != "succeeded").count() as u64,
-        ..of
+        settlements: ended.settlements,
+        losses: ended.losses,
+        counted_losses: if lenient { ended.losses } else { ended.bounded_losses },
+        payments,
+        failures,
     })
 }
 
@@ -76,39 +90,43 @@ async fn settlements(
     policy: &CreditPolicy,
     whose: Whose<'_>,
     now: Timestamp,
-) -> Result<Sample, Stop> {
+) -> Result<credit_sums::Ended, Stop> {
     let limit = policy.health_settlement_sample_limit.max(LEAST_SAMPLE);
-    let outcomes = credit_sums::outcomes(tx, whose, since(policy, now), limit).await?;
-    Ok(Sample {
-        settlements: outcomes.len() as u64,
-        losses: outcomes.iter().filter(|outcome| **outcome != Outcome::Success).count() as u64,
-        ..Sample::default()
-    })
+    credit_sums::ended(tx, whose, since(policy, now), limit).await
 }
 
-/// Whether an agent's or a pool's own settlements went so badly that it gets no more envelopes.
+/// Whether an agent's, a pool's or a provider's own settlements went so badly that it gets no more envelopes. Of a pool's
+/// and a provider's, no borrower's count for more than two: nobody else is halted by one who fails on purpose.
 pub async fn halted(
     tx: &mut Tx,
     policy: &CreditPolicy,
     whose: Whose<'_>,
     now: Timestamp,
 ) -> Result<bool, Stop> {
-    Ok(settlements(tx, policy, whose, now).await?.breakers(policy).halt_new_envelopes)
+    let ended = settlements(tx, policy, whose, now).await?;
+    let counted_losses = match whose {
+        Whose::All | Whose::Agent(_) => ended.losses,
+        Whose::Pool(_) | Whose::Provider(_) => ended.bounded_losses,
+    };
+    let sample =
+        Sample { settlements: ended.settlements, losses: ended.losses, counted_losses, ..Sample::default() };
+    Ok(sample.breakers(policy).halt_new_envelopes)
 }
 
 pub fn open(breaker: &str) -> Refusal {
     Refusal::new(Code::DependencyUnavailable, format!("credit circuit breaker: {breaker}"))
 }
 
-type Look = (CreditPolicy, Timestamp);
+type Look = (CreditPolicy, bool, Timestamp);
 
-async fn look(tx: &mut Tx, (policy, now): &Look) -> Result<(Sample, credit_sums::Open), Stop> {
-    Ok((sample(tx, policy, *now).await?, credit_sums::open_all(tx, *now).await?))
+async fn look(tx: &mut Tx, (policy, lenient, now): &Look) -> Result<(Sample, credit_sums::Open), Stop> {
+    Ok((sample(tx, policy, *lenient, *now).await?, credit_sums::open_all(tx, *now).await?))
 }
 
 impl Runtime {
     pub(crate) async fn credit_sample(&self) -> Result<(Sample, credit_sums::Open), Stop> {
-        self.store.read("credit.health", (self.config.credit.clone(), self.now()), look).await
+        let lenient = self.config.trust_mode == TrustMode::Lenient;
+        self.store.read("credit.health", (self.config.credit.clone(), lenient, self.now()), look).await
     }
 }
 
@@ -142,7 +160,9 @@ mod tests {
     fn a_breaker_opens_strictly_above_its_threshold_and_never_on_too_few() {
         let policy = CreditPolicy::default();
         let trips = |settlements, losses| {
-            Sample { settlements, losses, ..Sample::default() }.breakers(&policy).halt_new_envelopes
+            Sample { settlements, losses, counted_losses: losses, ..Sample::default() }
+                .breakers(&policy)
+                .halt_new_envelopes
         };
         assert!(!trips(4, 4) && !trips(6, 3) && trips(6, 4));
         let pays = |payments, failures| {

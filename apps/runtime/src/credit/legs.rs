@@ -1,7 +1,7 @@
 //! Decides how credit moves: what an envelope may cost is held in the pool's credit partition, and the debt that it may
 //! become is held beside it, as two legs of one transfer. They are captured together, or given back together.
 
-use oa_contract::{Amount, Asset, Code, Fault, Refusal, Stop, Timestamp, wire::credit::Envelope};
+use oa_contract::{Amount, Asset, Code, Fault, Msats, Refusal, Stop, Timestamp, wire::credit::Envelope};
 use oa_ledger::{
     AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId,
     pool::{self, PartitionKind},
@@ -115,15 +115,22 @@ pub async fn void(tx: &mut Tx, hold_id: &str, now: Timestamp) -> Result<(), Stop
     Ok(())
 }
 
-/// Takes what left the wallet, and counts what is owed for it. Beyond what was held, the operator bears it. Says which
-/// account is to be paid back.
+/// What was taken, and from which account: it is to be paid back.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub account: AccountId,
+    pub msats: Msats,
+}
+
+/// Takes what left the wallet, and counts what is owed for it: that, and the fee. Beyond what was held, the operator
+/// bears it.
 pub async fn capture(
     tx: &mut Tx,
     hold_id: &str,
     gone_msats: u64,
-    owed_msats: u64,
+    fee_msats: u64,
     now: Timestamp,
-) -> Result<AccountId, Stop> {
+) -> Result<Taken, Stop> {
     let id = TransferId::new(hold_id)?;
     let held = ledger::get(tx, &id).await?.ok_or_else(|| Denied::Unknown { id: id.clone() })?;
     let [paid, owed] = held.legs.as_slice() else {
@@ -132,7 +139,7 @@ pub async fn capture(
     let (source, wallet) = (paid.leg.debit.clone(), paid.leg.credit.clone());
     let gone = amount(gone_msats)?;
     let taken = gone.min(paid.leg.amount);
-    let debt = amount(owed_msats)?.min(owed.leg.amount);
+    let debt = amount(taken.get().saturating_add(fee_msats))?.min(owed.leg.amount);
     ledger::post(tx, &id, &Capture::Part(vec![taken, debt]), now).await?;
     let excess = gone.minus(taken).unwrap_or_default();
     if !excess.is_zero() {
@@ -149,7 +156,8 @@ pub async fn capture(
         };
         ledger::transfer(tx, &order, now).await?;
     }
-    Ok(source)
+    let msats = Msats::try_from(taken).map_err(|_| Fault::msg("what was taken does not fit"))?;
+    Ok(Taken { account: source, msats })
 }
 
 /// What is paid back, and whose debt it is.

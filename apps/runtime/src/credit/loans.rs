@@ -17,7 +17,7 @@ use oa_store::{
     },
 };
 
-use super::{keep_receipt, legs, read_back, receipts};
+use super::{keep_receipt, legs, read_back, receipts, recorded};
 use crate::Runtime;
 
 pub(crate) fn key(settlement_id: &str) -> Key {
@@ -125,15 +125,14 @@ pub(crate) struct Due {
     pub now: Timestamp,
 }
 
-/// Collected from the agent's owner, within the owner's budget; otherwise the agent has defaulted, and a notice says
-/// so. Says whether anything was done.
+/// Collected from whoever answers for it, within the owner's budget; otherwise the agent has defaulted, and a notice says
+/// so. What was not repaid then is asked for again later. Says whether anything was done.
 pub(crate) async fn fall_due(tx: &mut Tx, due: &Due) -> Result<bool, Stop> {
     let Some(row) = credit_sums::loan(tx, &due.settlement_id).await? else { return Ok(false) };
-    if row.status != LoanStatus::Open || row.due_at > due.now {
+    if row.status == LoanStatus::Repaid || row.due_at > due.now {
         return Ok(false);
     }
-    let owner = table::agent(tx, &row.agent_id).await?.and_then(|agent| Owner::parse(&agent.owner_key));
-    if let Some(owner) = owner {
+    if let Some(owner) = Owner::parse(&row.borrower) {
         let owed = row.owed();
         match pay(tx, row.clone(), &owner, owed, due.now).await {
             Ok(_) => return Ok(true),
@@ -141,6 +140,10 @@ pub(crate) async fn fall_due(tx: &mut Tx, due: &Due) -> Result<bool, Stop> {
             Err(Stop::Refusal(_)) => {}
             Err(fault) => return Err(fault),
         }
+    }
+    if row.status == LoanStatus::Defaulted {
+        credit_sums::put_loan(tx, &LoanRow { closed_at: Some(due.now), ..row }).await?;
+        return Ok(false);
     }
     let envelope = table::envelope(tx, &row.envelope_id).await?;
     let envelope = envelope.ok_or_else(|| Fault::msg("a loan without its envelope"))?.envelope;
@@ -155,7 +158,9 @@ pub(crate) async fn fall_due(tx: &mut Tx, due: &Due) -> Result<bool, Stop> {
     };
     let notice = receipts::defaulted(&envelope, &default, label.as_ref(), signer);
     keep_receipt(tx, "loan", &row.settlement_id, &notice, due.now).await?;
-    let row = LoanRow { status: LoanStatus::Defaulted, closed_at: Some(due.now), ..row };
+    let at = recorded(tx, &row.agent_id, due.now).await?;
+    let row =
+        LoanRow { status: LoanStatus::Defaulted, closed_at: Some(due.now), defaulted_at: Some(at), ..row };
     credit_sums::put_loan(tx, &row).await?;
     Ok(true)
 }

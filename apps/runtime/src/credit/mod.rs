@@ -9,6 +9,7 @@ pub mod exposure;
 pub mod health;
 pub mod intent;
 pub mod legs;
+pub mod lending;
 pub mod loans;
 pub mod offer;
 pub mod payout;
@@ -17,10 +18,10 @@ pub mod receipts;
 pub mod repay;
 pub mod settle;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod underwriting;
 
-use oa_contract::{Caller, Fault, Refusal, Stop, Timestamp};
+use oa_contract::{Caller, Fault, Owner, Refusal, Stop, Timestamp, canonical::canonical_hash, signer};
 use oa_store::{
     Key, Tx,
     tables::{
@@ -28,7 +29,7 @@ use oa_store::{
         credit_sums,
     },
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub use policy::CreditPolicy;
 
@@ -119,42 +120,90 @@ fn context(message: &str, said: Option<Value>) -> Result<Value, Refusal> {
     }
 }
 
-/// A credential that is bound to an owner acts for agents of that owner: the first owner to act for a key has it. The
-/// caller of this holds the agent's key where `claims`.
+/// Everything that somebody answers for at one time follows each other: limits are about sums.
+pub(crate) fn borrower_key(borrower: &str) -> Key {
+    Key::text("credit_borrower", borrower)
+}
+
+/// Who answers for what an agent draws: its owner, or where it has none, the agent alone.
+pub(crate) async fn borrower(tx: &mut Tx, agent_id: &str) -> Result<String, Stop> {
+    let owner = table::agent(tx, agent_id).await?.map(|agent| agent.owner_key);
+    Ok(owner.unwrap_or_else(|| format!("agent:{agent_id}")))
+}
+
+/// How somebody comes to own an agent that is nobody's yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Claim<'a> {
+    /// Not here.
+    None,
+    /// By being the first to say so: where callers are believed, or where we say it ourselves.
+    Word,
+    /// By the signature of the agent's key over this digest.
+    Signed { digest: &'a str, signature: &'a str },
+}
+
+/// What the key of an agent signs to be an owner's.
+pub fn claim_sha256(owner: &Owner, intent_sha256: &str) -> String {
+    canonical_hash(&json!({
+        "schema": "openagents.credit.agent_claim.v1",
+        "owner": owner.to_string(),
+        "intent_sha256": intent_sha256,
+    }))
+}
+
+/// A credential that is bound to an owner acts for agents of that owner. Whose an agent is, its own key says: a
+/// signature takes it from whoever has it, and what was drawn before stays with whoever has drawn it. The caller of this
+/// holds the agent's key where there is a claim.
 async fn acts_for(
     tx: &mut Tx,
     caller: &Caller,
     agent_id: &str,
-    claims: bool,
+    claim: Claim<'_>,
     now: Timestamp,
 ) -> Result<(), Stop> {
     let Some(owner) = caller.owner() else { return Ok(()) };
     let owner_key = owner.to_string();
-    match table::agent(tx, agent_id).await? {
-        Some(known) if known.owner_key == owner_key => Ok(()),
-        Some(_) => Err(Refusal::forbidden("agent_id belongs to another owner").into()),
-        None if claims => {
-            table::insert_agent(tx, &AgentRow { agent_id: agent_id.to_owned(), owner_key, claimed_at: now })
-                .await
-        }
-        None => Ok(()),
+    let known = table::agent(tx, agent_id).await?;
+    if known.as_ref().is_some_and(|known| known.owner_key == owner_key) {
+        return Ok(());
     }
+    match (claim, known.is_some()) {
+        (Claim::Signed { digest, signature }, _) => {
+            if !signer::verify(agent_id, digest, signature.trim()) {
+                let message = "agent_signature is not the agent's over its owner and this intent";
+                return Err(Refusal::forbidden(message).into());
+            }
+        }
+        (Claim::Word, false) => {}
+        (_, true) => return Err(Refusal::forbidden("agent_id belongs to another owner").into()),
+        (Claim::None, false) => {
+            let message = "agent_id is nobody's yet: declare an intent with its agent_signature first";
+            return Err(Refusal::forbidden(message).into());
+        }
+    }
+    table::put_agent(tx, &AgentRow { agent_id: agent_id.to_owned(), owner_key, claimed_at: now }).await
 }
 
-/// What belongs to another owner's agent is as unknown as nothing.
-async fn visible(tx: &mut Tx, caller: &Caller, agent_id: &str, now: Timestamp) -> Result<bool, Stop> {
-    match acts_for(tx, caller, agent_id, false, now).await {
-        Ok(()) => Ok(true),
-        Err(Stop::Refusal(_)) => Ok(false),
-        Err(fault) => Err(fault),
-    }
+/// What belongs to another owner's agent is as unknown as nothing; what is nobody's, too, unless callers are believed.
+async fn visible(tx: &mut Tx, caller: &Caller, agent_id: &str, lenient: bool) -> Result<bool, Stop> {
+    let Some(owner) = caller.owner() else { return Ok(true) };
+    let known = table::agent(tx, agent_id).await?;
+    Ok(known.map_or(lenient, |known| known.owner_key == owner.to_string()))
 }
 
 /// What is known of an agent at a moment: read from the log of settlements, so that it can be read again.
 async fn inputs(tx: &mut Tx, agent_id: &str, policy: &CreditPolicy, at: Timestamp) -> Result<Inputs, Stop> {
+    inputs_since(tx, agent_id, sample_of(policy), since(policy, at), at).await
+}
+
+fn since(policy: &CreditPolicy, at: Timestamp) -> Timestamp {
     let days = i64::try_from(policy.underwriting_history_days).unwrap_or(i64::MAX);
-    let since = at.plus_seconds(days.saturating_mul(-86_400));
-    inputs_since(tx, agent_id, policy.health_settlement_sample_limit, since, at).await
+    at.plus_seconds(days.saturating_mul(-86_400))
+}
+
+/// How many settlements are looked at.
+fn sample_of(policy: &CreditPolicy) -> u64 {
+    policy.health_settlement_sample_limit.max(LEAST_HISTORY)
 }
 
 async fn inputs_since(
@@ -164,18 +213,44 @@ async fn inputs_since(
     since: Timestamp,
     at: Timestamp,
 ) -> Result<Inputs, Stop> {
-    let limit = sample.max(LEAST_HISTORY);
-    let history = credit_sums::history(tx, agent_id, since, at, limit).await?;
-    let defaults = credit_sums::defaults(tx, agent_id, since, at, limit).await?;
+    let history = credit_sums::history(tx, agent_id, since, at, sample).await?;
+    let defaults = credit_sums::defaults(tx, agent_id, since, at, sample).await?;
     let open = credit_sums::open_of_agent(tx, agent_id, at).await?;
+    let open = Open { count: open.count, sats: open.sats };
+    Ok(Inputs { sample, ..Inputs::of(agent_id, since, at, &counted(history), &defaults, open) })
+}
+
+fn counted(history: Vec<credit_sums::Settled>) -> Vec<Settled> {
     let settled = |one: credit_sums::Settled| Settled {
         outcome: one.outcome,
         spent_sats: one.spent_sats,
         created_at: one.created_at,
     };
-    let history: Vec<_> = history.into_iter().map(settled).collect();
-    let open = Open { count: open.count, sats: open.sats };
-    Ok(Inputs::of(agent_id, since, at, &history, &defaults, open))
+    history.into_iter().map(settled).collect()
+}
+
+/// The same of everything that somebody answers for, over all agents. Nothing is open in it: what is, is compared with
+/// the limit that comes of this.
+async fn inputs_of_borrower(
+    tx: &mut Tx,
+    borrower: &str,
+    policy: &CreditPolicy,
+    at: Timestamp,
+) -> Result<Inputs, Stop> {
+    let (since, sample) = (since(policy, at), sample_of(policy));
+    let history = credit_sums::history_of_borrower(tx, borrower, since, at, sample).await?;
+    let defaults = credit_sums::defaults_of_borrower(tx, borrower, since, at, sample).await?;
+    let none = Open::default();
+    Ok(Inputs { sample, ..Inputs::of(borrower, since, at, &counted(history), &defaults, none) })
+}
+
+/// When something that counts for underwriting is written down: behind whatever was decided without it.
+async fn recorded(tx: &mut Tx, agent_id: &str, now: Timestamp) -> Result<Timestamp, Stop> {
+    let decided = table::last_offer_at(tx, agent_id).await?;
+    Ok(match decided {
+        Some(at) if at > now => Timestamp::from_micros(at.micros() + 1),
+        _ => now,
+    })
 }
 
 /// Keeps a receipt once: the same again changes nothing, another one of its kind is a conflict.

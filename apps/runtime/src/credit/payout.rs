@@ -7,7 +7,7 @@ use oa_contract::{
     wire::credit::{CreditSettlement, EnvelopeStatus, LoanStatus, Outcome, SettleEnvelope},
 };
 use oa_store::{
-    Tx,
+    Key, Tx,
     tables::{
         credit::{self as table, EnvelopeRow, PaymentRow as Attempt, SettlementRow},
         credit_sums::{self, LoanRow},
@@ -15,7 +15,7 @@ use oa_store::{
     },
 };
 
-use super::{evidence, keep_receipt, legs, read_back, receipts, underwriting, written};
+use super::{agent_key, evidence, keep_receipt, legs, read_back, receipts, recorded, underwriting, written};
 
 pub const REPLY: &str = "openagents.credit.settle_response.v1";
 
@@ -59,8 +59,14 @@ async fn paid(
     let fee = Msats::new(fee_sats.saturating_mul(1_000)).unwrap_or(Msats::MAX);
     let total = |parts: &[Msats]| parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.get()));
     let hold_id = row.hold_id.clone().ok_or_else(unended)?;
+    let gone = total(&[principal, routing]);
+    let taken = legs::capture(tx, &hold_id, gone, fee.get(), now).await?;
+    // What the pool did not pay is no debt to it: the operator bears what left beyond the hold.
+    let principal = principal.min(taken.msats);
+    let rest = taken.msats.get().saturating_sub(principal.get());
+    let routing = routing.min(Msats::new(rest).unwrap_or_default());
     let owed = total(&[principal, routing, fee]);
-    let account = legs::capture(tx, &hold_id, total(&[principal, routing]), owed, now).await?;
+    let account = taken.account;
     let settlement_id = receipts::settlement_id(&attempt.fingerprint);
     // The label says the moment that the settlement says: when it began.
     let label = signer.map(|signer| receipts::label(&row.envelope, true, attempt.created_at, signer));
@@ -78,6 +84,7 @@ async fn paid(
         envelope_id: attempt.envelope_id.clone(),
         agent_id: row.envelope.agent_id.clone(),
         pool_id: row.envelope.pool_id.clone(),
+        borrower: row.borrower.clone(),
         account: account.to_string(),
         principal,
         routing,
@@ -88,6 +95,7 @@ async fn paid(
         due_at,
         opened_at: now,
         closed_at: None,
+        defaulted_at: None,
     };
     credit_sums::put_loan(tx, &loan).await?;
     let reply = CreditSettlement {
@@ -109,13 +117,15 @@ async fn paid(
         envelope_id: attempt.envelope_id.clone(),
         agent_id: row.envelope.agent_id.clone(),
         pool_id: row.envelope.pool_id.clone(),
+        provider_id: row.envelope.provider_id.clone(),
+        borrower: row.borrower.clone(),
         outcome: Outcome::Success,
         spent_sats,
         fee_sats,
         fingerprint: attempt.fingerprint.clone(),
         reply: written(&reply)?,
         created_at: attempt.created_at,
-        recorded_at: now,
+        recorded_at: recorded(tx, &row.envelope.agent_id, now).await?,
     };
     table::insert_settlement(tx, &settlement).await?;
     row.envelope.status = EnvelopeStatus::Settled;
@@ -135,4 +145,13 @@ pub async fn unknown(tx: &mut Tx, payment_id: &str) -> Result<(), Stop> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the end of a payment is written behind, beside the payment's own key: what is known of an agent changes with it.
+pub async fn keys(tx: &mut Tx, payment_id: &str) -> Result<Vec<Key>, Stop> {
+    let Some(attempt) = table::payment(tx, payment_id).await? else { return Ok(Vec::new()) };
+    let row = table::envelope(tx, &attempt.envelope_id).await?;
+    let of =
+        |row: EnvelopeRow| vec![agent_key(&row.envelope.agent_id), evidence::key(&row.envelope.scope_id)];
+    Ok(row.map(of).unwrap_or_default())
 }

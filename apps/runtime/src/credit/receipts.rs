@@ -303,6 +303,7 @@ mod tests {
         );
         assert_eq!(intent_id("intent-0001"), "cepi_a92e5ebfb5d5097d653df7d0");
         let intent = DeclareIntent {
+            agent_signature: None,
             schema: INTENT_REQUEST.into(),
             idempotency_key: "intent-0001".into(),
             agent_id: "a".repeat(64),
@@ -395,6 +396,7 @@ mod tests {
     fn settlements_and_defaults_have_the_digests_of_the_vectors() {
         let created_at = moment("2026-03-01T12:00:10.500Z");
         let (verification, liquidity) = (sha256_hex("verification-demo"), sha256_hex("liq-demo"));
+        assert_eq!(liquidity, "9d25d069d845c4fce80c9083f1598dd0363ffc49cc6aaf48edb4a190cf47679b");
         let paid = Paid {
             spent_sats: 250,
             fee_sats: 2,

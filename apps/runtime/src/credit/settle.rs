@@ -23,8 +23,8 @@ use oa_store::{
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    CreditPolicy, LONGEST_KEY, context, envelope_key, evidence, health, keep_receipt, legs, needed, payout,
-    read_back, receipts, schema, underwriting, visible, written,
+    CreditPolicy, LONGEST_KEY, agent_key, context, envelope_key, evidence, health, keep_receipt, legs,
+    needed, payout, read_back, receipts, recorded, schema, underwriting, visible, written,
 };
 use crate::{
     Runtime, TrustMode,
@@ -100,8 +100,12 @@ impl Runtime {
         caller: Caller,
     ) -> Result<CreditSettlement, Stop> {
         let envelope_id = wanted.envelope_id.clone();
-        let receipt = wanted.asked.verification_receipt_sha256.trim().to_owned();
-        let mut keys = vec![envelope_key(&envelope_id), evidence::key(&receipt)];
+        let mut keys = vec![envelope_key(&envelope_id)];
+        // Whose envelope it is, and for what, never changes, so it can be read before.
+        let look = async |tx: &mut Tx, id: &String| table::envelope(tx, id).await;
+        let row = self.store.read("credit.settle_look", envelope_id.clone(), look).await?;
+        keys.extend(row.iter().map(|row| agent_key(&row.envelope.agent_id)));
+        keys.extend(row.iter().map(|row| evidence::key(&row.envelope.scope_id)));
         let hash = bolt11::payment_hash(&wanted.asked.provider_invoice);
         keys.extend(hash.map(|hash| Key::text("payment_hash", hash)));
         let terms = self.payments.terms();
@@ -120,11 +124,10 @@ impl Runtime {
             Turned::Closed(settlement) => return Ok(*settlement),
             Turned::Paying(begun) => *begun,
         };
-        let payment_id = begun.payment.payment_id.clone();
         let driven = tokio::time::timeout(PATIENCE, self.payments.drive(begun)).await;
         let payment = match driven {
             Ok(payment) => payment?,
-            Err(_) => return Err(pending("in_flight", None).into()),
+            Err(_) => return Err(pending().into()),
         };
         let code = payment.error_code.as_deref();
         match payment.status {
@@ -136,15 +139,7 @@ impl Runtime {
                 settled.ok_or_else(|| Fault::msg("missing stored receipt").into())
             }
             PaymentStatus::Failed => Err(failed("failed", code).into()),
-            open => {
-                let key = payments::key(&payment_id);
-                self.store
-                    .write("credit.unknown", key, payment_id, async |tx, id: &String| {
-                        payout::unknown(tx, id).await
-                    })
-                    .await?;
-                Err(pending(open.name(), code).into())
-            }
+            PaymentStatus::InFlight | PaymentStatus::Unknown => Err(pending().into()),
         }
     }
 }
@@ -153,9 +148,9 @@ fn failed(status: &str, code: Option<&str>) -> Refusal {
     Refusal::new(Code::DependencyUnavailable, format!("liquidity pay failed: {status} {code:?}"))
 }
 
-/// Nobody knows yet: the same request again is told when somebody does.
-fn pending(status: &str, code: Option<&str>) -> Refusal {
-    let mut refusal = failed(status, code);
+/// Nobody knows yet, so it has not failed: the same request again is told when somebody does.
+fn pending() -> Refusal {
+    let mut refusal = Refusal::conflict("payment already in flight for quote_id");
     refusal.reason_code = Some("payment_pending");
     refusal.retry_after_ms = Some(2_000);
     refusal
@@ -173,7 +168,7 @@ async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
     let (wanted, now) = (&settling.wanted, settling.terms.now);
     let unknown = || Refusal::not_found("no such envelope");
     let row = table::envelope(tx, &wanted.envelope_id).await?.ok_or_else(unknown)?;
-    if !visible(tx, &settling.caller, &row.envelope.agent_id, now).await? {
+    if !visible(tx, &settling.caller, &row.envelope.agent_id, settling.lenient).await? {
         return Err(unknown().into());
     }
     if let Some(known) = table::settlement(tx, &wanted.envelope_id).await? {
@@ -189,8 +184,8 @@ async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
         }
         None => None,
     };
-    if let Some(payment) = under_way.as_ref().filter(|payment| payment.fingerprint == wanted.fingerprint) {
-        return Err(pending(&payment.status, payment.error_code.as_deref()).into());
+    if under_way.as_ref().is_some_and(|payment| payment.fingerprint == wanted.fingerprint) {
+        return Err(pending().into());
     }
     if under_way.is_none() {
         if now > row.envelope.exp {
@@ -261,7 +256,7 @@ async fn breaker(tx: &mut Tx, settling: &Settling, amount: Msats) -> Result<(), 
     if underwriting::sats(amount.get()) <= policy.ln_failure_large_settlement_cap_sats {
         return Ok(());
     }
-    let sample = health::sample(tx, policy, settling.terms.now).await?;
+    let sample = health::sample(tx, policy, settling.lenient, settling.terms.now).await?;
     match sample.breakers(policy).halt_large_settlements {
         true => Err(health::open("halt_large_settlements").into()),
         false => Ok(()),
@@ -274,9 +269,16 @@ async fn pay(tx: &mut Tx, settling: &Settling, mut row: EnvelopeRow, amount: Msa
     let evidence_id = match settling.lenient {
         true => None,
         false => {
-            let receipt = wanted.asked.verification_receipt_sha256.trim();
-            let (scope, only) = (&row.envelope.scope_id, wanted.evidence_id.as_deref());
-            Some(evidence::consume(tx, receipt, scope, &wanted.envelope_id, only).await?)
+            let paying = evidence::Paying {
+                receipt_sha256: wanted.asked.verification_receipt_sha256.trim(),
+                envelope_id: &wanted.envelope_id,
+                scope_id: &row.envelope.scope_id,
+                borrower: &row.borrower,
+                provider_id: &row.envelope.provider_id,
+                amount,
+                only: wanted.evidence_id.as_deref(),
+            };
+            Some(evidence::consume(tx, &paying).await?)
         }
     };
     reserve(tx, settling, &mut row).await?;
@@ -422,13 +424,15 @@ async fn close(
         envelope_id: wanted.envelope_id.clone(),
         agent_id: row.envelope.agent_id.clone(),
         pool_id: row.envelope.pool_id.clone(),
+        provider_id: row.envelope.provider_id.clone(),
+        borrower: row.borrower.clone(),
         outcome,
         spent_sats: 0,
         fee_sats: 0,
         fingerprint: wanted.fingerprint.clone(),
         reply: written(&reply)?,
         created_at: now,
-        recorded_at: now,
+        recorded_at: recorded(tx, &row.envelope.agent_id, now).await?,
     };
     table::insert_settlement(tx, &settlement).await?;
     row.envelope.status = EnvelopeStatus::Defaulted;

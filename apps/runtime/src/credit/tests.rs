@@ -1,6 +1,7 @@
 //! What credit does to agents, pools and providers, on both engines: the acceptance list of credit-fx §11, and what must
 //! not fail beyond it. The wallet is SIMULATED.
 
+mod bounds;
 mod chaos;
 mod money;
 mod specified;
@@ -18,8 +19,8 @@ use oa_contract::{
     },
     wire::{
         credit::{
-            AskOffer, CreditHealth, CreditSettlement, DeclareIntent, EnvelopeReply, Exposure, IntentReply,
-            IssueEnvelope, Loan, Offer, ScopeType, SettleEnvelope,
+            AskOffer, Borrower, CreditHealth, CreditSettlement, DeclareIntent, EnvelopeReply, Exposure,
+            IntentReply, IssueEnvelope, Loan, Offer, ScopeType, SetLending, SettleEnvelope,
         },
         paths::{AgentPath, CreditSettlementPath},
     },
@@ -31,7 +32,7 @@ use oa_lightning::{
 };
 use oa_store::{
     EngineKind, Tx,
-    tables::{ledger, ledger_audit},
+    tables::{credit as table, ledger, ledger_audit},
 };
 use serde_json::{Value, json};
 
@@ -51,15 +52,17 @@ impl Clock for Still {
 
 /// What the wallet does when it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
+pub(crate) enum Mood {
     Pays,
     Refuses,
     /// It pays, and does not say so.
     Silent,
+    /// It says nothing, and never pays.
+    Lost,
 }
 
 /// A SIMULATED wallet that counts how often it is asked to pay.
-struct Purse {
+pub(crate) struct Purse {
     inner: Simulated,
     mood: Mutex<Mood>,
     asked: AtomicU32,
@@ -68,17 +71,17 @@ struct Purse {
 }
 
 impl Purse {
-    fn new(mood: Mood) -> Arc<Self> {
+    pub(crate) fn new(mood: Mood) -> Arc<Self> {
         let balance = Msats::new(1_000_000_000).expect("msats");
         let inner = Simulated::new("purse", Network::Regtest, Arc::new(Still), balance);
         Arc::new(Purse { inner, mood: Mutex::new(mood), asked: AtomicU32::new(0), made: Mutex::default() })
     }
 
-    fn asked(&self) -> u32 {
+    pub(crate) fn asked(&self) -> u32 {
         self.asked.load(Ordering::SeqCst)
     }
 
-    fn turn(&self, mood: Mood) {
+    pub(crate) fn turn(&self, mood: Mood) {
         *self.mood.lock().expect("a mood") = mood;
     }
 }
@@ -95,6 +98,9 @@ impl Wallet for Purse {
             tokio::task::yield_now().await;
             if mood == Mood::Refuses {
                 return Err(WalletError::not_done("no_route", "there is no way to the provider"));
+            }
+            if mood == Mood::Lost {
+                return Err(WalletError::unknown("timeout", "nothing was said"));
             }
             let paid = match order.payment_hash {
                 Some(_) => {
@@ -175,6 +181,7 @@ fn declaring(idempotency_key: &str, max_sats: u64) -> DeclareIntent {
         max_sats,
         exp: BEGIN.plus_seconds(1_800),
         policy_context: Some(json!({"attempt": 1})),
+        agent_signature: None,
     }
 }
 
@@ -258,7 +265,7 @@ fn invoice(name: &str, msats: u64) -> String {
     simulated::invoice(Network::Regtest, name, amount, BEGIN, 3_600).expect("an invoice")
 }
 
-/// Somebody has deposited so much into the pool's credit partition.
+/// Somebody has deposited so much into the pool's credit partition, which lends to the agent of the tests.
 async fn deposited(world: &World, msats: u64) {
     let wallet = AccountId::new(Kind::Wallet, Asset::msats(), "purse").expect("an account");
     let order = Order {
@@ -274,6 +281,7 @@ async fn deposited(world: &World, msats: u64) {
     let write =
         async |tx: &mut Tx, (order, now): &(Order, Timestamp)| ledger::transfer(tx, order, *now).await;
     world.runtime.store.write("test.deposit", (), (order, BEGIN), write).await.expect("deposited");
+    lending(world, vec![agent_may("a", 1_000_000)], 1_000_000).await;
 }
 
 /// What the pool's credit partition holds, and what of it is promised.
@@ -284,13 +292,57 @@ async fn pool(world: &World) -> (i128, u64) {
     (account.balances.posted(), account.balances.debits_pending.get())
 }
 
-/// A verification of ours that this job has passed, or not.
-async fn verified(world: &World, name: &str, receipt: &str, job: &str, passed: bool) {
-    let write = async |tx: &mut Tx, (name, receipt, job, passed): &(String, String, String, bool)| {
-        evidence::issued(tx, name, receipt, job, *passed, BEGIN).await
+/// A verification of ours that this job has passed, or not, for the agent of the tests and the provider `c`.
+async fn verified(world: &World, name: &str, receipt: &str, job: &str, price: u64, passed: bool) {
+    let look = async |tx: &mut Tx, agent: &String| super::borrower(tx, agent).await;
+    let owner = world.runtime.store.read("test.borrower", key("a"), look).await.expect("read");
+    issued(world, evidence_of(name, receipt, job, &owner, price, passed)).await;
+}
+
+/// The agent of the tests is this user's.
+async fn owned(world: &World, user: u64) {
+    let write = async |tx: &mut Tx, row: &table::AgentRow| table::put_agent(tx, row).await;
+    let row = table::AgentRow { agent_id: key("a"), owner_key: format!("user:{user}"), claimed_at: BEGIN };
+    world.runtime.store.write("test.agent", (), row, write).await.expect("written");
+}
+
+fn evidence_of(
+    name: &str,
+    receipt: &str,
+    job: &str,
+    owner: &str,
+    price: u64,
+    passed: bool,
+) -> evidence::Issued {
+    evidence::Issued {
+        evidence_id: name.into(),
+        receipt_sha256: receipt.into(),
+        job_hash: job.into(),
+        owner_key: owner.into(),
+        provider_id: key("c"),
+        price: Msats::new(price).expect("msats"),
+        passed,
+    }
+}
+
+async fn issued(world: &World, issued: evidence::Issued) {
+    let write = async |tx: &mut Tx, issued: &evidence::Issued| evidence::issued(tx, issued, BEGIN).await;
+    world.runtime.store.write("test.evidence", (), issued, write).await.expect("written");
+}
+
+/// The pool lends to these, as its operator has said.
+async fn lending(world: &World, borrowers: Vec<Borrower>, together_sats: u64) {
+    let write = async |tx: &mut Tx, said: &SetLending| {
+        let lending = serde_json::to_string(said).expect("JSON");
+        let row = table::LendingRow { pool_id: key("b"), lending, changed_at: BEGIN };
+        table::put_lending(tx, &row).await
     };
-    let ask = (name.to_owned(), receipt.to_owned(), job.to_owned(), passed);
-    world.runtime.store.write("test.evidence", (), ask, write).await.expect("written");
+    let said = SetLending { borrowers, together_sats };
+    world.runtime.store.write("test.lending", (), said, write).await.expect("written");
+}
+
+fn agent_may(letter: &str, max_sats: u64) -> Borrower {
+    Borrower { agent_id: Some(key(letter)), max_sats, ..Borrower::default() }
 }
 
 async fn adds_up(world: &World) {

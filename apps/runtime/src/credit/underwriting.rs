@@ -35,8 +35,13 @@ pub struct Inputs {
     pub succeeded: u64,
     pub success_volume_sats: u64,
     pub losses: u64,
+    /// Debts that were not repaid when they were due.
+    pub defaults: u64,
+    /// Of losses and defaults.
     pub weighted_losses: f64,
     pub open: Open,
+    /// So many settlements were looked at, at most.
+    pub sample: u64,
 }
 
 /// The part of the policy that a decision depends on.
@@ -102,9 +107,11 @@ impl Inputs {
             settled: history.len() as u64,
             succeeded: succeeded.clone().count() as u64,
             success_volume_sats: succeeded.fold(0, |sum: u64, one| sum.saturating_add(one.spent_sats)),
-            losses: (lost().count() + defaulted.len()) as u64,
+            losses: lost().count() as u64,
+            defaults: defaulted.len() as u64,
             weighted_losses: moments.map(|at| weight(age(at))).sum(),
             open,
+            sample: LEAST_HISTORY,
         }
     }
 
@@ -161,6 +168,7 @@ pub fn inputs_document(inputs: &Inputs, terms: &Terms) -> Value {
         "successVolumeSats30d": inputs.success_volume_sats,
         "passRate30d": inputs.pass_rate(),
         "lossCount30d": inputs.losses,
+        "defaultCount30d": inputs.defaults,
         "weightedLossScore": inputs.weighted_losses,
         "openEnvelopeCount": inputs.open.count,
         "openExposureSats": inputs.open.sats,
@@ -172,6 +180,7 @@ pub fn inputs_document(inputs: &Inputs, terms: &Terms) -> Value {
             "minFeeBps": terms.min_fee_bps,
             "maxFeeBps": terms.max_fee_bps,
             "feeRiskScaler": terms.fee_risk_scaler,
+            "historyLimit": inputs.sample,
         },
     })
 }
@@ -218,8 +227,10 @@ pub fn read_back(audit: &Value) -> Option<(Inputs, Terms)> {
         succeeded: whole(inputs, "succeededCount30d")?,
         success_volume_sats: whole(inputs, "successVolumeSats30d")?,
         losses: whole(inputs, "lossCount30d")?,
+        defaults: whole(inputs, "defaultCount30d")?,
         weighted_losses: real(inputs, "weightedLossScore")?,
         open: Open { count: whole(inputs, "openEnvelopeCount")?, sats: whole(inputs, "openExposureSats")? },
+        sample: whole(policy, "historyLimit")?,
     };
     let terms = Terms {
         base_sats: whole(policy, "baseSats")?,
@@ -279,7 +290,7 @@ mod tests {
         };
         assert_eq!(inputs(&[]).weighted_losses.to_bits(), 0.75_f64.to_bits());
         let more = inputs(&[NOW.plus_seconds(-10)]);
-        assert_eq!((more.losses, more.weighted_losses.to_bits()), (2, 1.75_f64.to_bits()));
+        assert_eq!((more.losses, more.defaults, more.weighted_losses.to_bits()), (1, 1, 1.75_f64.to_bits()));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Decides what is risky about routes at the moment (liquidity §11.1): from what the lanes have kept, and from what
 //! the wallet said when the background last asked it. No request asks the wallet.
 
-use oa_contract::{Stop, Timestamp, wire::hydra::RoutingRisk};
+use oa_contract::{Port as _, Stop, Timestamp, wire::hydra::RoutingRisk};
 use oa_market::score::Risk;
 
 use super::sources::{CreditView, Throttle, ThrottleView};
@@ -40,7 +40,8 @@ impl Runtime {
         let throttle = self.throttle_view().await;
         let configured = self.payments.wallet().about().face != "none";
         let wallet = self.wallet_watch.known(configured, at);
-        self.hydra.saw(&self.store, &credit, &throttle, at).await?;
+        let writes = self.admits_writes().is_ok();
+        self.hydra.saw(&self.store, &credit, &throttle, writes, at).await?;
         Ok(Risks { routing: judge(&credit, &wallet, &throttle), credit, wallet, throttle, at })
     }
 }

@@ -78,12 +78,14 @@ impl Tally {
         });
     }
 
-    /// Somebody looked at the risks: remembers the throttle, and writes breakers that have changed.
+    /// Somebody looked at the risks: remembers the throttle, and writes breakers that have changed, unless nothing is
+    /// written here at all.
     pub async fn saw(
         &self,
         store: &Store,
         credit: &CreditView,
         throttle: &ThrottleView,
+        writes: bool,
         now: Timestamp,
     ) -> Result<(), Stop> {
         *locked(&self.throttle) = match throttle {
@@ -91,12 +93,21 @@ impl Tally {
             _ => None,
         };
         let seen = [credit.halt_new_envelopes, credit.halt_large_settlements];
-        if *locked(&self.breakers) == Some(seen) {
+        if !writes || *locked(&self.breakers) == Some(seen) {
             return Ok(());
         }
         let keys =
             vec![Key::text("hydra_breaker", NEW_ENVELOPES), Key::text("hydra_breaker", LARGE_SETTLEMENTS)];
-        store.write("hydra.breakers", keys, (seen, now), note).await?;
+        let changed = store.write("hydra.breakers", keys, (seen, now), note).await?;
+        for (name, is_open) in changed {
+            tracing::warn!(
+                breaker = name,
+                is_open,
+                loss_rate = credit.loss_rate,
+                ln_failure_rate = credit.ln_failure_rate,
+                "a breaker of credit has changed"
+            );
+        }
         *locked(&self.breakers) = Some(seen);
         Ok(())
     }
@@ -149,14 +160,16 @@ async fn read(tx: &mut Tx, (): &()) -> Result<(Vec<(String, i64)>, [Breaker; 2])
     Ok((table::counted(tx).await?, breakers))
 }
 
-async fn note(tx: &mut Tx, (seen, now): &([bool; 2], Timestamp)) -> Result<(), Stop> {
+async fn note(tx: &mut Tx, (seen, now): &([bool; 2], Timestamp)) -> Result<Vec<(&'static str, bool)>, Stop> {
+    let mut changed = Vec::new();
     for (name, is_open) in [NEW_ENVELOPES, LARGE_SETTLEMENTS].into_iter().zip(*seen) {
         let known = table::breaker(tx, name).await?;
         if known.is_open != is_open {
             table::put_breaker(tx, &flipped(known, *now)).await?;
+            changed.push((name, is_open));
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// Either way is a transition; closing is a recovery too.

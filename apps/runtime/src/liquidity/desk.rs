@@ -215,8 +215,11 @@ impl Desk {
     }
 
     async fn end(&self, payment_id: &str, ending: Ending) -> Result<PaymentRow, Stop> {
+        let look = async |tx: &mut Tx, id: &String| lanes::keys(tx, id).await;
+        let mut keys = self.store.read("liquidity.end_look", payment_id.to_owned(), look).await?;
+        keys.push(payments::key(payment_id));
         let ask = (payment_id.to_owned(), ending, self.clock.now(), self.signer.clone());
-        self.store.write("liquidity.end", payments::key(payment_id), ask, end).await
+        self.store.write("liquidity.end", keys, ask, end).await
     }
 }
 
@@ -254,8 +257,9 @@ type End = (String, Ending, Timestamp, Option<Signer>);
 
 async fn end(tx: &mut Tx, (id, ending, now, signer): &End) -> Result<PaymentRow, Stop> {
     let (row, ended) = payments::end(tx, id, ending, *now).await?;
-    if ended {
-        lanes::ended(tx, &row, signer.as_ref()).await?;
+    match ended {
+        true => lanes::ended(tx, &row, signer.as_ref()).await?,
+        false => lanes::still_open(tx, &row).await?,
     }
     Ok(row)
 }

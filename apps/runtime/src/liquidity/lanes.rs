@@ -2,7 +2,10 @@
 //! its arm; one that needs nothing done asks for the outcome when it likes.
 
 use oa_contract::{Stop, signer::Signer};
-use oa_store::{Tx, tables::liquidity::PaymentRow};
+use oa_store::{
+    Key, Tx,
+    tables::liquidity::{PaymentRow, PaymentStatus},
+};
 
 use super::receipt;
 
@@ -24,6 +27,19 @@ impl Lane {
             Lane::Credit => "credit",
             Lane::Pool => "pool",
         }
+    }
+}
+
+/// What else the transaction that ends a payment holds.
+pub async fn keys(tx: &mut Tx, payment_id: &str) -> Result<Vec<Key>, Stop> {
+    crate::credit::payout::keys(tx, payment_id).await
+}
+
+/// Called when the wallet was asked and nobody knows how the payment ended.
+pub async fn still_open(tx: &mut Tx, payment: &PaymentRow) -> Result<(), Stop> {
+    match (payment.lane.as_str(), payment.status) {
+        ("credit", PaymentStatus::Unknown) => crate::credit::payout::unknown(tx, &payment.payment_id).await,
+        _ => Ok(()),
     }
 }
 

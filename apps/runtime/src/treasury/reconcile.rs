@@ -16,7 +16,7 @@ use oa_store::{
     tables::{
         ledger, runs as run_table,
         treasury::{self as table, Counted, SettlementRow},
-        treasury_watch as watch,
+        treasury_paying as paying, treasury_watch as watch,
     },
 };
 use serde_json::json;
@@ -115,26 +115,39 @@ async fn expire(
     let Some(row) = found.filter(|row| row.status == JobStatus::Reserved && row.reserved_at <= *until) else {
         return Ok(None);
     };
+    // What a pool is paying for is no reservation that somebody forgot.
+    match paying::get(tx, settlement_id).await? {
+        Some(_) => Ok(None),
+        None => give_back(tx, row, *now).await.map(Some),
+    }
+}
+
+/// The payer has its money again, and the run says so. The caller holds the keys of the owner and of the run.
+pub(super) async fn give_back(
+    tx: &mut Tx,
+    row: SettlementRow,
+    now: Timestamp,
+) -> Result<SettlementRow, Stop> {
     let hold_id = TransferId::new(row.hold_id.as_str())?;
     let held = ledger::get(tx, &hold_id).await?;
     if held.is_some_and(|held| held.state == State::Pending) {
-        ledger::void(tx, &hold_id, *now).await?;
+        ledger::void(tx, &hold_id, now).await?;
     }
     table::count(tx, &row.owner, &row.provider_id, Counted::Withheld).await?;
     let row = SettlementRow {
         status: JobStatus::Withheld,
         withheld_reason: Some("reservation_expired".into()),
-        settled_at: Some(*now),
-        updated_at: *now,
+        settled_at: Some(now),
+        updated_at: now,
         ..row
     };
     table::put(tx, &row).await?;
     if let Some(head) = run_table::head(tx, row.run_id).await? {
         let mut run = Run::at(head);
-        run.tell(tx, &[released(&row)?], *now).await?;
+        run.tell(tx, &[released(&row)?], now).await?;
         run.close(tx).await?;
     }
-    Ok(Some(row))
+    Ok(row)
 }
 
 fn released(row: &SettlementRow) -> Result<Entry, Fault> {

@@ -54,6 +54,11 @@ pub struct DeclareIntent {
     #[serde(default)]
     #[schemars(with = "Option<serde_json::Map<String, Value>>")]
     pub policy_context: Option<Value>,
+    /// BIP-340, by the agent's key, over the digest of `{schema: "openagents.credit.agent_claim.v1", owner,
+    /// intent_sha256}`: the owner that the credential is bound to, and the fingerprint of this request. From then on the
+    /// agent is that owner's. Needed once, where callers are not believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_signature: Option<String>,
 }
 
 impl operation::Body for DeclareIntent {}
@@ -367,6 +372,9 @@ pub struct Exposure {
     /// New envelopes of this agent are halted.
     #[serde(default)]
     pub halted: bool,
+    /// Debts that were not repaid when they were due, over the same days; they count for underwriting as losses do.
+    #[serde(default)]
+    pub default_count_30d: u64,
 }
 
 /// `GET /admin/v1/credit/offers/:offer_id`: why an offer is what it is. What was decided stands beside the same
@@ -475,4 +483,58 @@ pub struct LoanReply {
     /// `openagents.credit.loan.v1`.
     pub schema: String,
     pub loan: Loan,
+}
+
+/// `POST /admin/v1/pools/:pool_id/lending`: whom the pool's credit partition lends to. It replaces what was said before;
+/// nobody in it is nobody at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SetPoolLending", example = serde_json::json!({"borrowers": [{"owner_user_id": 11, "max_sats": 20000}], "together_sats": 100000}))]
+pub struct SetLending {
+    /// At most 256.
+    pub borrowers: Vec<Borrower>,
+    /// What all of them may have open and owe at one time.
+    pub together_sats: u64,
+}
+
+impl operation::Body for SetLending {}
+
+/// One of three: an owner with all its agents, by user or by guest scope, or one agent alone, whoever's it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PoolBorrower")]
+pub struct Borrower {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_user_id: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_guest_scope: Option<String>,
+    /// 64 hex digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<String>,
+    /// What it may have open and owe the pool at one time.
+    pub max_sats: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PoolLending")]
+pub struct Lending {
+    pub pool_id: String,
+    /// Who may borrow, as the operator has said it; none where nothing was said: then it is the agents of the pool's
+    /// operator, or everybody where callers are believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub borrowers: Option<Vec<Borrower>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub together_sats: Option<u64>,
+    /// Held for envelopes, or being paid.
+    pub held_sats: u64,
+    /// Drawn and not repaid, all in.
+    pub owed_msats: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PoolLendingReply")]
+pub struct LendingReply {
+    /// `openagents.credit.pool_lending.v1`.
+    pub schema: String,
+    pub lending: Lending,
 }

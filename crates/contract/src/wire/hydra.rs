@@ -149,6 +149,7 @@ pub struct RoutingRisk {
 
 /// `GET /internal/v1/hydra/observability` (liquidity §11.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "HydraObservabilityResponseV1")]
 pub struct Observability {
     /// `openagents.hydra.observability_response.v1`.
     pub schema: String,

@@ -1,5 +1,5 @@
-SELECT closed_at
+SELECT defaulted_at
 FROM credit_loans
-WHERE agent_id = $1 AND status = 'defaulted' AND closed_at >= $2 AND closed_at <= $3
-ORDER BY closed_at DESC
+WHERE agent_id = $1 AND defaulted_at >= $2 AND defaulted_at <= $3
+ORDER BY defaulted_at DESC
 LIMIT $4

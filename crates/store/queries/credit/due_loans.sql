@@ -1,5 +1,5 @@
-SELECT settlement_id, envelope_id, agent_id, pool_id, account, principal, routing, fee, repaid, repayments, status, due_at, opened_at, closed_at, seal
+SELECT due_at, settlement_id
 FROM credit_loans
-WHERE status = 'open' AND due_at <= $1
+WHERE status = 'open' AND due_at <= $1 AND (due_at, settlement_id) > ($3, $4)
 ORDER BY due_at, settlement_id
 LIMIT $2

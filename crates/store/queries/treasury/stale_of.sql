@@ -3,5 +3,6 @@ SELECT settlement_id, owner_key, run_id, job_hash, attempt, provider_id, worker_
   reserved_at, settled_at, updated_at, seal
 FROM compute_settlements
 WHERE owner_key = $3 AND status = 'reserved' AND reserved_at <= $1
+  AND NOT EXISTS (SELECT 1 FROM compute_paying WHERE compute_paying.settlement_id = compute_settlements.settlement_id)
 ORDER BY job_hash, settlement_id
 LIMIT $2

@@ -17,7 +17,7 @@ use crate::{
 };
 
 static AGENT: Statement = sealed_statement!("credit/agent", "credit_agents");
-static INSERT_AGENT: Statement = sealed_statement!("credit/insert_agent", "credit_agents");
+static PUT_AGENT: Statement = sealed_statement!("credit/put_agent", "credit_agents");
 static INTENT: Statement = sealed_statement!("credit/intent", "credit_intents");
 static INSERT_INTENT: Statement = sealed_statement!("credit/insert_intent", "credit_intents");
 static OFFER: Statement = sealed_statement!("credit/offer", "credit_offers");
@@ -25,6 +25,8 @@ static PUT_OFFER: Statement = sealed_statement!("credit/put_offer", "credit_offe
 static ENVELOPE: Statement = sealed_statement!("credit/envelope", "credit_envelopes");
 static ENVELOPE_OF_OFFER: Statement = sealed_statement!("credit/envelope_of_offer", "credit_envelopes");
 static PUT_ENVELOPE: Statement = sealed_statement!("credit/put_envelope", "credit_envelopes");
+static MARK_ENVELOPE: Statement = statement!("credit/mark_envelope");
+static MARK_SETTLEMENT: Statement = statement!("credit/mark_settlement");
 static UNFREED: Statement = statement!("credit/unfreed");
 static SETTLEMENT: Statement = sealed_statement!("credit/settlement", "credit_settlements");
 static INSERT_SETTLEMENT: Statement = sealed_statement!("credit/insert_settlement", "credit_settlements");
@@ -32,9 +34,13 @@ static PAYMENT: Statement = sealed_statement!("credit/payment", "credit_payments
 static PUT_PAYMENT: Statement = sealed_statement!("credit/put_payment", "credit_payments");
 static RECEIPT: Statement = sealed_statement!("credit/receipt", "credit_receipts");
 static INSERT_RECEIPT: Statement = sealed_statement!("credit/insert_receipt", "credit_receipts");
-static EVIDENCE: Statement = sealed_statement!("credit/evidence", "credit_evidence");
-static EVIDENCE_OF: Statement = sealed_statement!("credit/evidence_of", "credit_evidence");
-static PUT_EVIDENCE: Statement = sealed_statement!("credit/put_evidence", "credit_evidence");
+static EVIDENCE: Statement = sealed_statement!("credit/evidence", "credit_verifications");
+static EVIDENCE_FREE: Statement = sealed_statement!("credit/evidence_free", "credit_verifications");
+static EVIDENCE_PASSED: Statement = sealed_statement!("credit/evidence_passed", "credit_verifications");
+static PUT_EVIDENCE: Statement = sealed_statement!("credit/put_evidence", "credit_verifications");
+static LENDING: Statement = sealed_statement!("credit/lending", "credit_lending");
+static PUT_LENDING: Statement = sealed_statement!("credit/put_lending", "credit_lending");
+static LAST_OFFER_AT: Statement = statement!("credit/last_offer_at");
 
 /// Whose an agent is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,8 @@ pub struct OfferRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnvelopeRow {
     pub envelope: Envelope,
+    /// Who answers for the debt: the agent's owner, or the agent alone.
+    pub borrower: String,
     /// The issue receipt, as it was answered.
     pub receipt: String,
     pub closed_at: Option<Timestamp>,
@@ -86,6 +94,8 @@ pub struct SettlementRow {
     pub envelope_id: String,
     pub agent_id: String,
     pub pool_id: String,
+    pub provider_id: String,
+    pub borrower: String,
     pub outcome: Outcome,
     pub spent_sats: u64,
     pub fee_sats: u64,
@@ -129,10 +139,24 @@ pub struct EvidenceRow {
     pub evidence_id: String,
     pub receipt_sha256: String,
     pub job_hash: String,
+    /// Whose job it was.
+    pub owner_key: String,
+    /// Who did it, at which price.
+    pub provider_id: String,
+    pub price: Msats,
     pub passed: bool,
-    /// The envelope that it pays for.
+    /// What has been paid on it: an envelope, or a settlement of the treasury.
     pub consumed_by: Option<String>,
     pub issued_at: Timestamp,
+}
+
+/// Whom a pool lends to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LendingRow {
+    pub pool_id: String,
+    /// As the operator has said it.
+    pub lending: String,
+    pub changed_at: Timestamp,
 }
 
 fn text(row: &Row<'_>, column: usize) -> Result<String, Fault> {
@@ -205,6 +229,7 @@ impl FromRow for EnvelopeRow {
             attempts: row.uint(13)?,
             payment_id: opt(row, 14)?,
             freed: row.bool(15)?,
+            borrower: text(row, 17)?,
         })
     }
 }
@@ -224,6 +249,8 @@ impl FromRow for SettlementRow {
             reply: text(row, 8)?,
             created_at: row.timestamp(9)?,
             recorded_at: row.timestamp(10)?,
+            provider_id: text(row, 12)?,
+            borrower: text(row, 13)?,
         })
     }
 }
@@ -264,10 +291,19 @@ impl FromRow for EvidenceRow {
             evidence_id: text(row, 0)?,
             receipt_sha256: text(row, 1)?,
             job_hash: text(row, 2)?,
-            passed: row.bool(3)?,
-            consumed_by: opt(row, 4)?,
-            issued_at: row.timestamp(5)?,
+            owner_key: text(row, 3)?,
+            provider_id: text(row, 4)?,
+            price: super::treasury::msats(row, 5)?,
+            passed: row.bool(6)?,
+            consumed_by: opt(row, 7)?,
+            issued_at: row.timestamp(8)?,
         })
+    }
+}
+
+impl FromRow for LendingRow {
+    fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
+        Ok(LendingRow { pool_id: text(row, 0)?, lending: text(row, 1)?, changed_at: row.timestamp(2)? })
     }
 }
 
@@ -276,8 +312,8 @@ pub async fn agent(tx: &mut Tx, agent_id: &str) -> Result<Option<AgentRow>, Stop
 }
 
 /// The caller holds the agent's key.
-pub async fn insert_agent(tx: &mut Tx, row: &AgentRow) -> Result<(), Stop> {
-    tx.execute(&INSERT_AGENT, params![&row.agent_id, &row.owner_key, row.claimed_at]).await?;
+pub async fn put_agent(tx: &mut Tx, row: &AgentRow) -> Result<(), Stop> {
+    tx.execute(&PUT_AGENT, params![&row.agent_id, &row.owner_key, row.claimed_at]).await?;
     Ok(())
 }
 
@@ -356,13 +392,19 @@ pub async fn put_envelope(tx: &mut Tx, row: &EnvelopeRow) -> Result<(), Stop> {
         row.freed
     ];
     tx.execute(&PUT_ENVELOPE, params).await?;
+    tx.execute(&MARK_ENVELOPE, params![&envelope.envelope_id, &row.borrower]).await?;
     Ok(())
 }
 
-/// Envelopes whose time is over and for which something may still be held.
-pub async fn unfreed(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<String>, Stop> {
-    let found = tx.all::<(String,)>(&UNFREED, params![now, limit]).await?;
-    Ok(found.into_iter().map(|(id,)| id).collect())
+/// Envelopes whose time is over and for which something may still be held, behind one; also of rows that cannot be read
+/// any more.
+pub async fn unfreed(
+    tx: &mut Tx,
+    now: Timestamp,
+    (expires_at, envelope_id): &(Timestamp, String),
+    limit: u32,
+) -> Result<Vec<(Timestamp, String)>, Stop> {
+    tx.all(&UNFREED, params![now, limit, *expires_at, envelope_id]).await
 }
 
 /// The settlement of an envelope.
@@ -385,6 +427,8 @@ pub async fn insert_settlement(tx: &mut Tx, row: &SettlementRow) -> Result<(), S
         row.recorded_at
     ];
     tx.execute(&INSERT_SETTLEMENT, params).await?;
+    let params = params![&row.settlement_id, &row.provider_id, &row.borrower];
+    tx.execute(&MARK_SETTLEMENT, params).await?;
     Ok(())
 }
 
@@ -424,9 +468,22 @@ pub async fn evidence(tx: &mut Tx, evidence_id: &str) -> Result<Option<EvidenceR
     tx.one(&EVIDENCE, params![evidence_id]).await
 }
 
-/// The verifications behind a receipt: the same job done again has the same receipt.
-pub async fn evidence_of(tx: &mut Tx, receipt_sha256: &str, limit: u32) -> Result<Vec<EvidenceRow>, Stop> {
-    tx.all(&EVIDENCE_OF, params![receipt_sha256, limit]).await
+/// A verification behind this receipt that has passed, for this owner, of this provider at this price, and that nothing
+/// was paid on: the same job done again has the same receipt.
+pub async fn evidence_free(
+    tx: &mut Tx,
+    receipt_sha256: &str,
+    owner_key: &str,
+    provider_id: &str,
+    price: Msats,
+) -> Result<Option<EvidenceRow>, Stop> {
+    let price = oa_contract::Amount::from(price).signed();
+    tx.one(&EVIDENCE_FREE, params![receipt_sha256, owner_key, provider_id, price]).await
+}
+
+/// Some verification behind this receipt that has passed, whoever's.
+pub async fn evidence_passed(tx: &mut Tx, receipt_sha256: &str) -> Result<Option<EvidenceRow>, Stop> {
+    tx.one(&EVIDENCE_PASSED, params![receipt_sha256]).await
 }
 
 pub async fn put_evidence(tx: &mut Tx, row: &EvidenceRow) -> Result<(), Stop> {
@@ -434,10 +491,28 @@ pub async fn put_evidence(tx: &mut Tx, row: &EvidenceRow) -> Result<(), Stop> {
         &row.evidence_id,
         &row.receipt_sha256,
         &row.job_hash,
+        &row.owner_key,
+        &row.provider_id,
+        oa_contract::Amount::from(row.price).signed(),
         row.passed,
         &row.consumed_by,
         row.issued_at
     ];
     tx.execute(&PUT_EVIDENCE, params).await?;
     Ok(())
+}
+
+pub async fn lending(tx: &mut Tx, pool_id: &str) -> Result<Option<LendingRow>, Stop> {
+    tx.one(&LENDING, params![pool_id]).await
+}
+
+/// The caller holds the key of the pool's lending.
+pub async fn put_lending(tx: &mut Tx, row: &LendingRow) -> Result<(), Stop> {
+    tx.execute(&PUT_LENDING, params![&row.pool_id, &row.lending, row.changed_at]).await?;
+    Ok(())
+}
+
+/// When an agent was offered something last.
+pub async fn last_offer_at(tx: &mut Tx, agent_id: &str) -> Result<Option<Timestamp>, Stop> {
+    Ok(tx.one::<(Timestamp,)>(&LAST_OFFER_AT, params![agent_id]).await?.map(|(at,)| at))
 }

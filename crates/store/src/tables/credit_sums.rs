@@ -22,12 +22,22 @@ static HISTORY: Statement = statement!("credit/history");
 static OUTCOMES: Statement = statement!("credit/outcomes");
 static OUTCOMES_OF_AGENT: Statement = statement!("credit/outcomes_of_agent");
 static OUTCOMES_OF_POOL: Statement = statement!("credit/outcomes_of_pool");
+static OUTCOMES_OF_PROVIDER: Statement = statement!("credit/outcomes_of_provider");
+static HISTORY_OF_BORROWER: Statement = statement!("credit/history_of_borrower");
+static OF_AGENT: Statement = statement!("credit/committed_of_agent");
+static OF_BORROWER: Statement = statement!("credit/committed_of_borrower");
+static OF_POOL: Statement = statement!("credit/committed_of_pool");
+static BY_BORROWER: Statement = statement!("credit/committed_by_borrower");
+static BY_AGENT: Statement = statement!("credit/committed_by_agent");
+static OVERDUE: Statement = statement!("credit/overdue");
 static PAYMENT_STATUSES: Statement = statement!("credit/payment_statuses");
 static DEFAULTS: Statement = statement!("credit/defaults");
+static DEFAULTS_OF_BORROWER: Statement = statement!("credit/defaults_of_borrower");
 static OWED: Statement = statement!("credit/owed");
 static LOAN: Statement = sealed_statement!("credit/loan", "credit_loans");
 static PUT_LOAN: Statement = sealed_statement!("credit/put_loan", "credit_loans");
-static DUE_LOANS: Statement = sealed_statement!("credit/due_loans", "credit_loans");
+static MARK_LOAN: Statement = statement!("credit/mark_loan");
+static DUE_LOANS: Statement = statement!("credit/due_loans");
 
 /// How many envelopes are open, and for how many sats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +60,43 @@ pub enum Whose<'a> {
     All,
     Agent(&'a str),
     Pool(&'a str),
+    Provider(&'a str),
+}
+
+/// How settlements ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    pub settlements: u64,
+    pub losses: u64,
+    /// The same where no borrower counts for more than two.
+    pub bounded_losses: u64,
+}
+
+/// Whose debts are added up, those to come too.
+#[derive(Clone, Copy, Debug)]
+pub enum Debts<'a> {
+    Agent(&'a str),
+    Borrower(&'a str),
+    Pool(&'a str),
+    BorrowerAt { borrower: &'a str, pool_id: &'a str },
+    AgentAt { agent_id: &'a str, pool_id: &'a str },
+}
+
+/// What is held for envelopes or being paid, and what was drawn and not repaid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    pub held_sats: u64,
+    pub owed_msats: u64,
+}
+
+impl Committed {
+    pub fn sats(&self) -> u64 {
+        self.held_sats.saturating_add(self.owed_sats())
+    }
+
+    pub fn owed_sats(&self) -> u64 {
+        self.owed_msats.div_ceil(1_000)
+    }
 }
 
 /// What an agent owes a pool for one settlement.
@@ -59,6 +106,8 @@ pub struct LoanRow {
     pub envelope_id: String,
     pub agent_id: String,
     pub pool_id: String,
+    /// Who answers for it: the agent's owner when the envelope was issued, or the agent alone.
+    pub borrower: String,
     /// The account of the pool that is paid back.
     pub account: String,
     pub principal: Msats,
@@ -70,6 +119,8 @@ pub struct LoanRow {
     pub due_at: Timestamp,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
+    /// When it was not repaid in time, whatever was repaid since.
+    pub defaulted_at: Option<Timestamp>,
 }
 
 impl LoanRow {
@@ -97,6 +148,18 @@ impl FromRow for Settled {
     }
 }
 
+impl FromRow for Ended {
+    fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
+        Ok(Ended { settlements: row.uint(0)?, losses: row.uint(1)?, bounded_losses: row.uint(2)? })
+    }
+}
+
+impl FromRow for Committed {
+    fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
+        Ok(Committed { held_sats: row.uint(0)?, owed_msats: row.uint(1)? })
+    }
+}
+
 impl FromRow for LoanRow {
     fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
         let msats = |column| super::treasury::msats(row, column);
@@ -117,6 +180,8 @@ impl FromRow for LoanRow {
             due_at: row.timestamp(11)?,
             opened_at: row.timestamp(12)?,
             closed_at: row.opt_timestamp(13)?,
+            borrower: row.text(15)?.to_owned(),
+            defaulted_at: row.opt_timestamp(16)?,
         })
     }
 }
@@ -142,32 +207,48 @@ pub async fn history(
     tx.all(&HISTORY, params![agent_id, since, at, Value::unsigned(limit)?]).await
 }
 
-/// How settlements ended, newest first.
-pub async fn outcomes(
+/// The same of everything that somebody answers for.
+pub async fn history_of_borrower(
     tx: &mut Tx,
-    whose: Whose<'_>,
+    borrower: &str,
     since: Timestamp,
+    at: Timestamp,
     limit: u64,
-) -> Result<Vec<Outcome>, Stop> {
-    struct Ended(Outcome);
-    impl FromRow for Ended {
-        fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
-            outcome(row, 0).map(Ended)
-        }
-    }
-    let limit = Value::unsigned(limit)?;
-    let ended: Vec<Ended> = match whose {
-        Whose::All => tx.all(&OUTCOMES, &[since.into(), limit]).await?,
-        Whose::Agent(id) => tx.all(&OUTCOMES_OF_AGENT, &[since.into(), limit, id.into()]).await?,
-        Whose::Pool(id) => tx.all(&OUTCOMES_OF_POOL, &[since.into(), limit, id.into()]).await?,
-    };
-    Ok(ended.into_iter().map(|Ended(outcome)| outcome).collect())
+) -> Result<Vec<Settled>, Stop> {
+    tx.all(&HISTORY_OF_BORROWER, params![borrower, since, at, Value::unsigned(limit)?]).await
 }
 
-/// How attempts at paying ended, newest first; those that are under way are not told.
-pub async fn payment_statuses(tx: &mut Tx, since: Timestamp, limit: u64) -> Result<Vec<String>, Stop> {
-    let found = tx.all::<(String,)>(&PAYMENT_STATUSES, params![since, Value::unsigned(limit)?]).await?;
-    Ok(found.into_iter().map(|(status,)| status).collect())
+/// How the latest settlements ended.
+pub async fn ended(tx: &mut Tx, whose: Whose<'_>, since: Timestamp, limit: u64) -> Result<Ended, Stop> {
+    let limit = Value::unsigned(limit)?;
+    let ended = match whose {
+        Whose::All => tx.one(&OUTCOMES, &[since.into(), limit]).await?,
+        Whose::Agent(id) => tx.one(&OUTCOMES_OF_AGENT, &[since.into(), limit, id.into()]).await?,
+        Whose::Pool(id) => tx.one(&OUTCOMES_OF_POOL, &[since.into(), limit, id.into()]).await?,
+        Whose::Provider(id) => tx.one(&OUTCOMES_OF_PROVIDER, &[since.into(), limit, id.into()]).await?,
+    };
+    Ok(ended.unwrap_or_default())
+}
+
+/// How many of the latest attempts at paying have ended, and how many of them without success; those that are under way
+/// are not counted.
+pub async fn payments_ended(tx: &mut Tx, since: Timestamp, limit: u64) -> Result<(u64, u64), Stop> {
+    let found = tx.one::<(u64, u64)>(&PAYMENT_STATUSES, params![since, Value::unsigned(limit)?]).await?;
+    Ok(found.unwrap_or_default())
+}
+
+/// What somebody is committed to at a moment.
+pub async fn committed(tx: &mut Tx, debts: Debts<'_>, now: Timestamp) -> Result<Committed, Stop> {
+    let found = match debts {
+        Debts::Agent(id) => tx.one(&OF_AGENT, params![id, now]).await?,
+        Debts::Borrower(name) => tx.one(&OF_BORROWER, params![name, now]).await?,
+        Debts::Pool(id) => tx.one(&OF_POOL, params![id, now]).await?,
+        Debts::BorrowerAt { borrower, pool_id } => {
+            tx.one(&BY_BORROWER, params![borrower, now, pool_id]).await?
+        }
+        Debts::AgentAt { agent_id, pool_id } => tx.one(&BY_AGENT, params![agent_id, now, pool_id]).await?,
+    };
+    Ok(found.unwrap_or_default())
 }
 
 /// When an agent did not repay what was due, between two moments.
@@ -180,6 +261,19 @@ pub async fn defaults(
 ) -> Result<Vec<Timestamp>, Stop> {
     let found =
         tx.all::<(Timestamp,)>(&DEFAULTS, params![agent_id, since, at, Value::unsigned(limit)?]).await?;
+    Ok(found.into_iter().map(|(at,)| at).collect())
+}
+
+/// The same of everything that somebody answers for.
+pub async fn defaults_of_borrower(
+    tx: &mut Tx,
+    borrower: &str,
+    since: Timestamp,
+    at: Timestamp,
+    limit: u64,
+) -> Result<Vec<Timestamp>, Stop> {
+    let params = params![borrower, since, at, Value::unsigned(limit)?];
+    let found = tx.all::<(Timestamp,)>(&DEFAULTS_OF_BORROWER, params).await?;
     Ok(found.into_iter().map(|(at,)| at).collect())
 }
 
@@ -212,10 +306,22 @@ pub async fn put_loan(tx: &mut Tx, row: &LoanRow) -> Result<(), Stop> {
         row.closed_at
     ];
     tx.execute(&PUT_LOAN, params).await?;
+    tx.execute(&MARK_LOAN, params![&row.settlement_id, &row.borrower, row.defaulted_at]).await?;
     Ok(())
 }
 
-/// Loans that are due, the longest due first.
-pub async fn due_loans(tx: &mut Tx, now: Timestamp, limit: u32) -> Result<Vec<LoanRow>, Stop> {
-    tx.all(&DUE_LOANS, params![now, limit]).await
+/// Loans that are due, the longest due first, behind one; also those that cannot be read any more.
+pub async fn due_loans(
+    tx: &mut Tx,
+    now: Timestamp,
+    (due_at, settlement_id): &(Timestamp, String),
+    limit: u32,
+) -> Result<Vec<(Timestamp, String)>, Stop> {
+    tx.all(&DUE_LOANS, params![now, limit, *due_at, settlement_id]).await
+}
+
+/// Loans that were not repaid in time, those first that were asked for the longest ago.
+pub async fn overdue(tx: &mut Tx, until: Timestamp, limit: u32) -> Result<Vec<String>, Stop> {
+    let found = tx.all::<(String,)>(&OVERDUE, params![until, limit]).await?;
+    Ok(found.into_iter().map(|(id,)| id).collect())
 }

@@ -215,9 +215,14 @@ pub async fn put_rfq(tx: &mut Tx, row: &RfqRow) -> Result<(), Stop> {
 }
 
 /// Requests whose time is over and of which nothing became, the longest over first.
-pub async fn due(tx: &mut Tx, now_unix: u64, limit: u32) -> Result<Vec<String>, Stop> {
-    let found = tx.all::<(String,)>(&DUE, params![Value::unsigned(now_unix)?, limit]).await?;
-    Ok(found.into_iter().map(|(id,)| id).collect())
+pub async fn due(
+    tx: &mut Tx,
+    now_unix: u64,
+    (expires_at_unix, rfq_id): &(u64, String),
+    limit: u32,
+) -> Result<Vec<(u64, String)>, Stop> {
+    let (now, after) = (Value::unsigned(now_unix)?, Value::unsigned(*expires_at_unix)?);
+    tx.all(&DUE, params![now, limit, after, rfq_id]).await
 }
 
 pub async fn quote(tx: &mut Tx, quote_id: &str) -> Result<Option<QuoteRow>, Stop> {

@@ -37,6 +37,7 @@ pub mod sync_keys;
 pub mod threads;
 pub mod tools;
 pub mod treasury;
+pub mod treasury_paying;
 pub mod treasury_watch;
 pub mod used_credentials;
 pub mod wallet;

@@ -14,7 +14,7 @@ use oa_store::{
     Store, Tx,
     tables::{
         credit::{self, EnvelopeRow, SettlementRow},
-        credit_sums::{self, LoanRow, Whose},
+        credit_sums::{self, Debts, Ended, LoanRow, Whose},
         fx::{self, QuoteRow, RfqRow},
         fx_sums::{self, Counters},
     },
@@ -119,9 +119,12 @@ pub async fn requests_are_due_when_their_time_is_over_and_nothing_became_of_them
             fx::put_rfq(tx, &rfq(&format!("r{at}"), status, UNIX - 1)).await?;
         }
         fx::put_rfq(tx, &rfq("later", RfqStatus::Open, UNIX + 1)).await?;
-        fx::due(tx, UNIX, 9).await
+        let all = fx::due(tx, UNIX, &(0, String::new()), 9).await?;
+        Ok((all.clone(), fx::due(tx, UNIX, &all[0], 9).await?))
     });
-    assert_eq!(found.await.expect("found"), ["r0", "r1", "r2"]);
+    let (all, rest) = found.await.expect("found");
+    assert_eq!(all, ["r0", "r1", "r2"].map(|id| (UNIX - 1, id.to_owned())));
+    assert_eq!(rest, all[1..], "one that cannot be dealt with stops no other");
     place.end(store).await;
 }
 
@@ -187,6 +190,7 @@ fn envelope(id: &str, status: EnvelopeStatus, seconds: i64) -> EnvelopeRow {
             status,
             issued_at: NOW,
         },
+        borrower: "user:1".into(),
         receipt: "{}".into(),
         closed_at: (status != EnvelopeStatus::Accepted).then(|| NOW.plus_seconds(5)),
         hold_id: Some("h".into()),
@@ -212,13 +216,31 @@ pub async fn envelopes_are_open_at_a_moment_and_found_when_they_are_over(place: 
             let at = NOW.plus_seconds(seconds);
             open.push((credit_sums::open_of_agent(tx, "a", at).await?, credit_sums::open_all(tx, at).await?));
         }
-        Ok((open, credit::unfreed(tx, NOW.plus_seconds(60), 9).await?))
+        let now = NOW.plus_seconds(30);
+        let mut held = Vec::new();
+        for debts in [
+            Debts::Agent("a"),
+            Debts::Borrower("user:1"),
+            Debts::Borrower("user:2"),
+            Debts::Pool("b"),
+            Debts::BorrowerAt { borrower: "user:1", pool_id: "other" },
+            Debts::AgentAt { agent_id: "a", pool_id: "b" },
+        ] {
+            held.push(credit_sums::committed(tx, debts, now).await?.held_sats);
+        }
+        let over = NOW.plus_seconds(60);
+        let unfreed = credit::unfreed(tx, over, &(Timestamp::from_unix_seconds(0), String::new()), 9).await?;
+        let behind = credit::unfreed(tx, over, &unfreed[0], 9).await?;
+        assert_eq!(behind, [], "one that cannot be dealt with stops no other");
+        Ok((open, held, unfreed))
     });
-    let (open, over) = found.await.expect("found");
+    let (open, held, over) = found.await.expect("found");
+    // What is being paid is held however long that takes.
+    assert_eq!(held, [200, 200, 0, 200, 0, 200]);
     let open: Vec<_> = open.iter().map(|(of, all)| (of.count, of.sats, all.count)).collect();
     // What has been closed since was open then; who asks about everybody asks about now.
     assert_eq!(open, [(3, 300, 2), (1, 100, 1), (0, 0, 0)]);
-    assert_eq!(over, ["one"], "never while a payment is under way");
+    assert_eq!(over, [(NOW.plus_seconds(60), "one".to_owned())], "never while a payment is under way");
     place.end(store).await;
 }
 
@@ -232,6 +254,8 @@ pub async fn settlements_and_debts_are_added_up(place: Place) {
                 envelope_id: format!("e{at}"),
                 agent_id: "a".into(),
                 pool_id: "b".into(),
+                provider_id: "c".into(),
+                borrower: format!("user:{at}"),
                 outcome,
                 spent_sats: 7,
                 fee_sats: 1,
@@ -248,6 +272,7 @@ pub async fn settlements_and_debts_are_added_up(place: Place) {
             envelope_id: "e0".into(),
             agent_id: "a".into(),
             pool_id: "b".into(),
+            borrower: "user:1".into(),
             account: "x".into(),
             principal: Msats::new(1_000).unwrap_or_default(),
             routing: Msats::new(10).unwrap_or_default(),
@@ -258,22 +283,43 @@ pub async fn settlements_and_debts_are_added_up(place: Place) {
             due_at: NOW,
             opened_at: NOW,
             closed_at: None,
+            defaulted_at: None,
         };
         credit_sums::put_loan(tx, &loan).await?;
-        assert_eq!(credit_sums::due_loans(tx, NOW, 9).await?, std::slice::from_ref(&loan));
+        assert_eq!(credit_sums::loan(tx, "s0").await?.as_ref(), Some(&loan));
+        let due =
+            credit_sums::due_loans(tx, NOW, &(Timestamp::from_unix_seconds(0), String::new()), 9).await?;
+        assert_eq!(due, [(NOW, "s0".to_owned())]);
+        assert_eq!(credit_sums::due_loans(tx, NOW, &due[0], 9).await?, []);
         let owed = credit_sums::owed(tx, "a").await?;
-        let lost = LoanRow { status: LoanStatus::Defaulted, closed_at: Some(NOW), ..loan };
+        let at_pool = Debts::BorrowerAt { borrower: "user:1", pool_id: "b" };
+        assert_eq!(credit_sums::committed(tx, at_pool, NOW).await?.owed_msats, 1_000);
+        let lost =
+            LoanRow { status: LoanStatus::Defaulted, closed_at: Some(NOW), defaulted_at: Some(NOW), ..loan };
         credit_sums::put_loan(tx, &lost).await?;
+        assert_eq!(credit_sums::overdue(tx, NOW, 9).await?, ["s0"]);
+        let late =
+            LoanRow { status: LoanStatus::Repaid, repaid: Msats::new(1_011).unwrap_or_default(), ..lost };
+        credit_sums::put_loan(tx, &late).await?;
+        assert_eq!(credit_sums::overdue(tx, NOW, 9).await?, Vec::<String>::new());
+        assert_eq!(credit_sums::committed(tx, at_pool, NOW).await?.owed_msats, 0);
+        // A default is remembered, also when it was repaid late.
+        let by = credit_sums::defaults_of_borrower(tx, "user:1", NOW, NOW, 9).await?;
         let lost = credit_sums::defaults(tx, "a", NOW, NOW, 9).await?;
+        assert_eq!(by, lost);
         let then = credit_sums::history(tx, "a", NOW, NOW.plus_seconds(1), 9).await?;
         let since = NOW.plus_seconds(1);
-        let latest = credit_sums::outcomes(tx, Whose::Pool("b"), since, 9).await?;
-        let none = credit_sums::outcomes(tx, Whose::Agent("b"), since, 9).await?;
-        Ok((owed, lost, then.len(), latest, none))
+        let mut ended = Vec::new();
+        for whose in [Whose::All, Whose::Pool("b"), Whose::Provider("c"), Whose::Agent("b")] {
+            let Ended { settlements, losses, bounded_losses } =
+                credit_sums::ended(tx, whose, since, 9).await?;
+            ended.push((settlements, losses, bounded_losses));
+        }
+        Ok((owed, lost, then.len(), ended))
     });
-    let (owed, lost, then, latest, none) = done.await.expect("added up");
+    let (owed, lost, then, ended) = done.await.expect("added up");
     assert_eq!((owed, lost, then), (1_000, vec![NOW], 2), "what was written later was not known then");
-    assert_eq!((latest, none), (vec![Outcome::Expired, Outcome::Failed], vec![]));
+    assert_eq!(ended, [(2, 2, 2), (2, 2, 2), (2, 2, 2), (0, 0, 0)]);
     let again = write(&store, async |tx: &mut Tx, (): &()| {
         let known = credit::settlement(tx, "e0").await?;
         let other = known.map(|row| SettlementRow { settlement_id: "another".into(), ..row });

@@ -1,10 +1,12 @@
-//! Whatever is asked in whatever order, broken off anywhere, with a wallet in any mood: an envelope's provider is paid
-//! at most once, and the books say what the wallet did.
+//! Whatever is asked in whatever order, broken off anywhere, with a store that fails anywhere and a wallet in any mood: an
+//! envelope's provider is paid at most once, the books say what the wallet did, and they add up after every step.
 
 use std::{collections::BTreeMap, future::Future};
 
 use futures_util::future::{Either, select};
-use oa_store::tables::credit as table;
+
+use oa_contract::{matrix::CreditRepay, wire::credit::Repay};
+use oa_store::tables::credit_sums;
 use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
@@ -15,6 +17,24 @@ use super::*;
 const DEPOSIT: u64 = 50_000_000;
 const SCOPES: u8 = 4;
 const INVOICES: u8 = 3;
+/// Everything that credit writes to.
+const WRITTEN: [&str; 15] = [
+    "credit_offers",
+    "credit_envelopes",
+    "credit_settlements",
+    "credit_payments",
+    "credit_receipts",
+    "credit_verifications",
+    "credit_loans",
+    "liquidity_quotes",
+    "liquidity_payments",
+    "liquidity_receipts",
+    "ledger_accounts",
+    "ledger_transfers",
+    "ledger_legs",
+    "ledger_entries",
+    "idempotency_records",
+];
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -32,13 +52,19 @@ enum Act {
     },
     Turn(Mood),
     Advance(u16),
+    /// Until debts are due.
+    FallDue,
+    Repay(u8),
+    /// From here on nothing can be written to this table.
+    Break(u8),
+    Mend,
     Sweep,
     Resolve,
     Restart,
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
-    let mood = prop_oneof![Just(Mood::Pays), Just(Mood::Refuses), Just(Mood::Silent)];
+    let mood = prop_oneof![Just(Mood::Pays), Just(Mood::Refuses), Just(Mood::Silent), Just(Mood::Lost)];
     prop_oneof![
         3 => (0..SCOPES).prop_map(Act::Issue),
         6 => (0..SCOPES, 0..INVOICES, prop::bool::weighted(0.9))
@@ -48,6 +74,10 @@ fn any_act() -> impl Strategy<Value = Act> {
             .prop_map(|(scope, invoice, power)| Act::Broken { scope, invoice, polls: (1 << power) - 1 }),
         3 => mood.prop_map(Act::Turn),
         2 => (0..700_u16).prop_map(Act::Advance),
+        1 => Just(Act::FallDue),
+        2 => (0..SCOPES).prop_map(Act::Repay),
+        3 => (0..WRITTEN.len() as u8).prop_map(Act::Break),
+        2 => Just(Act::Mend),
         1 => Just(Act::Sweep),
         2 => Just(Act::Resolve),
         1 => Just(Act::Restart),
@@ -67,10 +97,10 @@ async fn broken_off(asked: impl Future<Output = ()>, polls: u32) {
     }
 }
 
-async fn evidence_of(world: &World, scope: u8) {
+async fn verifications_of(world: &World, scope: u8) {
     for n in 0..3 {
         let (name, receipt) = (format!("stl_{scope}_{n}"), format!("r{scope}"));
-        verified(world, &name, &receipt, &format!("job-{scope}"), true).await;
+        verified(world, &name, &receipt, &format!("job-{scope}"), 20_000, true).await;
     }
 }
 
@@ -92,7 +122,7 @@ async fn play(engine: EngineKind, acts: Vec<Act>) {
     deposited(&world, DEPOSIT).await;
     let mut envelopes = BTreeMap::new();
     for scope in 0..SCOPES {
-        evidence_of(&world, scope).await;
+        verifications_of(&world, scope).await;
     }
     for act in acts {
         match act {
@@ -115,13 +145,54 @@ async fn play(engine: EngineKind, acts: Vec<Act>) {
             }
             Act::Turn(mood) => purse.turn(mood),
             Act::Advance(seconds) => world.clock.advance_ms(i64::from(seconds) * 1_000),
-            Act::Sweep => drop(crate::background::credit::sweep_once(&world.runtime).await.expect("swept")),
-            Act::Resolve => drop(world.runtime.payments.resolve_due().await.expect("resolved")),
-            Act::Restart => world = world.restart().await,
+            Act::FallDue => world.clock.advance_ms(90_000_000),
+            Act::Repay(scope) => {
+                let Some(id) = envelopes.get(&scope) else { continue };
+                repay(&world, id, scope).await;
+            }
+            Act::Break(table) => world.break_writes_to(Some(WRITTEN[usize::from(table)])),
+            Act::Mend => world.break_writes_to(None),
+            Act::Sweep => drop(crate::background::credit::sweep_once(&world.runtime).await),
+            Act::Resolve => drop(world.runtime.payments.resolve_due().await),
+            Act::Restart => {
+                // A store that was meddled with does not open.
+                world.break_writes_to(None);
+                world = world.restart().await;
+            }
         }
+        adds_up(&world).await;
     }
+    world.break_writes_to(None);
     settle_down(&world, &purse).await;
     judge(&world, &purse, &envelopes).await;
+}
+
+/// Somebody pays back what was drawn, or some of it.
+async fn repay(world: &World, envelope_id: &str, scope: u8) {
+    let look = async |tx: &mut Tx, id: &String| table::settlement(tx, id).await;
+    let row = world.runtime.store.read("test.settlement", envelope_id.to_owned(), look).await.expect("read");
+    let Some(row) = row else { return };
+    let body = Repay {
+        settlement_id: row.settlement_id,
+        owner_user_id: Some(11),
+        owner_guest_scope: None,
+        amount_msats: Some(7_000),
+        idempotency_key: format!("k{scope}-{}", world.clock_now().micros()),
+    };
+    let _ = world.call::<CreditRepay>(&operator(), Nothing {}, Nothing {}, body).await;
+}
+
+/// What was paid back to the pool.
+async fn repaid(world: &World, envelopes: &BTreeMap<u8, String>) -> i128 {
+    let look = async |tx: &mut Tx, id: &String| {
+        let Some(row) = table::settlement(tx, id).await? else { return Ok(0) };
+        Ok(credit_sums::loan(tx, &row.settlement_id).await?.map_or(0, |loan| loan.repaid.get()))
+    };
+    let mut sum = 0;
+    for id in envelopes.values() {
+        sum += i128::from(world.runtime.store.read("test.repaid", id.clone(), look).await.expect("read"));
+    }
+    sum
 }
 
 /// Whoever was left waiting gets an answer, and whatever is over is given back. What was broken off may still be on its
@@ -159,7 +230,8 @@ async fn judge(world: &World, purse: &Purse, envelopes: &BTreeMap<u8, String>) {
         assert_eq!(success, paid.contains_key(id), "the books say what the wallet did");
     }
     let gone = i128::try_from(made.len()).expect("a number") * 21_000;
-    assert_eq!(pool(world).await, (i128::from(DEPOSIT) - gone, 0));
+    let back = repaid(world, envelopes).await;
+    assert_eq!(pool(world).await, (i128::from(DEPOSIT) - gone + back, 0));
     adds_up(world).await;
 }
 

@@ -12,7 +12,7 @@ use oa_contract::{
 };
 
 use super::*;
-use crate::testing::{bound_to, refused};
+use crate::testing::refused;
 
 fn evidenced(envelope_id: &str, invoice: &str, receipt: &str) -> SettleEnvelope {
     SettleEnvelope { verification_receipt_sha256: receipt.into(), ..settlement(envelope_id, invoice) }
@@ -27,7 +27,7 @@ async fn an_envelope_is_held_in_the_pool_and_paid_from_it() {
         let too_much = offer(&world, asking("more", 501)).await.expect("offered");
         let refusal = refused(envelope(&world, &too_much.offer_id, "c").await);
         assert_eq!((refusal.code, refusal.message.as_str()), (Code::Conflict, "pool capacity exceeded"));
-        verified(&world, "stl_1", "r1", "job", true).await;
+        verified(&world, "stl_1", "r1", "job", 250_000, true).await;
         let settled = settle(&world, evidenced(&id, &invoice("i", 250_000), "r1")).await.expect("settled");
         assert_eq!((settled.outcome, settled.spent_sats, settled.fee_sats), (Outcome::Success, 250, 2));
         // What arrived, and what the way cost.
@@ -48,7 +48,7 @@ async fn sixty_four_settlements_of_one_envelope_with_mixed_content_are_one_payme
         deposited(&world, 2_000_000).await;
         let id = enveloped(&world, "job", 1_000).await;
         for n in 0..8 {
-            verified(&world, &format!("stl_{n}"), "r1", "job", true).await;
+            verified(&world, &format!("stl_{n}"), "r1", "job", 100_000, true).await;
         }
         let mixed = (0..64).map(|n| match n % 16 {
             15 => failing(&id),
@@ -73,7 +73,7 @@ async fn two_settlements_of_one_envelope_with_different_invoices_make_one_paymen
         deposited(&world, 2_000_000).await;
         let id = enveloped(&world, "job", 1_000).await;
         for n in 0..2 {
-            verified(&world, &format!("stl_{n}"), "r1", "job", true).await;
+            verified(&world, &format!("stl_{n}"), "r1", "job", 100_000, true).await;
         }
         let (one, other) = (invoice("one", 100_000), invoice("other", 100_000));
         let (one, other) = tokio::join!(
@@ -96,11 +96,13 @@ async fn a_payment_nobody_knows_the_end_of_is_neither_failed_nor_made_twice() {
     on_each(strict, Mood::Silent, async |world: World, purse: Arc<Purse>| {
         deposited(&world, 2_000_000).await;
         let id = enveloped(&world, "job", 1_000).await;
-        verified(&world, "stl_1", "r1", "job", true).await;
+        verified(&world, "stl_1", "r1", "job", 100_000, true).await;
         let body = || evidenced(&id, &invoice("i", 100_000), "r1");
-        let refusal = refused(settle(&world, body()).await);
-        assert_eq!(refusal.message, "liquidity pay failed: unknown Some(\"timeout\")");
-        assert_eq!(refused(settle(&world, body()).await).reason_code, Some("payment_pending"));
+        for _ in 0..2 {
+            let refusal = refused(settle(&world, body()).await);
+            assert_eq!((refusal.code, refusal.reason_code), (Code::Conflict, Some("payment_pending")));
+            assert_eq!(refusal.message, "payment already in flight for quote_id", "it has not failed");
+        }
         let other = refused(settle(&world, evidenced(&id, &invoice("other", 100_000), "r1")).await);
         assert_eq!(other.code, Code::Conflict);
         // Not even the end of its time frees what may have been paid.
@@ -123,7 +125,7 @@ async fn a_restart_in_the_middle_of_a_payment_ends_it_by_asking() {
         let world = World::paying(engine, strict(), Some(purse.clone())).await;
         deposited(&world, 2_000_000).await;
         let id = enveloped(&world, "job", 1_000).await;
-        verified(&world, "stl_1", "r1", "job", true).await;
+        verified(&world, "stl_1", "r1", "job", 100_000, true).await;
         let body = || evidenced(&id, &invoice("i", 100_000), "r1");
         assert!(settle(&world, body()).await.is_err());
         let world = world.restart().await;
@@ -144,22 +146,19 @@ async fn nothing_is_paid_on_somebodys_word() {
         let ours =
             "verification_receipt_sha256 is not the receipt of a verification of ours that this job passed";
         assert_eq!(refused(settle(&world, paying("sha256:verified")).await).message, ours);
-        verified(&world, "stl_failed", "rf", "job", false).await;
+        verified(&world, "stl_failed", "rf", "job", 100_000, false).await;
         assert_eq!(refused(settle(&world, paying("rf")).await).message, ours);
-        verified(&world, "stl_other", "ro", "another job", true).await;
+        verified(&world, "stl_other", "ro", "another job", 100_000, true).await;
         assert_eq!(refused(settle(&world, paying("ro")).await).message, ours);
         let made_up = settle(&world, evidenced(&id, "lnbc420n1test", "r")).await;
         assert!(refused(made_up).message.starts_with("provider_invoice: invoice is not valid BOLT11"));
-        verified(&world, "stl_1", "r", "job", true).await;
+        verified(&world, "stl_1", "r", "job", 100_000, true).await;
         settle(&world, paying("r")).await.expect("settled");
         // The same verification pays for nothing else, and the same invoice is paid by nobody else.
         let second = enveloped(&world, "x:job", 400).await;
         let again = settle(&world, evidenced(&second, &invoice("j", 100_000), "r")).await;
-        assert_eq!(
-            refused(again).message,
-            "verification_receipt_sha256 has paid for another envelope already"
-        );
-        verified(&world, "stl_2", "r", "job", true).await;
+        assert_eq!(refused(again).message, "verification_receipt_sha256 has been paid on already");
+        verified(&world, "stl_2", "r", "job", 100_000, true).await;
         let again = settle(&world, evidenced(&second, &invoice("i", 100_000), "r")).await;
         assert_eq!(refused(again).code, Code::Conflict);
         assert_eq!(purse.asked(), 1);
@@ -205,7 +204,7 @@ async fn repay(
 async fn drawn(world: &World) -> CreditSettlement {
     deposited(world, 2_000_000).await;
     let id = enveloped(world, "job", 1_000).await;
-    verified(world, "stl_1", "r1", "job", true).await;
+    verified(world, "stl_1", "r1", "job", 250_000, true).await;
     settle(world, evidenced(&id, &invoice("i", 250_000), "r1")).await.expect("settled")
 }
 
@@ -235,9 +234,7 @@ async fn what_was_drawn_is_paid_back_to_the_pool_with_its_fee() {
 #[tokio::test]
 async fn what_is_due_is_collected_from_the_agents_owner() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare =
-            world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
-        declare.expect("declared");
+        owned(&world, 7).await;
         let settled = drawn(&world).await;
         world.clock.advance_ms((1_800 + 86_400) * 1_000);
         assert_eq!(crate::background::credit::sweep_once(&world.runtime).await.expect("swept").1, 1);
@@ -251,9 +248,7 @@ async fn what_is_due_is_collected_from_the_agents_owner() {
 #[tokio::test]
 async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare =
-            world.call::<CreditIntent>(&bound_to(7), Nothing {}, Nothing {}, declaring("k", 10)).await;
-        declare.expect("declared");
+        owned(&world, 7).await;
         let nothing = SetBudget { owner_user_id: Some(7), limit_msats: Msats::ZERO, ..SetBudget::default() };
         world.call::<BudgetsSet>(&operator(), Nothing {}, Nothing {}, nothing).await.expect("set");
         let settled = drawn(&world).await;
@@ -264,11 +259,13 @@ async fn what_is_not_repaid_is_a_default_that_counts_and_stays_owed() {
         assert_eq!((owed.status, owed.owed_msats), (LoanStatus::Defaulted, 253_000));
         let notice = owed.default_notice.expect("a notice");
         assert_eq!((&notice["reason"], &notice["loss_sats"]), (&json!("not_repaid"), &json!(253)));
-        let exposure = exposure(&world).await;
-        assert_eq!((exposure.loss_count_30d, exposure.owed_msats), (1, 253_000));
-        // Whoever pays later has paid.
+        let known = exposure(&world).await;
+        assert_eq!((known.loss_count_30d, known.default_count_30d, known.owed_msats), (0, 1, 253_000));
+        assert_eq!(known.underwriting_limit_sats, 1_457, "it weighs as a loss does");
+        // Whoever pays later has paid, and was late all the same.
         repay(&world, "k", &settled.settlement_id, None).await.expect("repaid");
         assert_eq!(loan(&world, &settled.settlement_id).await.status, LoanStatus::Repaid);
+        assert_eq!(exposure(&world).await.default_count_30d, 1);
         adds_up(&world).await;
     })
     .await;

@@ -2,6 +2,7 @@
 
 use oa_contract::{
     Code,
+    signer::Signer,
     wire::credit::{EnvelopeStatus, OfferStatus, Outcome},
 };
 
@@ -270,7 +271,8 @@ async fn c13_failed_payments_halt_large_settlements() {
         on_each(nervous, mood, async |world: World, purse: Arc<Purse>| {
             let id = enveloped(&world, "one", 1_000).await;
             let first = refused(settle(&world, settlement(&id, "lnbc500n1x")).await);
-            assert_eq!((first.code, purse.asked()), (Code::DependencyUnavailable, 1));
+            let code = if mood == Mood::Silent { Code::Conflict } else { Code::DependencyUnavailable };
+            assert_eq!((first.code, purse.asked()), (code, 1));
             for id in [id, enveloped(&world, "two", 500).await] {
                 let refusal = refused(settle(&world, settlement(&id, "lnbc2500n1x")).await);
                 assert_eq!(refusal.message, "credit circuit breaker: halt_large_settlements");
@@ -303,32 +305,81 @@ async fn c14_the_policy_in_force_is_told_and_a_new_agent_has_its_figures() {
     .await;
 }
 
+/// The same, of an agent whose key signs for this user.
+fn signed(user: u64, agent: &Signer, body: DeclareIntent) -> DeclareIntent {
+    let mut body = DeclareIntent { agent_id: agent.public_key_hex(), ..body };
+    let context = body.policy_context.clone().unwrap_or_else(|| json!({}));
+    let fingerprint = crate::credit::receipts::intent_fingerprint(&body, &context);
+    let digest = crate::credit::claim_sha256(&oa_contract::Owner::User(user), &fingerprint);
+    let digest = oa_contract::canonical::unhex(&digest).expect("a digest");
+    body.agent_signature = Some(oa_contract::canonical::hex(&agent.sign_digest(&digest)));
+    body
+}
+
+async fn declare(world: &World, user: u64, body: DeclareIntent) -> Result<IntentReply, Stop> {
+    world.call::<CreditIntent>(&bound_to(user), Nothing {}, Nothing {}, body).await.map(|(_, reply)| reply)
+}
+
 #[tokio::test]
-async fn an_agent_is_the_first_owners_that_acts_for_it() {
+async fn an_agent_is_whose_its_own_key_says() {
     on_each(strict, Mood::Pays, async |world: World, _| {
-        let declare = async |user: u64, body: DeclareIntent| {
-            world.call::<CreditIntent>(&bound_to(user), Nothing {}, Nothing {}, body).await
-        };
-        let first = declare(7, declaring("k", 10)).await.expect("declared").1;
-        assert_eq!(refused(declare(8, declaring("k2", 10)).await).code, Code::Forbidden);
-        let path = || AgentPath { agent_id: key("a") };
+        let agent = Signer::from_secret(&"2a".repeat(32)).expect("a key");
+        let other = Signer::from_secret(&"2b".repeat(32)).expect("a key");
+        let mine = |key: &str| DeclareIntent { agent_id: agent.public_key_hex(), ..declaring(key, 10) };
+        // Keys are no secrets: nobody has one by naming it, or by what it has signed for somebody else.
+        assert_eq!(refused(declare(&world, 8, mine("k")).await).code, Code::Forbidden);
+        let first = declare(&world, 7, signed(7, &agent, declaring("k", 10))).await.expect("declared");
+        assert_eq!(declare(&world, 7, mine("k")).await.expect("the same"), first);
+        let copied = signed(7, &agent, declaring("k2", 10));
+        assert_eq!(refused(declare(&world, 8, copied).await).code, Code::Forbidden);
+        let forged = DeclareIntent { agent_id: agent.public_key_hex(), ..signed(8, &other, mine("k2")) };
+        assert_eq!(refused(declare(&world, 8, forged).await).code, Code::Forbidden);
+        assert!(declare(&world, 7, mine("k3")).await.is_ok(), "once is enough");
+        let path = || AgentPath { agent_id: agent.public_key_hex() };
         let look = async |user: u64| {
             world.call::<CreditExposure>(&bound_to(user), path(), Nothing {}, Nothing {}).await
         };
         assert!(look(7).await.is_ok());
         assert_eq!(refused(look(8).await).code, Code::Forbidden);
         // The key spaces of owners are their own.
-        let mut theirs = declaring("k", 11);
-        theirs.agent_id = key("e");
-        assert_ne!(declare(8, theirs).await.expect("declared").1.intent.intent_id, first.intent.intent_id);
+        let theirs = declare(&world, 8, signed(8, &other, declaring("k", 11))).await.expect("declared");
+        assert_ne!(theirs.intent.intent_id, first.intent.intent_id);
+        let asked = AskOffer { agent_id: agent.public_key_hex(), ..asking("s", 10) };
+        let offered = offer(&world, asked).await.expect("offered");
+        let body = || IssueEnvelope {
+            schema: "openagents.credit.envelope_request.v1".into(),
+            offer_id: offered.offer_id.clone(),
+            provider_id: key("c"),
+        };
+        let issue = async |user: u64| {
+            world.call::<CreditEnvelope>(&bound_to(user), Nothing {}, Nothing {}, body()).await
+        };
+        assert_eq!(refused(issue(8).await).code, Code::NotFound);
+        // Whoever has the key may take it elsewhere.
+        declare(&world, 8, signed(8, &agent, declaring("k9", 10))).await.expect("declared");
+        assert_eq!(refused(issue(7).await).code, Code::NotFound);
+        assert_eq!(refused(look(7).await).code, Code::Forbidden);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_nobodys_is_no_owners_to_act_for() {
+    on_each(strict, Mood::Pays, async |world: World, _| {
+        deposited(&world, 2_000_000).await;
         let offered = offer(&world, asking("s", 10)).await.expect("offered");
+        let asked = world.call::<CreditOffer>(&bound_to(8), Nothing {}, Nothing {}, asking("s2", 10)).await;
+        assert_eq!(refused(asked).code, Code::Forbidden);
         let body = IssueEnvelope {
             schema: "openagents.credit.envelope_request.v1".into(),
-            offer_id: offered.offer_id,
+            offer_id: offered.offer_id.clone(),
             provider_id: key("c"),
         };
         let asked = world.call::<CreditEnvelope>(&bound_to(8), Nothing {}, Nothing {}, body).await;
         assert_eq!(refused(asked).code, Code::NotFound);
+        let id = envelope(&world, &offered.offer_id, "c").await.expect("issued").envelope.envelope_id;
+        let asked = world.call::<CreditSettle>(&bound_to(8), Nothing {}, Nothing {}, failing(&id)).await;
+        assert_eq!(refused(asked).code, Code::NotFound, "and nobody closes it as a default");
     })
     .await;
 }

@@ -5,8 +5,13 @@ use oa_contract::{
     Amount, Asset, Code, Fault, Owner, Refusal, Stop, Timestamp,
     wire::fx::{FxMoney, FxQuote, Rfq},
 };
-use oa_ledger::{AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId};
-use oa_store::{Tx, tables::ledger};
+use oa_ledger::{
+    AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId, budget::Place,
+};
+use oa_store::{
+    Tx,
+    tables::{budgets, ledger},
+};
 
 use super::{policy, score};
 
@@ -77,6 +82,10 @@ impl Legs {
             if lenient && at < 2 {
                 believe(tx, &leg.debit).await?;
             }
+            let budgeted = at == 0 && self.legs.len() > 2;
+            if !lenient && at < 2 && !budgeted && !may_spend(tx, &leg.debit).await? {
+                return Err(insufficient(at).into());
+            }
             let available = ledger::account(tx, &leg.debit).await?.available();
             if available.is_some_and(|available| available < i128::from(leg.amount.get())) {
                 return Err(insufficient(at).into());
@@ -97,6 +106,18 @@ impl Legs {
             Err(stop) => Err(stop),
         }
     }
+}
+
+/// An owner exchanges within a budget that an operator has set, or what it has: the budget that every owner begins with is
+/// for work, and whoever names an owner here makes no money of it.
+async fn may_spend(tx: &mut Tx, payer: &AccountId) -> Result<bool, Stop> {
+    if payer.kind() != Kind::Owner || *payer.asset() != Asset::msats() {
+        return Ok(true);
+    }
+    let name = payer.to_string();
+    let Some(owner) = name.splitn(3, '/').nth(2).and_then(Owner::parse) else { return Ok(false) };
+    let set = budgets::get(tx, &owner, &Place::default().scope()).await?.is_some();
+    Ok(set || ledger::account(tx, payer).await?.balances.posted() > 0)
 }
 
 /// A party that nobody has set a limit for gets the reference's.

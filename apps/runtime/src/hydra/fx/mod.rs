@@ -17,7 +17,7 @@ pub mod settle;
 mod tests;
 
 use oa_contract::{
-    Caller, Fault, Refusal, Stop, Timestamp, canonical,
+    Caller, Fault, Owner, Refusal, Stop, Timestamp, canonical,
     wire::fx::{FxMoney, Rfq, RfqReply, RfqStatus},
 };
 use oa_store::{
@@ -93,6 +93,16 @@ pub(super) fn named(member: &str, said: &str) -> Result<String, Refusal> {
             "{member} must be at most {LONGEST_NAME} bytes without control characters"
         ))),
         false => Ok(said.to_owned()),
+    }
+}
+
+/// A name that could be taken for an owner's is one, in the one way that an owner is written.
+pub(super) fn spelt_as_owner(member: &str, name: &str) -> Result<(), Refusal> {
+    match Owner::misspelt(name) {
+        true => {
+            Err(Refusal::invalid(format!("{member} is written user:<number> or guest:<scope> for an owner")))
+        }
+        false => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Asked, FxPolicy, MOST_UNITS, bounded, key, legs, money, named, policy, principal, rate, schema, score,
-    standing, unix, value,
+    spelt_as_owner, standing, unix, value,
 };
 use crate::{Runtime, TrustMode};
 
@@ -80,7 +80,7 @@ async fn upsert(tx: &mut Tx, quoting: &Quoting) -> Result<FxQuoteReply, Stop> {
     let rfq = table::rfq(tx, &quoting.rfq_id).await?;
     let mut rfq = rfq.ok_or_else(|| Refusal::not_found("no such request for quotes"))?;
     let quote = decide(&quoting.offered, &rfq.rfq, &quoting.policy, quoting.lenient, now_unix)?;
-    speaks_for(&quoting.caller, &quoting.offered, &quote)?;
+    speaks_for(&quoting.caller, &quoting.offered, &quote, quoting.lenient)?;
     if let Some(known) = table::quote(tx, &quote.quote_id).await? {
         if known.quote.quote_sha256 != quote.quote_sha256 {
             let message = "quote_id already exists with different immutable quote payload";
@@ -111,9 +111,14 @@ async fn reply(tx: &mut Tx, quoting: &Quoting, quote: FxQuote, now_unix: u64) ->
     Ok(FxQuoteReply { schema: REPLY.into(), rate: rate.reference.is_some().then_some(rate), quote })
 }
 
-/// Whose word the quote is: a service's of ours that may name anybody, the provider's own owner's, or that of the
-/// key that the provider's id is.
-fn speaks_for(caller: &Caller, offered: &OfferedFxQuote, quote: &FxQuote) -> Result<(), Refusal> {
+/// Whose word the quote is: that of the key that the provider's id is, the provider's own owner's, or of a service of ours
+/// for a provider that has no key. Where callers are believed, of any service of ours.
+fn speaks_for(
+    caller: &Caller,
+    offered: &OfferedFxQuote,
+    quote: &FxQuote,
+    lenient: bool,
+) -> Result<(), Refusal> {
     if let Some(signature) = &offered.provider_signature {
         let id = quote.provider_id.to_ascii_lowercase();
         return match signer::verify(&id, &quote.quote_sha256, signature.trim()) {
@@ -126,8 +131,15 @@ fn speaks_for(caller: &Caller, offered: &OfferedFxQuote, quote: &FxQuote) -> Res
             "this credential speaks for {bound}; a quote of {} needs its provider_signature",
             quote.provider_id
         ))),
+        _ if !lenient && is_key(&quote.provider_id) => {
+            Err(Refusal::forbidden("quote.provider_id is a key: its quote needs provider_signature"))
+        }
         _ => Ok(()),
     }
+}
+
+fn is_key(provider_id: &str) -> bool {
+    provider_id.len() == 64 && provider_id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// In the order of §9.3.
@@ -142,6 +154,7 @@ fn decide(
     let denied = |message: &str| Err(Refusal::forbidden(message));
     let quote_id = named("quote.quote_id", &offered.quote_id)?;
     let provider_id = named("quote.provider_id", &offered.provider_id)?;
+    spelt_as_owner("quote.provider_id", &provider_id)?;
     let (sell, buy) = (money(&offered.sell), money(&offered.buy));
     if sell.amount == 0 || buy.amount == 0 {
         return invalid("quote.sell.amount and quote.buy.amount must be greater than zero");
@@ -317,11 +330,18 @@ mod tests {
             ..offered("quote-a", "provider-a", &golden_rfq())
         };
         let good = signed(Some(canonical::hex(&signer.sign_digest(&digest))));
-        assert_eq!(speaks_for(&bound_to(7), &good, &quote), Ok(()));
-        assert!(speaks_for(&bound_to(7), &signed(None), &quote).is_err());
-        assert!(speaks_for(&operator(), &signed(Some("00".repeat(64))), &quote).is_err());
-        assert_eq!(speaks_for(&operator(), &signed(None), &quote), Ok(()));
-        let own = FxQuote { provider_id: "user:7".into(), ..quote };
-        assert_eq!(speaks_for(&bound_to(7), &signed(None), &own), Ok(()));
+        let speaks = |caller: &Caller, offered: &OfferedFxQuote, quote: &FxQuote| {
+            speaks_for(caller, offered, quote, false)
+        };
+        assert_eq!(speaks(&bound_to(7), &good, &quote), Ok(()));
+        assert!(speaks(&bound_to(7), &signed(None), &quote).is_err());
+        assert!(speaks(&operator(), &signed(Some("00".repeat(64))), &quote).is_err());
+        let refused = speaks(&operator(), &signed(None), &quote).expect_err("a key speaks for itself");
+        assert_eq!(refused.message, "quote.provider_id is a key: its quote needs provider_signature");
+        assert_eq!(speaks_for(&operator(), &signed(None), &quote, true), Ok(()), "as the reference has it");
+        let own = FxQuote { provider_id: "user:7".into(), ..quote.clone() };
+        assert_eq!(speaks(&bound_to(7), &signed(None), &own), Ok(()));
+        let named = FxQuote { provider_id: "provider-a".into(), ..quote };
+        assert_eq!(speaks(&operator(), &signed(None), &named), Ok(()), "a provider without a key");
     }
 }

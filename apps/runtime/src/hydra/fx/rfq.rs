@@ -15,7 +15,8 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, shown, unix,
+    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, shown,
+    spelt_as_owner, unix,
 };
 use crate::{Runtime, TrustMode};
 
@@ -97,6 +98,7 @@ fn read(body: OpenRfq, policy: &FxPolicy, lenient: bool) -> Result<(String, Rfq)
     schema(&body.schema, SCHEMA)?;
     let idempotency_key = named("idempotency_key", &body.idempotency_key)?;
     let requester_id = named("requester_id", &body.requester_id)?;
+    spelt_as_owner("requester_id", &requester_id)?;
     let budget_scope_id = named("budget_scope_id", &body.budget_scope_id)?;
     let (sell, buy_asset) = (money(&body.sell), body.buy_asset.trim().to_uppercase());
     let invalid = |message: &str| Err(Refusal::invalid(message));

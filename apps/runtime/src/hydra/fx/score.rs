@@ -405,6 +405,10 @@ mod tests {
         let quote = golden_quote();
         let job = job_hash(&quote.rfq_id, &quote.quote_id);
         assert_eq!(job, "fxjob_1969c37a250df54d75e1403c");
+        assert_eq!(
+            canonical::canonical_hash(&json!({"rfq_id": quote.rfq_id, "quote_id": quote.quote_id})),
+            "1969c37a250df54d75e1403c0d9ab018333b1aa4d52434328d1df9c710b580a7"
+        );
         assert_eq!(reservation_id(&job), "rsv_fxjob_1969c37a25");
         let context = json!({"release_allowed": true});
         let id = settlement_id(&quote, &reservation_id(&job), &context, FxSettlementStatus::Released);

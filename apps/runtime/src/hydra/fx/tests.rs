@@ -2,6 +2,7 @@
 //! must not fail beyond it.
 
 mod money;
+mod order;
 mod specified;
 
 use oa_contract::{

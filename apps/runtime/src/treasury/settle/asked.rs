@@ -14,7 +14,7 @@ use oa_store::{Key, tables::market_dispatches::JobKey};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{marketplace, runs, treasury, workers};
+use crate::{credit, marketplace, runs, treasury, workers};
 
 /// The longest names that are kept.
 const LONGEST_NAME: usize = 255;
@@ -103,6 +103,30 @@ pub fn admit(body: SettleSandboxRun, caller: Caller) -> Result<Asked, Stop> {
 }
 
 impl Asked {
+    /// As it was asked for.
+    pub fn again(&self) -> SettleSandboxRun {
+        let place = self.place.clone();
+        SettleSandboxRun {
+            owner_user_id: self.owner.user_id(),
+            owner_guest_scope: self.owner.guest_scope().map(str::to_owned),
+            run_id: self.run_id,
+            provider_id: self.provider_id.clone(),
+            provider_worker_id: self.worker_id.clone(),
+            amount_msats: self.amount,
+            quote: self.quote.clone(),
+            route_policy: Some(self.route.clone()),
+            cep: self.cep.clone(),
+            request: self.request.clone(),
+            response: self.response.clone(),
+            dispatch_id: self.dispatch_id.clone(),
+            attempt: Some(self.attempt),
+            reexecute: Some(self.reexecute),
+            organisation: place.organisation,
+            repo: place.repo,
+            issue: place.issue,
+        }
+    }
+
     /// What is reserved for the provider.
     pub fn settle_amount(&self) -> Msats {
         self.quote.as_ref().map_or(self.amount, |quote| quote.provider_price_msats)
@@ -126,6 +150,7 @@ impl Asked {
             workers::key(&self.worker_id),
             marketplace::job_key(&self.job(true)),
             marketplace::job_key(&self.job(false)),
+            credit::evidence::key(&self.job_hash),
         ]
     }
 }

@@ -3,7 +3,7 @@
 //! settlement: the first reserves and leaves the verification as evidence, the last records what came of it.
 
 use oa_contract::{
-    Code, Refusal, Stop, Timestamp,
+    Caller, Code, Owner, Refusal, Stop, Timestamp,
     wire::{
         credit::{
             AskOffer, CreditSettlement, ENVELOPE_REQUEST, IssueEnvelope, OFFER_REQUEST, Outcome,
@@ -18,6 +18,7 @@ use oa_store::{
     Tx,
     tables::{budgets, credit_sums, ledger},
 };
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     Runtime,
-    credit::{self, legs, loans},
+    credit::{self, legs, loans, offer, receipts, settle::Wanted},
     marketplace::reserve,
 };
 
@@ -36,7 +37,7 @@ const MAX_FEE_MSATS: u64 = 1_000;
 const FEE_BPS: u32 = 100;
 
 /// What an envelope needs, once it is well formed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
     pub agent_id: String,
     pub pool_id: String,
@@ -50,17 +51,23 @@ pub struct Terms {
     pub ttl_seconds: Option<i64>,
 }
 
-/// One credit leg: everything that it is asked with.
-#[derive(Clone, Debug)]
+/// One credit leg: everything that it is asked with. It is decided once: whoever asks later asks for the same offer, and
+/// so for the same envelope.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Leg {
-    terms: Terms,
-    passed: bool,
+    pub terms: Terms,
+    pub passed: bool,
     receipt_sha256: String,
     settlement_id: String,
     job_hash: String,
     reservation_id: String,
     price_msats: u64,
-    reserved_at: Timestamp,
+    /// Until when the envelope may be paid.
+    pub exp: Timestamp,
+    /// Whose job it is: the agent draws for this owner.
+    owner: String,
+    /// Whoever asked may speak for any owner, and so says whose the agent is.
+    vouched: bool,
 }
 
 /// What came of it.
@@ -128,8 +135,16 @@ pub fn terms(
     })
 }
 
-/// The leg of a settlement, once it is reserved.
-pub fn leg(asked: &Asked, plan: &Plan, terms: &Terms, receipt_sha256: &str, reserved_at: Timestamp) -> Leg {
+/// The leg of a settlement, once it is reserved. `most_seconds`: how long an offer may be good at most.
+pub fn leg(
+    asked: &Asked,
+    plan: &Plan,
+    terms: &Terms,
+    receipt_sha256: &str,
+    reserved_at: Timestamp,
+    most_seconds: i64,
+) -> Leg {
+    let ttl = terms.ttl_seconds.unwrap_or(most_seconds).clamp(60, most_seconds.max(60));
     Leg {
         terms: terms.clone(),
         passed: plan.released(),
@@ -138,18 +153,16 @@ pub fn leg(asked: &Asked, plan: &Plan, terms: &Terms, receipt_sha256: &str, rese
         job_hash: asked.job_hash.clone(),
         reservation_id: reservation(asked),
         price_msats: plan.price.provider.get(),
-        reserved_at,
+        exp: reserved_at.plus_seconds(ttl),
+        owner: asked.owner.to_string(),
+        vouched: asked.caller.owner().is_none(),
     }
 }
 
-impl Runtime {
-    /// Offer, envelope, settlement. Each is answered as it was when it is asked for again, so that whoever repeats the
-    /// settlement goes on where this ended, and the wallet is asked once.
-    pub(super) async fn pay_by_credit(&self, asked: &Asked, leg: &Leg) -> Result<Done, Stop> {
-        let terms = &leg.terms;
-        let most = i64::try_from(self.config.credit.max_offer_ttl_seconds).unwrap_or(i64::MAX).max(60);
-        let ttl = terms.ttl_seconds.unwrap_or(most).clamp(60, most);
-        let offer = AskOffer {
+impl Leg {
+    fn offer(&self) -> AskOffer {
+        let terms = &self.terms;
+        AskOffer {
             schema: OFFER_REQUEST.into(),
             agent_id: terms.agent_id.clone(),
             pool_id: terms.pool_id.clone(),
@@ -159,9 +172,64 @@ impl Runtime {
             max_sats: terms.max_sats,
             fee_bps: FEE_BPS,
             requires_verifier: true,
-            exp: leg.reserved_at.plus_seconds(ttl),
+            exp: self.exp,
+        }
+    }
+
+    /// The envelope that pays, whether or not it is issued.
+    pub fn envelope_id(&self) -> Result<String, Refusal> {
+        let offer_id = offer::id_of(&self.offer())?;
+        Ok(receipts::envelope_id(&receipts::envelope_fingerprint(&offer_id, &self.terms.provider_id)))
+    }
+
+    fn settlement(&self, envelope_id: &str) -> Result<Wanted, Refusal> {
+        let body = SettleEnvelope {
+            schema: SETTLE_REQUEST.into(),
+            envelope_id: envelope_id.to_owned(),
+            verification_passed: self.passed,
+            verification_receipt_sha256: self.receipt_sha256.clone(),
+            provider_invoice: self.terms.invoice.clone(),
+            provider_host: self.terms.host.clone(),
+            max_fee_msats: self.terms.max_fee_msats,
+            policy_context: Some(json!({
+                "schema": "openagents.credit.policy_context.v1",
+                "objective": "oa.sandbox_run.v1",
+                "job_hash": self.job_hash,
+                "reservation_id": self.reservation_id,
+                "route": "cep_envelope",
+            })),
         };
-        let offer = self.offer_credit(offer, asked.caller.clone()).await.map_err(|stop| match stop {
+        let mut wanted = credit::settle::read(body)?;
+        wanted.evidence_id = Some(self.settlement_id.clone());
+        wanted.price_msats = Some(self.price_msats);
+        Ok(wanted)
+    }
+
+    /// It speaks for the owner of the job, whoever repeats it.
+    fn caller(&self) -> Caller {
+        Caller::Service { name: "treasury".into(), owner: Owner::parse(&self.owner) }
+    }
+
+    /// What came of it.
+    pub fn done(&self, settlement: CreditSettlement) -> Result<Done, Refusal> {
+        let exact = bolt11::whole_amount_msats(&self.terms.invoice);
+        Ok(Done {
+            offer_id: offer::id_of(&self.offer())?,
+            paid_msats: match settlement.outcome {
+                Outcome::Success => exact.unwrap_or(settlement.spent_sats.saturating_mul(1_000)),
+                Outcome::Failed | Outcome::Expired => 0,
+            },
+            settlement,
+        })
+    }
+}
+
+impl Runtime {
+    /// Offer, envelope, settlement. Each is answered as it was when it is asked for again, so that whoever repeats the
+    /// settlement goes on where this ended, and the wallet is asked once.
+    pub(super) async fn pay_by_credit(&self, leg: &Leg) -> Result<Done, Stop> {
+        let offer = self.offer_credit(leg.offer(), leg.caller(), leg.vouched).await;
+        let offer = offer.map_err(|stop| match stop {
             Stop::Refusal(refusal) if refusal.message == "exp must be in the future" => {
                 Refusal::conflict("cep offer window expired for this reservation").into()
             }
@@ -169,44 +237,22 @@ impl Runtime {
         })?;
         let envelope = IssueEnvelope {
             schema: ENVELOPE_REQUEST.into(),
-            offer_id: offer.offer_id.clone(),
-            provider_id: terms.provider_id.clone(),
+            offer_id: offer.offer_id,
+            provider_id: leg.terms.provider_id.clone(),
         };
-        let envelope = self.issue_envelope(envelope, asked.caller.clone()).await?.envelope;
-        let body = SettleEnvelope {
-            schema: SETTLE_REQUEST.into(),
-            envelope_id: envelope.envelope_id.clone(),
-            verification_passed: leg.passed,
-            verification_receipt_sha256: leg.receipt_sha256.clone(),
-            provider_invoice: terms.invoice.clone(),
-            provider_host: terms.host.clone(),
-            max_fee_msats: terms.max_fee_msats,
-            policy_context: Some(json!({
-                "schema": "openagents.credit.policy_context.v1",
-                "objective": "oa.sandbox_run.v1",
-                "job_hash": leg.job_hash,
-                "reservation_id": leg.reservation_id,
-                "route": "cep_envelope",
-            })),
-        };
-        let mut wanted = credit::settle::read(body)?;
-        wanted.evidence_id = Some(leg.settlement_id.clone());
-        wanted.price_msats = Some(leg.price_msats);
-        let settlement = self.settle_envelope(wanted, asked.caller.clone()).await?;
+        let envelope_id = self.issue_envelope(envelope, leg.caller()).await?.envelope.envelope_id;
+        let settlement = self.pay_envelope(leg, &envelope_id).await?;
         if leg.passed && settlement.outcome != Outcome::Success {
-            let (outcome, id) = (settlement.outcome.name(), &envelope.envelope_id);
-            let message = format!("cep settlement outcome={outcome} envelope_id={id}");
+            let outcome = settlement.outcome.name();
+            let message = format!("cep settlement outcome={outcome} envelope_id={envelope_id}");
             return Err(Refusal::new(Code::DependencyUnavailable, message).into());
         }
-        let exact = bolt11::whole_amount_msats(&terms.invoice);
-        Ok(Done {
-            offer_id: offer.offer_id,
-            paid_msats: match settlement.outcome {
-                Outcome::Success => exact.unwrap_or(settlement.spent_sats.saturating_mul(1_000)),
-                Outcome::Failed | Outcome::Expired => 0,
-            },
-            settlement,
-        })
+        Ok(leg.done(settlement)?)
+    }
+
+    /// Pays the envelope, or closes it when its time is over.
+    pub(super) async fn pay_envelope(&self, leg: &Leg, envelope_id: &str) -> Result<CreditSettlement, Stop> {
+        self.settle_envelope(leg.settlement(envelope_id)?, leg.caller()).await
     }
 }
 

@@ -10,6 +10,7 @@ pub mod credit;
 pub mod events;
 mod incidents;
 pub mod observer;
+pub mod paying;
 pub mod plan;
 pub mod price;
 pub mod reexecution;
@@ -36,6 +37,7 @@ use oa_store::{
         market_dispatches::DispatchState,
         runs as run_table,
         treasury::{self as table, Counted},
+        treasury_paying as table_paying,
     },
 };
 use serde_json::value::RawValue;
@@ -81,6 +83,8 @@ struct Turn {
     signer: Option<Signer>,
     verifier: VerifierPolicy,
     reservation_ttl_seconds: i64,
+    /// How long an offer of credit may be good.
+    offer_ttl_seconds: i64,
     moment: Moment,
     seen: Option<Seen>,
     /// What came of the credit leg, where there was one.
@@ -100,7 +104,6 @@ enum Turned {
 impl Handle<TreasurySettleSandboxRun> for Runtime {
     async fn handle(&self, ask: Ask<TreasurySettleSandboxRun>) -> Result<Answer<Settlement>, Stop> {
         let asked = Arc::new(asked::admit(ask.body, ask.caller)?);
-        let mut seen = None;
         let mut turned = self.settle(&asked, None, None).await?;
         if let Turned::Reserved(claimant) = &turned {
             if asked.reexecute {
@@ -109,12 +112,13 @@ impl Handle<TreasurySettleSandboxRun> for Runtime {
             }
             // Whoever runs it goes on, and has the answer when it is asked again.
             let run = tokio::time::timeout(PATIENCE, self.run_again(&asked, claimant)).await;
-            seen = Some(run.map_err(|_| still_running())?);
-            turned = self.settle(&asked, seen.clone(), None).await?;
+            let seen = Some(run.map_err(|_| still_running())?);
+            turned = self.settle(&asked, seen, None).await?;
         }
         if let Turned::Credit(leg) = turned {
-            let done = self.pay_by_credit(&asked, &leg).await?;
-            turned = self.settle(&asked, seen, Some(done)).await?;
+            // From here on it is decided; whoever goes away is not needed to finish it.
+            let done = self.pay_by_credit(&leg).await?;
+            turned = self.settle(&asked, None, Some(done)).await?;
         }
         match turned {
             Turned::Settled(settlement) => Ok((*settlement).into()),
@@ -144,6 +148,7 @@ impl Runtime {
             signer: self.signer.clone(),
             verifier: self.verifier.clone(),
             reservation_ttl_seconds: self.config.reservation_ttl_seconds,
+            offer_ttl_seconds: i64::try_from(self.config.credit.max_offer_ttl_seconds).unwrap_or(i64::MAX),
             moment: Moment::of(self),
             seen,
             credit,
@@ -173,6 +178,9 @@ async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
         return Ok(Turned::Settled(Box::new(read_reply(&reply)?)));
     }
     receipts_will_be_believed(turn.signer.as_ref(), &turn.verifier)?;
+    if let Some(decided) = paying::decided(tx, &asked.settlement_id).await? {
+        return go_on(tx, turn, &facts, decided).await;
+    }
     let plan = plan::decide(asked, &facts, &turn.rules, turn.seen.as_ref(), turn.moment.now)?;
     let mut ledger = Run::of(&facts)?;
     let row = reserved(tx, turn, &facts, &plan, &mut ledger).await?;
@@ -187,15 +195,46 @@ async fn commit(tx: &mut Tx, turn: &Turn) -> Result<Turned, Stop> {
     // there is one all the same, as clients expect it.
     let terms = plan.credit.as_ref().filter(|_| plan.released() || turn.rules.lenient);
     if let Some(terms) = terms.filter(|_| turn.credit.is_none()) {
-        let receipt_sha256 = events::verification_receipt_sha256(asked, &plan);
-        let (id, job, passed) = (&asked.settlement_id, &asked.job_hash, plan.verdict.passed);
-        evidence::issued(tx, id, &receipt_sha256, job, passed, turn.moment.now).await?;
+        let verified = evidence_of(asked, &plan);
+        evidence::issued(tx, &verified, turn.moment.now).await?;
         table::put(tx, &row).await?;
         ledger.close(tx).await?;
-        let leg = credit::leg(asked, &plan, terms, &receipt_sha256, row.reserved_at);
+        let receipt_sha256 = &verified.receipt_sha256;
+        let leg = credit::leg(asked, &plan, terms, receipt_sha256, row.reserved_at, turn.offer_ttl_seconds);
+        // Only the end of the payment, or that there will be none, ends what the payer has reserved.
+        ledger::pin(tx, &TransferId::new(row.hold_id.as_str())?, turn.moment.now).await?;
+        paying::begin(tx, turn, &plan, &leg).await?;
         return Ok(Turned::Credit(Box::new(leg)));
     }
-    settled(tx, turn, &plan, row, ledger).await
+    settled(tx, turn, turn.seen.as_ref(), &plan, row, ledger).await
+}
+
+/// A job that a pool is paying for was decided when that began, and nothing that has changed since is looked at.
+async fn go_on(tx: &mut Tx, turn: &Turn, facts: &Facts, decided: paying::Decided) -> Result<Turned, Stop> {
+    let asked = &*turn.asked;
+    if turn.credit.is_none() {
+        return Ok(Turned::Credit(Box::new(decided.leg)));
+    }
+    let row =
+        facts.known.clone().ok_or_else(|| Fault::msg("a job is being paid for that nobody has reserved"))?;
+    let plan = decided.plan(tx, asked).await?;
+    let run = Run::of(facts)?;
+    let seen = decided.seen();
+    table_paying::delete(tx, &asked.settlement_id).await?;
+    settled(tx, turn, seen.as_ref(), &plan, row, run).await
+}
+
+/// What the verification of a settlement is worth elsewhere.
+fn evidence_of(asked: &Asked, plan: &Plan) -> evidence::Issued {
+    evidence::Issued {
+        evidence_id: asked.settlement_id.clone(),
+        receipt_sha256: events::verification_receipt_sha256(asked, plan),
+        job_hash: asked.job_hash.clone(),
+        owner_key: asked.owner.to_string(),
+        provider_id: asked.provider_id.clone(),
+        price: plan.price.provider,
+        passed: plan.released(),
+    }
 }
 
 fn read_reply(reply: &RawValue) -> Result<Settlement, Fault> {
@@ -266,6 +305,7 @@ async fn hold(tx: &mut Tx, turn: &Turn, facts: &Facts, plan: &Plan) -> Result<St
 async fn settled(
     tx: &mut Tx,
     turn: &Turn,
+    seen: Option<&Seen>,
     plan: &Plan,
     mut row: table::SettlementRow,
     mut run: Run,
@@ -290,12 +330,15 @@ async fn settled(
         }
     };
     table::count(tx, &asked.owner, &asked.provider_id, counted).await?;
-    let receipt_sha256 = events::verification_receipt_sha256(asked, plan);
-    let (id, job) = (&asked.settlement_id, &asked.job_hash);
-    evidence::issued(tx, id, &receipt_sha256, job, plan.verdict.passed, now).await?;
+    let verified = evidence_of(asked, plan);
+    match plan.released() && turn.credit.is_none() {
+        true => evidence::paid_otherwise(tx, &verified, now).await?,
+        false => evidence::issued(tx, &verified, now).await?,
+    }
+    let receipt_sha256 = verified.receipt_sha256;
     let done = turn.credit.as_ref();
     run.tell(tx, &events::settling(asked, plan, &receipt_sha256, done)?, now).await?;
-    for signal in signals(plan, turn.seen.as_ref()) {
+    for signal in signals(plan, seen) {
         let seen = reputation::Seen {
             worker_id: asked.worker_id.clone(),
             subject_id: asked.settlement_id.clone(),
@@ -304,9 +347,9 @@ async fn settled(
         };
         reputation::count(tx, &seen, turn.moment).await?;
     }
-    incidents::raise(tx, asked, plan, turn.seen.as_ref(), &mut run, now).await?;
+    incidents::raise(tx, asked, plan, seen, &mut run, now).await?;
     run.close(tx).await?;
-    for document in turn.seen.iter().flat_map(|seen| seen.responses.values()) {
+    for document in seen.iter().flat_map(|seen| seen.responses.values()) {
         market_dispatches::keep_document(tx, &document.sha256, &document.text, now).await?;
     }
     if !plan.released() {
@@ -322,7 +365,7 @@ async fn settled(
         };
         market_dispatches::put(tx, &dispatch).await?;
     }
-    let settlement = answer(asked, plan, turn, &receipt_sha256);
+    let settlement = answer(asked, plan, seen, turn.credit.as_ref(), &receipt_sha256);
     let reply = serde_json::value::to_raw_value(&settlement);
     let row = table::SettlementRow {
         status: settlement.settlement_status,
@@ -353,8 +396,13 @@ async fn announce(tx: &mut Tx, turn: &Turn, settlement: &Settlement) -> Result<(
     bridge::tell_settlement(tx, turn.signer.as_ref(), pointer, turn.moment.now).await
 }
 
-fn answer(asked: &Asked, plan: &Plan, turn: &Turn, receipt_sha256: &str) -> Settlement {
-    let (seen, credit) = (turn.seen.as_ref(), turn.credit.as_ref());
+fn answer(
+    asked: &Asked,
+    plan: &Plan,
+    seen: Option<&Seen>,
+    credit: Option<&credit::Done>,
+    receipt_sha256: &str,
+) -> Settlement {
     Settlement {
         job_hash: asked.job_hash.clone(),
         reservation_id: plan::reservation(asked),

@@ -192,13 +192,23 @@ async fn of_runtime(world: &World, people: &People, row: &Row, parameter: &str) 
             let opened = ok(&world.http.post("/internal/v1/hydra/fx/rfq", &body).await);
             Owned::of(404, [("rfq_id", opened["rfq"]["rfq_id"].as_str().unwrap())])
         }
-        // The first owner to act for an agent has it; that there is such a key is no secret.
+        // Whose an agent is, its own key says; that there is such a key is no secret.
         "agent_id" => {
-            let (owner, agent) = (Owner::User(people.owner_number), "f".repeat(64));
-            let body = json!({
+            let owner = Owner::User(people.owner_number);
+            let signer = oa_contract::signer::Signer::from_secret(&"2a".repeat(32)).unwrap();
+            let agent = signer.public_key_hex();
+            let intent = json!({
                 "schema": "openagents.credit.intent_request.v1", "idempotency_key": "owned", "agent_id": agent,
                 "scope_type": "nip90", "scope_id": "owned", "max_sats": 1, "exp": "2026-02-25T10:30:00Z",
             });
+            let hash = oa_contract::canonical::canonical_hash;
+            let mut signed_over = intent.clone();
+            signed_over["policy_context_sha256"] = json!(hash(&json!({})));
+            let claim = json!({"schema": "openagents.credit.agent_claim.v1", "owner": owner.to_string(),
+                "intent_sha256": hash(&signed_over)});
+            let digest = oa_contract::canonical::canonical_digest(&claim);
+            let mut body = intent;
+            body["agent_signature"] = json!(oa_contract::canonical::hex(&signer.sign_digest(&digest)));
             ok(&signed(world, &owner, "POST", "/internal/v1/credit/intent", Some(body)).await);
             Owned::of(403, [("agent_id", &agent)])
         }

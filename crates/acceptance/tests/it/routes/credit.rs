@@ -138,5 +138,51 @@ async fn a_read_only_instance_lends_nothing() {
         let said = "runtime authority writes are disabled in mode read_only";
         refused(&world.http.post(path, &body).await, 503, "write_path_frozen", said);
     }
-    assert_eq!(world.http.get("/internal/v1/credit/health").await.status, 200);
+    let exposure = format!("/internal/v1/credit/agents/{}/exposure", "a".repeat(64));
+    for path in [
+        "/internal/v1/credit/health",
+        &exposure,
+        "/internal/v1/hydra/observability",
+        "/internal/v1/hydra/risk/health",
+    ] {
+        assert_eq!(world.http.get(path).await.status, 200, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pools_operator_says_whom_it_lends_to() {
+    for engine in both_engines() {
+        let world = World::with(WorldOptions { engine, ..WorldOptions::default() }).await;
+        let pool = "b".repeat(64);
+        let lending = format!("/admin/v1/pools/{pool}/lending");
+        let said = json!({"borrowers": [{"owner_user_id": 11, "max_sats": 500}], "together_sats": 900});
+        assert_eq!(world.http.post(&lending, &said).await.status, 404, "no such pool");
+        assert_eq!(world.http.get(&lending).await.status, 404);
+        let create = json!({"schema": "openagents.liquidity.pool.create_request.v1", "operator_id": "user:7",
+            "config": {}});
+        ok(&world, &format!("/internal/v1/pools/{pool}/admin/create"), &create).await;
+        let told = world.http.get(&lending).await.json();
+        assert_eq!(
+            told,
+            json!({"schema": "openagents.credit.pool_lending.v1", "lending": {
+            "pool_id": pool, "held_sats": 0, "owed_msats": 0}})
+        );
+        let told = ok(&world, &lending, &said).await["lending"].clone();
+        assert_eq!((&told["borrowers"], &told["together_sats"]), (&said["borrowers"], &json!(900)));
+        assert_eq!(world.http.get(&lending).await.json()["lending"], told);
+        let wrong = json!({"borrowers": [{"max_sats": 500}], "together_sats": 900});
+        let why = "borrowers[0]: owner_user_id, owner_guest_scope or agent_id is required";
+        refused(&world.http.post(&lending, &wrong).await, 400, "invalid_request", why);
+        // Whoever is not named borrows nothing.
+        let offered = ok(&world, OFFER, &offering(100)).await;
+        let body = json!({"schema": "openagents.credit.envelope_request.v1",
+            "offer_id": offered["offer"]["offer_id"], "provider_id": "c".repeat(64)});
+        let answered = world.http.post(ENVELOPE, &body).await;
+        assert_eq!(
+            (answered.status, &answered.json()["error"]),
+            (403, &json!("forbidden")),
+            "{}",
+            answered.text()
+        );
+    }
 }

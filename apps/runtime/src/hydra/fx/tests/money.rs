@@ -262,3 +262,36 @@ async fn everything_outlives_a_restart() {
         adds_up(&world).await;
     }
 }
+
+#[tokio::test]
+async fn an_owner_that_nobody_gave_anything_pays_nothing() {
+    use oa_contract::{matrix::BudgetsSet, wire::budgets::SetBudget};
+    on_each(strict, async |world: World| {
+        limit(&world, BUYER, "USD", "cents", 1_000_000).await;
+        for (name, provider) in [("one", "user:12"), ("two", "guest:anybody")] {
+            let rfq = quoted(&world, name, [(provider, 2_500_000)]).await;
+            let selection = select(&world, &format!("s-{name}"), &rfq.rfq_id, "").await.expect("selected");
+            assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Uncovered);
+            let quote_id = format!("{name}-{provider}");
+            let body = || settlement(&format!("t-{name}"), &rfq.rfq_id, &quote_id, json!({}));
+            assert_eq!(refused(settle(&world, body()).await).reason_code, Some("provider_cannot_pay"));
+            if provider == "user:12" {
+                let limit_msats = oa_contract::Msats::new(2_500_000).expect("msats");
+                let budget = SetBudget { owner_user_id: Some(12), limit_msats, ..SetBudget::default() };
+                world.call::<BudgetsSet>(&operator(), Nothing {}, Nothing {}, budget).await.expect("set");
+                settle(&world, body()).await.expect("settled");
+            }
+        }
+        // One owner has one name.
+        for spelling in ["user:0012", "user:+12", "User:12", "guest: anybody"] {
+            let refusal =
+                refused(open(&world, OpenRfq { requester_id: spelling.into(), ..opening(spelling) }).await);
+            assert_eq!(refusal.code, Code::InvalidRequest, "{spelling}");
+            let rfq = open(&world, opening(&format!("for {spelling}"))).await.expect("opened");
+            let refusal = refused(quote(&world, spelling, offered("q", spelling, &rfq)).await);
+            assert_eq!(refusal.code, Code::InvalidRequest, "{spelling}");
+        }
+        adds_up(&world).await;
+    })
+    .await;
+}

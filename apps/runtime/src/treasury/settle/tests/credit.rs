@@ -5,20 +5,33 @@ use std::sync::Arc;
 
 use oa_contract::{
     Amount, Asset, Clock,
-    matrix::{CreditExplain, CreditIntent, CreditLoanGet},
+    matrix::{
+        CreditEnvelope, CreditExplain, CreditIntent, CreditLoanGet, CreditOffer, CreditSettle,
+        PoolsLendingSet,
+    },
     wire::{
-        credit::{DeclareIntent, INTENT_REQUEST, LoanStatus, ScopeType},
-        paths::{CreditSettlementPath, OfferPath},
+        credit::{
+            AskOffer, Borrower, DeclareIntent, INTENT_REQUEST, IssueEnvelope, LoanStatus, ScopeType,
+            SetLending, SettleEnvelope,
+        },
+        paths::{CreditSettlementPath, OfferPath, PoolPath},
+        pools::{Pool, PoolKind, PoolStatus},
         treasury::{CepTerms, JobStatus, SettlementRoute},
     },
 };
 use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
 use oa_lightning::{Simulated, bolt11::Network, simulated};
-use oa_store::tables::ledger;
+use oa_store::tables::{
+    credit::{self as table, AgentRow},
+    ledger, pools,
+};
 
 use super::*;
 use crate::{
-    credit::legs,
+    credit::{
+        legs,
+        tests::{Mood, Purse},
+    },
     testing::{BEGIN, refused},
 };
 
@@ -58,6 +71,29 @@ async fn deposited(world: &World, units: u64) {
     };
     let write = async |tx: &mut Tx, order: &Order| ledger::transfer(tx, order, BEGIN).await;
     world.runtime.store.write("test.deposit", (), order, write).await.expect("deposited");
+    lends_to(world, Borrower { owner_user_id: Some(11), max_sats: 1_000, ..Borrower::default() }).await;
+}
+
+/// What the pool's operator says.
+async fn lends_to(world: &World, borrower: Borrower) {
+    let opened = async |tx: &mut Tx, (): &()| {
+        let pool = Pool {
+            pool_id: key("b"),
+            pool_kind: PoolKind::Llp,
+            operator_id: "operator:one".into(),
+            status: PoolStatus::Active,
+            config: oa_contract::wire::null(),
+            created_at: BEGIN,
+        };
+        match pools::pool(tx, &pool.pool_id).await? {
+            Some(_) => Ok(()),
+            None => pools::insert_pool(tx, &pool).await,
+        }
+    };
+    world.runtime.store.write("test.pool", (), (), opened).await.expect("opened");
+    let said = SetLending { borrowers: vec![borrower], together_sats: 10_000 };
+    let path = PoolPath { pool_id: key("b") };
+    world.call::<PoolsLendingSet>(&operator(), path, Nothing {}, said).await.expect("set");
 }
 
 async fn pool(world: &World) -> (i128, u64) {
@@ -134,6 +170,7 @@ async fn declared(world: &World, max_sats: u64) -> String {
         max_sats,
         exp: BEGIN.plus_seconds(1_800),
         policy_context: None,
+        agent_signature: None,
     };
     let reply = world.call::<CreditIntent>(&operator(), Nothing {}, Nothing {}, body).await;
     reply.expect("declared").1.intent.intent_id
@@ -175,6 +212,9 @@ async fn where_the_pool_cannot_pay_the_reservation_stands_and_the_same_request_g
         let _route = provider(&world, "worker:a", &key("c"), 11).await;
         let run = begin(&world).await;
         let body = || by_credit(run, &invoice("i", 1_000));
+        let refusal = refused(settle(&world, body()).await);
+        assert_eq!(refusal.reason_code, Some("pool_does_not_lend"));
+        lends_to(&world, Borrower { owner_user_id: Some(11), max_sats: 1_000, ..Borrower::default() }).await;
         assert_eq!(refused(settle(&world, body()).await).message, "pool capacity exceeded");
         assert_eq!(account(&world, 11).await.1, 1_000, "the reservation stands");
         deposited(&world, 10_000_000).await;
@@ -216,5 +256,179 @@ async fn parallel_settlements_through_credit_pay_the_provider_once() {
         assert_eq!(pool(&world).await, (10_001_000, 0));
         assert_eq!(account(&world, 11).await.2, 3_000);
         everything_adds_up(&world).await;
+    }
+}
+
+/// A wallet whose mood changes.
+async fn moody(engine: EngineKind, mood: Mood) -> (World, Arc<Purse>) {
+    let mut config = strict();
+    config.liquidity.network = Network::Regtest;
+    let purse = Purse::new(mood);
+    (World::paying(engine, config, Some(purse.clone())).await, purse)
+}
+
+async fn swept(world: &World) {
+    crate::background::credit::sweep_once(&world.runtime).await.expect("swept");
+}
+
+#[tokio::test]
+async fn a_pool_that_has_paid_is_paid_back_though_whoever_asked_is_gone() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let (world, purse) = moody(engine, Mood::Silent).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let body = || by_credit(run, &invoice("i", 1_000));
+        let refusal = refused(settle(&world, body()).await);
+        assert_eq!(refusal.reason_code, Some("payment_pending"));
+        // Hours later, after a restart, nobody has asked again; and nobody gives back what may be owed.
+        world.clock.advance_ms(7_200_000);
+        let world = world.restart().await;
+        assert_eq!(reconcile(&world, 0).await.expired_reservations, 0);
+        crate::background::holds::sweep_once(&world.runtime).await.expect("swept");
+        assert_eq!(account(&world, 11).await.1, 1_000, "the payer's money is where it was");
+        swept(&world).await;
+        assert_eq!(account(&world, 11).await.1, 1_000, "the payment is still under way");
+        world.runtime.payments.resolve_due().await.expect("resolved");
+        swept(&world).await;
+        assert_eq!(account(&world, 11).await, (10_000_000_000, 0, 3_000));
+        assert_eq!((pool(&world).await, purse.asked()), ((10_001_000, 0), 1));
+        assert_eq!(paid(&world, run).await, 1_000);
+        let settled = settle(&world, body()).await.expect("as it was settled");
+        assert_eq!(settled.settlement_status, JobStatus::Released);
+        assert_eq!((events(&world, run).await.len(), purse.asked()), (6, 1));
+        everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_decided_stays_decided_while_the_pool_pays() {
+    let (world, purse) = moody(EngineKind::Sqlite, Mood::Silent).await;
+    let _route = provider(&world, "worker:a", &key("c"), 11).await;
+    deposited(&world, 10_000_000).await;
+    let run = begin(&world).await;
+    let body = || by_credit(run, &invoice("i", 1_000));
+    assert_eq!(refused(settle(&world, body()).await).reason_code, Some("payment_pending"));
+    world.clock.advance_ms(60_000);
+    // The worker is another one's now, and a pool that paid would be refused today.
+    provider(&world, "worker:a", "provider-b", 11).await;
+    lends_to(&world, Borrower { owner_user_id: Some(12), max_sats: 1, ..Borrower::default() }).await;
+    world.runtime.payments.resolve_due().await.expect("resolved");
+    let settled = settle(&world, body()).await.expect("settled");
+    assert_eq!((settled.settlement_status, purse.asked()), (JobStatus::Released, 1));
+    assert_eq!((pool(&world).await, account(&world, 11).await.2), ((10_001_000, 0), 3_000));
+    everything_adds_up(&world).await;
+}
+
+#[tokio::test]
+async fn a_settlement_that_is_broken_off_anywhere_pays_once_and_charges_once() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        for polls in [0, 1, 3, 10, 40, 100, 300, 1_000, 10_000] {
+            let (world, purse) = moody(engine, Mood::Pays).await;
+            let _route = provider(&world, "worker:a", &key("c"), 11).await;
+            deposited(&world, 10_000_000).await;
+            let run = begin(&world).await;
+            let body = || by_credit(run, &invoice("i", 1_000));
+            let asked = Box::pin(settle(&world, body()));
+            let yields = Box::pin(async {
+                for _ in 0..polls {
+                    tokio::task::yield_now().await;
+                }
+            });
+            drop(futures_util::future::select(asked, yields).await);
+            let world = world.restart().await;
+            for _ in 0..6 {
+                world.clock.advance_ms(1_200_000);
+                world.runtime.payments.resolve_due().await.expect("resolved");
+                reconcile(&world, 0).await;
+                swept(&world).await;
+            }
+            assert!(purse.asked() <= 1);
+            let (_, reserved, spent) = account(&world, 11).await;
+            match purse.asked() {
+                0 => assert_eq!((reserved, spent, pool(&world).await), (0, 0, (10_000_000, 0))),
+                _ => assert_eq!((reserved, spent, pool(&world).await), (0, 3_000, (10_001_000, 0))),
+            }
+            everything_adds_up(&world).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_nothing_was_paid_the_payer_has_its_money_again_and_may_settle_anew() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let (world, purse) = moody(engine, Mood::Refuses).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let late =
+            || simulated::invoice(Network::Regtest, "i", msats(1_000), BEGIN, 86_400).expect("an invoice");
+        let body = || by_credit(run, &late());
+        assert!(refused(settle(&world, body()).await).message.starts_with("liquidity pay failed: failed"));
+        world.clock.advance_ms(3_600_000);
+        swept(&world).await;
+        assert_eq!(account(&world, 11).await.1, 1_000, "it may still be paid");
+        world.clock.advance_ms(61_000);
+        swept(&world).await;
+        assert_eq!((account(&world, 11).await.1, pool(&world).await), (0, (10_000_000, 0)));
+        assert_eq!(
+            summary(&world, 11).await.recent_jobs[0].withheld_reason.as_deref(),
+            Some("reservation_expired")
+        );
+        purse.turn(Mood::Pays);
+        let settled = settle(&world, body()).await.expect("settled");
+        assert_eq!((settled.settlement_status, purse.asked()), (JobStatus::Released, 2));
+        assert_eq!((account(&world, 11).await.2, pool(&world).await), (3_000, (10_001_000, 0)));
+        everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_was_paid_directly_backs_no_envelope() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let (world, purse) = moody(engine, Mood::Pays).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let settled = settle(&world, SettleSandboxRun { provider_id: key("c"), ..example(run) })
+            .await
+            .expect("settled");
+        assert_eq!(settled.settlement_route, SettlementRoute::DirectLiquidity);
+        let owned = async |tx: &mut Tx, row: &AgentRow| table::put_agent(tx, row).await;
+        let row = AgentRow { agent_id: key("a"), owner_key: "user:11".into(), claimed_at: BEGIN };
+        world.runtime.store.write("test.agent", (), row, owned).await.expect("owned");
+        let offer = AskOffer {
+            schema: "openagents.credit.offer_request.v1".into(),
+            agent_id: key("a"),
+            pool_id: key("b"),
+            intent_id: None,
+            scope_type: ScopeType::Nip90,
+            scope_id: settled.job_hash.clone(),
+            max_sats: 100,
+            fee_bps: 1,
+            requires_verifier: true,
+            exp: BEGIN.plus_seconds(600),
+        };
+        let offer = world.call::<CreditOffer>(&operator(), Nothing {}, Nothing {}, offer).await;
+        let issue = IssueEnvelope {
+            schema: "openagents.credit.envelope_request.v1".into(),
+            offer_id: offer.expect("offered").1.offer.offer_id,
+            provider_id: key("c"),
+        };
+        let issued = world.call::<CreditEnvelope>(&operator(), Nothing {}, Nothing {}, issue).await;
+        let body = SettleEnvelope {
+            schema: "openagents.credit.settle_request.v1".into(),
+            envelope_id: issued.expect("issued").1.envelope.envelope_id,
+            verification_passed: true,
+            verification_receipt_sha256: settled.verification_receipt_sha256.clone(),
+            provider_invoice: invoice("i", 1_000),
+            provider_host: "host".into(),
+            max_fee_msats: 1_000,
+            policy_context: None,
+        };
+        let again = world.call::<CreditSettle>(&operator(), Nothing {}, Nothing {}, body).await;
+        let refusal = refused(again);
+        assert_eq!(refusal.message, "verification_receipt_sha256 has been paid on already");
+        assert_eq!((purse.asked(), pool(&world).await.0), (0, 10_000_000));
     }
 }

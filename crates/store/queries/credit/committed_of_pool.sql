@@ -1,0 +1,6 @@
+-- What is held or being paid at $2, in sats; and what is owed, in millisatoshis.
+SELECT
+  (SELECT CAST(COALESCE(SUM(max_sats), 0) AS BIGINT) FROM credit_envelopes
+    WHERE pool_id = $1 AND freed = 0 AND (expires_at > $2 OR payment_id IS NOT NULL)),
+  (SELECT CAST(COALESCE(SUM(principal + routing + fee - repaid), 0) AS BIGINT) FROM credit_loans
+    WHERE pool_id = $1 AND status <> 'repaid')

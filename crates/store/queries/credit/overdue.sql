@@ -1,0 +1,5 @@
+SELECT settlement_id
+FROM credit_loans
+WHERE status = 'defaulted' AND closed_at <= $1
+ORDER BY closed_at, settlement_id
+LIMIT $2

@@ -1,0 +1,2 @@
+DELETE FROM compute_paying
+WHERE settlement_id = $1

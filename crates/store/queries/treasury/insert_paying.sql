@@ -1,0 +1,2 @@
+INSERT INTO compute_paying (settlement_id, envelope_id, decided, over_at, begun_at, seal)
+VALUES ($1, $2, $3, $4, $5, $6)

@@ -138,7 +138,7 @@ struct Standing {
     issued: bool,
 }
 
-async fn look(tx: &mut Tx, settlement_id: &String) -> Result<Option<Standing>, Stop> {
+async fn look(tx: &mut Tx, settlement_id: &str) -> Result<Option<Standing>, Stop> {
     let Some(row) = treasury_paying::get(tx, settlement_id).await? else { return Ok(None) };
     let settled = credit_table::settlement(tx, &row.envelope_id).await?;
     let settled = settled.map(|row| serde_json::from_str(&row.reply).map_err(unread)).transpose()?;
@@ -170,7 +170,11 @@ impl Runtime {
     }
 
     async fn finish_one(&self, settlement_id: String) -> Result<bool, Stop> {
-        let Some(standing) = self.store.read("treasury.paying_look", settlement_id, look).await? else {
+        let Some(standing) = self
+            .store
+            .read("treasury.paying_look", settlement_id, async |tx, id: &String| look(tx, id).await)
+            .await?
+        else {
             return Ok(false);
         };
         let decided: Decided = serde_json::from_str(&standing.row.decided).map_err(unread)?;

@@ -31,6 +31,9 @@ pub struct Schemathesis {
     /// Only these of examples, coverage, fuzzing and stateful, separated by commas.
     #[arg(long)]
     phases: Option<String>,
+    /// What the environment is made with. 3.12 or newer: deep shapes are too deep for the parser of older ones.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
     /// The program that is asked; built when it is not given.
     #[arg(long)]
     oa_binary: Option<PathBuf>,
@@ -50,7 +53,7 @@ impl Schemathesis {
                 target.join("debug/oa")
             }
         };
-        let python = python(&place)?;
+        let python = environment(&place, &self.python)?;
         let mut drive = Command::new(python);
         drive.arg(root.join("xtask/schemathesis/drive.py")).arg("--oa").arg(program);
         drive.arg("--place").arg(&place).args(["--cases", &self.cases.to_string()]);
@@ -71,17 +74,17 @@ impl Schemathesis {
 }
 
 /// An environment of its own with that version in it, made once.
-fn python(place: &Path) -> anyhow::Result<PathBuf> {
+fn environment(place: &Path, python: &Path) -> anyhow::Result<PathBuf> {
     let environment = place.join("venv");
-    let python = environment.join("bin/python");
+    let own = environment.join("bin/python");
     let made = environment.join(format!("schemathesis-{VERSION}"));
     if !made.exists() {
-        finish(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
+        finish(Command::new(python).args(["-m", "venv", "--clear"]).arg(&environment))?;
         let wanted = format!("schemathesis=={VERSION}");
-        finish(Command::new(&python).args(["-m", "pip", "install", "--quiet", &wanted]))?;
+        finish(Command::new(&own).args(["-m", "pip", "install", "--quiet", &wanted]))?;
         fs::write(made, "")?;
     }
-    Ok(python)
+    Ok(own)
 }
 
 fn finish(command: &mut Command) -> anyhow::Result<()> {

@@ -1,6 +1,6 @@
 //! Everything that an embedded store holds, as text, so that a test can say that nothing has changed.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use rusqlite::{Connection, OpenFlags, types::Value};
 
@@ -12,6 +12,15 @@ const NOTES: [&str; 1] = ["last_used_at"];
 /// Says SQL to the file behind the store's back, as an accident would.
 pub fn meddle(store: &Path, sql: &str) {
     Connection::open(store).and_then(|file| file.execute_batch(sql)).expect("meddled");
+}
+
+/// The pages that hold the text of the schema, from 0.
+pub fn pages_of_schema(store: &Path) -> BTreeSet<usize> {
+    let file = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a store");
+    let sql = "select pageno - 1 from dbstat where name = 'sqlite_schema'";
+    let mut pages = file.prepare(sql).expect("a statement");
+    let pages = pages.query_map([], |row| row.get(0)).expect("pages");
+    pages.map(|page| page.expect("a number")).collect()
 }
 
 /// The rows of every table, sorted.

@@ -12,7 +12,7 @@ mod world;
 pub use clock::{SeededIds, TestClock};
 pub use codex::SimulatedCodexWorker;
 pub use http::{Answered, Http};
-pub use kept::kept;
+pub use kept::{kept, pages_of_schema};
 pub use simulated::{ProviderMood, SimulatedProvider};
 pub use simulated_runtime::SimulatedRuntime;
 pub use world::{Engine, SECRET, World, WorldOptions, both_engines};

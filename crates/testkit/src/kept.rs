@@ -19,8 +19,8 @@ pub fn pages_of_schema(store: &Path) -> BTreeSet<usize> {
     let file = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).expect("a store");
     let sql = "select pageno - 1 from dbstat where name = 'sqlite_schema'";
     let mut pages = file.prepare(sql).expect("a statement");
-    let pages = pages.query_map([], |row| row.get(0)).expect("pages");
-    pages.map(|page| page.expect("a number")).collect()
+    let pages = pages.query_map([], |row| row.get::<_, u32>(0)).expect("pages");
+    pages.map(|page| page.expect("a number") as usize).collect()
 }
 
 /// The rows of every table, sorted.

@@ -311,6 +311,7 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_BIND_ADDR", Kind::Address, Some("127.0.0.1:9400"), "Where the provider listens.";
     "OA_PROVIDER_BASE_URL", Kind::Url, None, "Where the runtime finds the provider; where it listens when not set.";
     "OA_PROVIDER_ID", Kind::Text, None, "What the provider is called; the machine's name and the port when not set. 64 hex digits, a key of its own, where pools are to pay it out of credit.";
+    "OA_PROVIDER_LIGHTNING_NODE_ID", Kind::Text, None, "The Lightning node whose invoices are the provider's, 66 hex digits; pools pay a stranger's provider out of credit on invoices of that node alone.";
     "OA_PROVIDER_OWNER_USER_ID", Kind::Count(0), None, "Whose provider it is; the first user when neither this nor a guest scope is set.";
     "OA_PROVIDER_OWNER_GUEST_SCOPE", Kind::Text, None, "Whose provider it is, where that is no user.";
     "OA_PROVIDER_ENROL", Kind::Switch, Some("true"), "Whether the provider enrols itself at the runtime.";

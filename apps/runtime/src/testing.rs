@@ -66,6 +66,34 @@ impl Ids for CountingIds {
     }
 }
 
+fn fail_statements(path: &std::path::Path, table: Option<&str>) {
+    let undo = "DROP TRIGGER IF EXISTS failpoint_insert; DROP TRIGGER IF EXISTS failpoint_update;";
+    let point = |verb: &str, table: &str| {
+        format!(
+            "CREATE TRIGGER failpoint_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'failpoint'); END;"
+        )
+    };
+    let sql = table.map(|table| point("insert", table) + &point("update", table));
+    let file = rusqlite::Connection::open(path).expect("the store's file");
+    file.busy_timeout(std::time::Duration::from_secs(10)).expect("a patient connection");
+    file.execute_batch(&format!("{undo}{}", sql.unwrap_or_default())).expect("meddled");
+}
+
+async fn fail_commits(config: &PostgresConfig, table: Option<&str>) {
+    let connected = tokio_postgres::connect(&config.url, tokio_postgres::NoTls).await;
+    let (client, connection) = connected.expect("a connection of its own");
+    tokio::spawn(connection);
+    let undo = format!("SET search_path TO {}; DROP FUNCTION IF EXISTS failpoint() CASCADE;", config.schema);
+    let point = |table: &str| {
+        format!(
+            "CREATE FUNCTION failpoint() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'failpoint'; END $$;
+             CREATE CONSTRAINT TRIGGER failpoint AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION failpoint();"
+        )
+    };
+    client.batch_execute(&(undo + &table.map(point).unwrap_or_default())).await.expect("meddled");
+}
+
 /// A runtime, and what a test may move in it. Its SQLite file goes with it; a PostgreSQL schema stays in the
 /// throw-away cluster.
 pub(crate) struct World {
@@ -140,20 +168,14 @@ impl World {
         World { runtime, clock, store, directory, wallet }
     }
 
-    /// From here on whatever writes to this table fails; none: everything is well again. SQLite only: elsewhere nothing
-    /// fails.
-    pub(crate) fn break_writes_to(&self, table: Option<&str>) {
-        let Some(directory) = &self.directory else { return };
-        let undo = "DROP TRIGGER IF EXISTS failpoint_insert; DROP TRIGGER IF EXISTS failpoint_update;";
-        let point = |verb: &str, table: &str| {
-            format!(
-                "CREATE TRIGGER failpoint_{verb} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'failpoint'); END;"
-            )
-        };
-        let sql = table.map(|table| point("insert", table) + &point("update", table));
-        let file = rusqlite::Connection::open(directory.join("runtime.db")).expect("the store's file");
-        file.busy_timeout(std::time::Duration::from_secs(10)).expect("a patient connection");
-        file.execute_batch(&format!("{undo}{}", sql.unwrap_or_default())).expect("meddled");
+    /// From here on whatever writes to this table fails, in SQLite at the statement, in PostgreSQL when it is committed;
+    /// none: everything is well again.
+    pub(crate) async fn break_writes_to(&self, table: Option<&str>) {
+        match (&self.store, &self.directory) {
+            (StoreConfig::Postgres(config), _) => fail_commits(config, table).await,
+            (_, Some(directory)) => fail_statements(&directory.join("runtime.db"), table),
+            _ => {}
+        }
     }
 
     pub(crate) fn clock_now(&self) -> Timestamp {

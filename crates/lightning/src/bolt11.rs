@@ -110,11 +110,20 @@ pub fn check(text: &str, network: Network, now: Timestamp) -> Result<Checked, Ba
     if now >= expires_at {
         return Err(BadInvoice::Expired);
     }
-    let payee = match invoice.payee_pub_key() {
+    let payee = payee_of(&invoice);
+    Ok(Checked { amount, payment_hash: invoice.payment_hash().to_string(), payee, expires_at })
+}
+
+fn payee_of(invoice: &Bolt11Invoice) -> String {
+    match invoice.payee_pub_key() {
         Some(key) => key.to_string(),
         None => invoice.recover_payee_pub_key().to_string(),
-    };
-    Ok(Checked { amount, payment_hash: invoice.payment_hash().to_string(), payee, expires_at })
+    }
+}
+
+/// The node that an invoice pays, 66 hex digits, if it can be read whole.
+pub fn payee(text: &str) -> Option<String> {
+    parse(text).ok().map(|invoice| payee_of(&invoice))
 }
 
 /// The payment hash of an invoice that can be read whole, whatever its network and age.

@@ -56,6 +56,8 @@ pub struct Offer {
     pub cluster_members: Vec<String>,
     pub roles: Vec<String>,
     pub base_url: Option<String>,
+    /// Whose invoices it is paid by, 66 hex digits.
+    pub lightning_node_id: Option<String>,
     pub capabilities: Vec<String>,
     pub min_price_msats: Option<u64>,
     pub pricing_stage: PricingStage,
@@ -79,6 +81,7 @@ impl Offer {
             cluster_id: text(metadata, "cluster_id"),
             cluster_members: strings(metadata, "cluster_members"),
             base_url: text(metadata, "provider_base_url"),
+            lightning_node_id: text(metadata, "lightning_node_id").and_then(|id| node_id(&id)),
             capabilities: strings(metadata, "capabilities"),
             min_price_msats: metadata.get("min_price_msats").and_then(Value::as_u64).or(smallest),
             pricing_stage: stage(metadata),
@@ -150,6 +153,13 @@ impl Offer {
             updated_at: standing.updated_at,
         }
     }
+}
+
+/// A compressed public key in lower case.
+fn node_id(text: &str) -> Option<String> {
+    let id = text.trim().to_ascii_lowercase();
+    let fits = id.len() == 66 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (fits && (id.starts_with("02") || id.starts_with("03"))).then_some(id)
 }
 
 /// Whether metadata asks for a place in the reserve pool, or says that there is none; nothing when it is silent.

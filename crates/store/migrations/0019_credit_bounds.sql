@@ -43,6 +43,7 @@ CREATE TABLE credit_verifications (
   owner_key TEXT NOT NULL,
   provider_id TEXT NOT NULL,
   price BIGINT NOT NULL CHECK (price > 0),
+  payee TEXT,
   passed BIGINT NOT NULL,
   consumed_by TEXT,
   issued_at BIGINT NOT NULL,
@@ -68,10 +69,10 @@ CREATE TABLE credit_lending (
 -- when it is settled, or surely not paid.
 CREATE TABLE compute_paying (
   settlement_id TEXT NOT NULL PRIMARY KEY,
-  envelope_id TEXT NOT NULL,
-  decided TEXT NOT NULL,
+  envelope_id TEXT NOT NULL UNIQUE,
   over_at BIGINT NOT NULL,
   begun_at BIGINT NOT NULL,
+  decided TEXT NOT NULL,
   seal BIGINT NOT NULL
 ) WITHOUT ROWID --@sqlite
 ) --@postgres

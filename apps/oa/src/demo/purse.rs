@@ -77,6 +77,14 @@ impl Purse {
         self.shop()?.invoice(&order).await.map_err(|error| failed(&error))
     }
 
+    /// The node that such invoices pay, as one of them says.
+    pub async fn node_of_others(&self) -> Result<String, Failure> {
+        let least = Msats::new(1_000).unwrap_or_default();
+        let sample = self.bill("whose", least, "whose invoices these are").await?;
+        oa_lightning::bolt11::payee(&sample.bolt11)
+            .ok_or_else(|| Failure::wrong("the wallet's invoices say no node"))
+    }
+
     /// What that somebody has received.
     pub async fn received(&self, id: &str) -> Result<Option<Msats>, Failure> {
         let invoice = InvoiceRef { request_id: id.to_owned(), payment_hash: None };

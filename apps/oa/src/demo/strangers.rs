@@ -80,7 +80,13 @@ async fn sandbox(
     let keep = DataDir::at(stage.data.path().join("providers").join(name));
     fs::create_dir_all(keep.path()).map_err(|error| Failure::file(keep.path(), &error))?;
     let repository = stage.code.place.to_string_lossy();
-    let wanted = [("OA_PROVIDER_MIN_PRICE_MSATS", price), ("OA_PROVIDER_REPOSITORIES", &*repository)];
+    // All who are paid here have one wallet beside the operator's, and so one node.
+    let node_id = stage.purse.node_of_others().await?;
+    let wanted = [
+        ("OA_PROVIDER_MIN_PRICE_MSATS", price),
+        ("OA_PROVIDER_REPOSITORIES", &*repository),
+        ("OA_PROVIDER_LIGHTNING_NODE_ID", &*node_id),
+    ];
     Local::start(local::Wish {
         settings: &home::settings(stage.data, &wanted)?,
         place: &stage.place,

@@ -64,9 +64,8 @@ impl Local {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(wrong)?;
         let base = format!("http://{}", listener.local_addr().map_err(wrong)?);
         let layers = workshop.isolation.layers.to_string();
-        let price = number(wish.settings, "OA_PROVIDER_MIN_PRICE_MSATS");
         let at_once = number(wish.settings, "OA_PROVIDER_JOBS");
-        let mut metadata = metadata(&wish.id, &base, price, at_once, &workshop);
+        let mut metadata = metadata(wish.settings, &wish.id, &base, &workshop);
         if wish.reserve_pool {
             metadata["reserve_pool"] = json!(true);
         }

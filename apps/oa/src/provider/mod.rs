@@ -63,9 +63,8 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
     let base =
         settings.get("OA_PROVIDER_BASE_URL").map_or_else(|| format!("http://{address}"), str::to_owned);
     let id = settings.get("OA_PROVIDER_ID").map_or_else(|| usual_id(address.port()), str::to_owned);
-    let price = number(settings, "OA_PROVIDER_MIN_PRICE_MSATS");
     let at_once = number(settings, "OA_PROVIDER_JOBS");
-    let metadata = metadata(&id, &base, price, at_once, &workshop);
+    let metadata = metadata(settings, &id, &base, &workshop);
     let isolation = isolation(&workshop.isolation);
     let jobs = Arc::new(Jobs::new(workshop, usize::try_from(at_once).unwrap_or(1), format));
     let token = settings.get("OA_PROVIDER_OPERATOR_TOKEN").map(SecretString::from);
@@ -211,25 +210,29 @@ fn usual_id(port: u16) -> String {
     format!("{}-{port}", plain.take(60).collect::<String>())
 }
 
-fn metadata(id: &str, base: &str, price: u64, at_once: u64, workshop: &Workshop) -> Value {
+fn metadata(settings: &Settings, id: &str, base: &str, workshop: &Workshop) -> Value {
     let caps = &workshop.caps;
-    json!({
+    let mut metadata = json!({
         "roles": ["client", "provider"],
         "provider_id": id,
         "provider_base_url": base,
         "capabilities": [SANDBOX_RUN, REPO_INDEX],
-        "min_price_msats": price,
+        "min_price_msats": number(settings, "OA_PROVIDER_MIN_PRICE_MSATS"),
         "caps": {
             "max_timeout_secs": caps.timeout_secs,
             "max_memory_mb": caps.memory_mb,
             "max_cpus": caps.cpus,
             "max_disk_mb": caps.disk_mb,
-            "max_jobs": at_once,
+            "max_jobs": number(settings, "OA_PROVIDER_JOBS"),
             "network_policies": ["none", "localhost"],
         },
         "isolation": isolation(&workshop.isolation),
         "oa_version": env!("CARGO_PKG_VERSION"),
-    })
+    });
+    if let Some(node_id) = settings.get("OA_PROVIDER_LIGHTNING_NODE_ID") {
+        metadata["lightning_node_id"] = json!(node_id);
+    }
+    metadata
 }
 
 /// What stands around a job here, and what does not, with the reason.

@@ -78,13 +78,33 @@ async fn collect_some(runtime: &Runtime) -> Result<usize, Stop> {
         return Ok(0);
     }
     let now = runtime.now();
+    let due = collect_these(runtime, now, Look::Due).await;
+    collect_these(runtime, now, Look::Overdue).await.and(due)
+}
+
+/// Which debts are asked for.
+#[derive(Clone, Copy)]
+enum Look {
+    Due,
+    /// What was not repaid in time is asked for again once a day.
+    Overdue,
+}
+
+/// Deals with the loans of one look, and of the next ones where some could not be dealt with: they stop no other.
+async fn collect_these(runtime: &Runtime, now: Timestamp, look: Look) -> Result<usize, Stop> {
     let (mut due, mut failed) = (0, Ok(()));
     let mut after = (Timestamp::EPOCH, String::new());
     loop {
-        let found = runtime.store.read("credit.due", (after.clone(), now), due_loans).await?;
+        let found = match look {
+            Look::Due => runtime.store.read("credit.due", (after.clone(), now), due_loans).await?,
+            Look::Overdue => {
+                let until = now.plus_seconds(-AGAIN_SECONDS);
+                runtime.store.read("credit.overdue", (after.clone(), until), overdue).await?
+            }
+        };
         let whole = found.len() == BATCH as usize;
-        for (due_at, settlement_id) in found {
-            after = (due_at, settlement_id.clone());
+        for (at, settlement_id) in found {
+            after = (at, settlement_id.clone());
             match collect(runtime, settlement_id, now).await {
                 Ok(done) => due += usize::from(done),
                 Err(stop) => failed = failed.and(Err(stop)),
@@ -92,13 +112,6 @@ async fn collect_some(runtime: &Runtime) -> Result<usize, Stop> {
         }
         if !whole || failed.is_ok() {
             break;
-        }
-    }
-    // What was not repaid in time is asked for again once a day.
-    let until = now.plus_seconds(-AGAIN_SECONDS);
-    for settlement_id in runtime.store.read("credit.overdue", until, overdue).await? {
-        if let Err(stop) = collect(runtime, settlement_id, now).await {
-            failed = failed.and(Err(stop));
         }
     }
     failed.map(|()| due)
@@ -114,18 +127,18 @@ async fn collect(runtime: &Runtime, settlement_id: String, now: Timestamp) -> Re
 }
 
 /// What was looked at last, and the moment.
-type Look = ((Timestamp, String), Timestamp);
+type Behind = ((Timestamp, String), Timestamp);
 
-async fn unfreed(tx: &mut Tx, (after, now): &Look) -> Result<Vec<(Timestamp, String)>, Stop> {
+async fn unfreed(tx: &mut Tx, (after, now): &Behind) -> Result<Vec<(Timestamp, String)>, Stop> {
     table::unfreed(tx, *now, after, BATCH).await
 }
 
-async fn due_loans(tx: &mut Tx, (after, now): &Look) -> Result<Vec<(Timestamp, String)>, Stop> {
+async fn due_loans(tx: &mut Tx, (after, now): &Behind) -> Result<Vec<(Timestamp, String)>, Stop> {
     credit_sums::due_loans(tx, *now, after, BATCH).await
 }
 
-async fn overdue(tx: &mut Tx, until: &Timestamp) -> Result<Vec<String>, Stop> {
-    credit_sums::overdue(tx, *until, BATCH).await
+async fn overdue(tx: &mut Tx, (after, until): &Behind) -> Result<Vec<(Timestamp, String)>, Stop> {
+    credit_sums::overdue(tx, *until, after, BATCH).await
 }
 
 /// Never while a payment is under way. Whether the envelope is settled as expired is said when somebody asks.

@@ -23,6 +23,8 @@ pub struct Issued {
     pub owner_key: String,
     pub provider_id: String,
     pub price: Msats,
+    /// The node that the provider is paid at, where that is to be looked at.
+    pub payee: Option<String>,
     pub passed: bool,
 }
 
@@ -57,6 +59,7 @@ fn kept(issued: &Issued, consumed_by: Option<String>, issued_at: Timestamp) -> E
         owner_key: issued.owner_key,
         provider_id: issued.provider_id.to_ascii_lowercase(),
         price: issued.price,
+        payee: issued.payee,
         passed: issued.passed,
         consumed_by,
         issued_at,
@@ -73,13 +76,16 @@ pub struct Paying<'a> {
     pub borrower: &'a str,
     pub provider_id: &'a str,
     pub amount: Msats,
+    /// Whom the invoice pays.
+    pub payee: Option<&'a str>,
     /// The one that is meant, where it is known.
     pub only: Option<&'a str>,
 }
 
 /// Takes one for this envelope; the caller holds [`key`].
 pub async fn consume(tx: &mut Tx, paying: &Paying<'_>) -> Result<String, Stop> {
-    let Paying { receipt_sha256, envelope_id, scope_id, borrower, provider_id, amount, only } = *paying;
+    let Paying { receipt_sha256, envelope_id, scope_id, borrower, provider_id, amount, payee, only } =
+        *paying;
     let fits = |row: &EvidenceRow| {
         row.receipt_sha256 == receipt_sha256
             && row.passed
@@ -93,7 +99,11 @@ pub async fn consume(tx: &mut Tx, paying: &Paying<'_>) -> Result<String, Stop> {
         None => table::evidence_free(tx, receipt_sha256, borrower, provider_id, amount).await?,
     };
     let free = |row: &EvidenceRow| row.consumed_by.as_deref().is_none_or(|by| by == envelope_id);
+    let elsewhere = |row: &EvidenceRow| row.payee.as_deref().is_some_and(|named| Some(named) != payee);
     match found.filter(fits) {
+        Some(row) if elsewhere(&row) => {
+            Err(Refusal::invalid("provider_invoice pays another node than the one that the provider has named").into())
+        }
         Some(row) if free(&row) => {
             let consumed = EvidenceRow { consumed_by: Some(envelope_id.to_owned()), ..row };
             table::put_evidence(tx, &consumed).await?;

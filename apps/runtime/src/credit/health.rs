@@ -40,6 +40,11 @@ impl Sample {
         rate(self.losses, self.settlements)
     }
 
+    /// The rate that breakers and routing go by: one who fails on purpose turns nobody else away.
+    pub fn counted_loss_rate(&self) -> f64 {
+        rate(self.counted_losses, self.counted())
+    }
+
     /// Settlements without the losses that do not count.
     fn counted(&self) -> u64 {
         self.settlements - (self.losses - self.counted_losses)
@@ -54,7 +59,7 @@ impl Sample {
         let least = policy.circuit_breaker_min_sample;
         Breakers {
             halt_new_envelopes: self.counted() >= least
-                && rate(self.counted_losses, self.counted()) > policy.loss_rate_halt_threshold,
+                && self.counted_loss_rate() > policy.loss_rate_halt_threshold,
             halt_large_settlements: self.payments >= least
                 && self.failure_rate() > policy.ln_failure_rate_halt_threshold,
         }

@@ -129,7 +129,7 @@ async fn paid(
     };
     table::insert_settlement(tx, &settlement).await?;
     row.envelope.status = EnvelopeStatus::Settled;
-    row.closed_at = Some(now);
+    row.closed_at = Some(settlement.recorded_at);
     row.payment_id = None;
     row.freed = true;
     table::put_envelope(tx, &row).await

@@ -168,7 +168,7 @@ async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
     let (wanted, now) = (&settling.wanted, settling.terms.now);
     let unknown = || Refusal::not_found("no such envelope");
     let row = table::envelope(tx, &wanted.envelope_id).await?.ok_or_else(unknown)?;
-    if !visible(tx, &settling.caller, &row.envelope.agent_id, settling.lenient).await? {
+    if !answers_for(tx, &settling.caller, &row, settling.lenient).await? {
         return Err(unknown().into());
     }
     if let Some(known) = table::settlement(tx, &wanted.envelope_id).await? {
@@ -195,13 +195,23 @@ async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
             return close(tx, settling, row, Outcome::Failed, "verification_failed").await;
         }
     }
-    let amount = payable(settling, &row.envelope)?;
+    let (amount, payee) = payable(settling, &row.envelope)?;
     breaker(tx, settling, amount).await?;
     if under_way.is_some() {
         let message = "payment already in flight for this envelope, with different parameters";
         return Err(Refusal::conflict(message).into());
     }
-    pay(tx, settling, row, amount).await
+    pay(tx, settling, row, (amount, payee)).await
+}
+
+/// An envelope is its borrower's, also when the agent has gone elsewhere since; where nobody owned the agent, it is
+/// whoever's the agent is now.
+async fn answers_for(tx: &mut Tx, caller: &Caller, row: &EnvelopeRow, lenient: bool) -> Result<bool, Stop> {
+    match caller.owner() {
+        Some(owner) if row.borrower == owner.to_string() => Ok(true),
+        Some(_) if !row.borrower.starts_with("agent:") => Ok(false),
+        _ => visible(tx, caller, &row.envelope.agent_id, lenient).await,
+    }
 }
 
 fn again(wanted: &Wanted, known: &SettlementRow) -> Result<Turned, Stop> {
@@ -214,8 +224,8 @@ fn again(wanted: &Wanted, known: &SettlementRow) -> Result<Turned, Stop> {
     }
 }
 
-/// What the invoice asks for, if it may be paid.
-fn payable(settling: &Settling, envelope: &Envelope) -> Result<Msats, Refusal> {
+/// What the invoice asks for, if it may be paid, and which node it pays, where it was read whole.
+fn payable(settling: &Settling, envelope: &Envelope) -> Result<(Msats, Option<String>), Refusal> {
     let asked = &settling.wanted.asked;
     if asked.provider_invoice.trim().is_empty() {
         return Err(Refusal::invalid("provider_invoice is required"));
@@ -224,14 +234,14 @@ fn payable(settling: &Settling, envelope: &Envelope) -> Result<Msats, Refusal> {
         return Err(Refusal::invalid("provider_host is required"));
     }
     let no_amount = || Refusal::invalid("provider_invoice must be a bolt11 with amount");
-    let amount = match settling.lenient {
+    let (amount, payee) = match settling.lenient {
         true => {
             let invoice = &asked.provider_invoice;
             let msats = bolt11::prefix_amount_msats(invoice).or_else(|| bolt11::whole_amount_msats(invoice));
-            msats.and_then(Msats::new).ok_or_else(no_amount)?
+            (msats.and_then(Msats::new).ok_or_else(no_amount)?, None)
         }
         false => match bolt11::check(&asked.provider_invoice, settling.network, settling.terms.now) {
-            Ok(checked) => checked.amount,
+            Ok(checked) => (checked.amount, Some(checked.payee)),
             Err(BadInvoice::NoAmount) => return Err(no_amount()),
             Err(why) => return Err(Refusal::invalid(format!("provider_invoice: {why}"))),
         },
@@ -247,7 +257,7 @@ fn payable(settling: &Settling, envelope: &Envelope) -> Result<Msats, Refusal> {
             "cep.provider_invoice asks for {} msats, and {price} are owed",
             amount.get()
         ))),
-        None => Ok(amount),
+        None => Ok((amount, payee)),
     }
 }
 
@@ -264,7 +274,12 @@ async fn breaker(tx: &mut Tx, settling: &Settling, amount: Msats) -> Result<(), 
 }
 
 /// Claims the envelope: the attempt is written, what it may cost is pinned, and the payment is begun.
-async fn pay(tx: &mut Tx, settling: &Settling, mut row: EnvelopeRow, amount: Msats) -> Result<Turned, Stop> {
+async fn pay(
+    tx: &mut Tx,
+    settling: &Settling,
+    mut row: EnvelopeRow,
+    (amount, payee): (Msats, Option<String>),
+) -> Result<Turned, Stop> {
     let (wanted, now) = (&settling.wanted, settling.terms.now);
     let evidence_id = match settling.lenient {
         true => None,
@@ -276,6 +291,7 @@ async fn pay(tx: &mut Tx, settling: &Settling, mut row: EnvelopeRow, amount: Msa
                 borrower: &row.borrower,
                 provider_id: &row.envelope.provider_id,
                 amount,
+                payee: payee.as_deref(),
                 only: wanted.evidence_id.as_deref(),
             };
             Some(evidence::consume(tx, &paying).await?)
@@ -283,7 +299,7 @@ async fn pay(tx: &mut Tx, settling: &Settling, mut row: EnvelopeRow, amount: Msa
     };
     reserve(tx, settling, &mut row).await?;
     row.attempts += 1;
-    let quote = quote(tx, settling, &row, amount).await?;
+    let quote = QuoteRow { payee, ..quote(tx, settling, &row, amount).await? };
     liquidity::insert_quote(tx, &quote).await?;
     let max_fee = quote.max_fee.get().min(legs::cap_msats(&row.envelope) - amount.get());
     let order = Order {
@@ -331,6 +347,8 @@ async fn reserve(tx: &mut Tx, settling: &Settling, row: &mut EnvelopeRow) -> Res
         return legs::pin(tx, hold_id, now).await;
     }
     row.holds += 1;
+    // A sweep may have freed the envelope a moment ago, by another clock: what is held now is to be freed again.
+    row.freed = false;
     let wallet: AccountId = payments::wallet_account(&settling.terms.wallet_id)?;
     let lenient = settling.lenient;
     row.hold_id = Some(legs::hold(tx, &row.envelope, row.holds, &wallet, lenient, None, now).await?);
@@ -436,7 +454,7 @@ async fn close(
     };
     table::insert_settlement(tx, &settlement).await?;
     row.envelope.status = EnvelopeStatus::Defaulted;
-    row.closed_at = Some(now);
+    row.closed_at = Some(settlement.recorded_at);
     row.freed = true;
     table::put_envelope(tx, &row).await?;
     Ok(Turned::Closed(Box::new(reply)))

@@ -81,6 +81,11 @@ impl Purse {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// How many payments it has made.
+    pub(crate) fn made(&self) -> usize {
+        self.made.lock().expect("payments").len()
+    }
+
     pub(crate) fn turn(&self, mood: Mood) {
         *self.mood.lock().expect("a mood") = mood;
     }
@@ -321,6 +326,7 @@ fn evidence_of(
         owner_key: owner.into(),
         provider_id: key("c"),
         price: Msats::new(price).expect("msats"),
+        payee: None,
         passed,
     }
 }

@@ -507,6 +507,7 @@ pub struct Borrower {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_guest_scope: Option<String>,
     /// 64 hex digits.
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_id: Option<String>,
     /// What it may have open and owe the pool at one time.

@@ -20,15 +20,18 @@ pub struct Resolve {
     /// Why the operator is sure. Kept for ever.
     pub reason: String,
     /// 64 hex digits.
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preimage: Option<String>,
     /// Of a sending on-chain: 64 hex digits.
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub txid: Option<String>,
     /// What the way has cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fee_msats: Option<Msats>,
     /// The digest of a receipt of the wallet's.
+    #[schemars(regex(pattern = r"^\s*[0-9a-fA-F]{64}\s*$"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wallet_receipt_sha256: Option<String>,
     /// Ends it although the wallet says that it is still at it.

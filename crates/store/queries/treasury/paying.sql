@@ -1,3 +1,3 @@
-SELECT settlement_id, envelope_id, decided, over_at, begun_at, seal
+SELECT settlement_id, envelope_id, over_at, begun_at, decided, seal
 FROM compute_paying
 WHERE settlement_id = $1

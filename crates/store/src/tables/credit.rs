@@ -144,6 +144,8 @@ pub struct EvidenceRow {
     /// Who did it, at which price.
     pub provider_id: String,
     pub price: Msats,
+    /// The node that the provider is paid at, where that is to be looked at.
+    pub payee: Option<String>,
     pub passed: bool,
     /// What has been paid on it: an envelope, or a settlement of the treasury.
     pub consumed_by: Option<String>,
@@ -294,9 +296,10 @@ impl FromRow for EvidenceRow {
             owner_key: text(row, 3)?,
             provider_id: text(row, 4)?,
             price: super::treasury::msats(row, 5)?,
-            passed: row.bool(6)?,
-            consumed_by: opt(row, 7)?,
-            issued_at: row.timestamp(8)?,
+            payee: opt(row, 6)?,
+            passed: row.bool(7)?,
+            consumed_by: opt(row, 8)?,
+            issued_at: row.timestamp(9)?,
         })
     }
 }
@@ -494,6 +497,7 @@ pub async fn put_evidence(tx: &mut Tx, row: &EvidenceRow) -> Result<(), Stop> {
         &row.owner_key,
         &row.provider_id,
         oa_contract::Amount::from(row.price).signed(),
+        &row.payee,
         row.passed,
         &row.consumed_by,
         row.issued_at

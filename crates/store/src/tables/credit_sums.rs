@@ -320,8 +320,13 @@ pub async fn due_loans(
     tx.all(&DUE_LOANS, params![now, limit, *due_at, settlement_id]).await
 }
 
-/// Loans that were not repaid in time, those first that were asked for the longest ago.
-pub async fn overdue(tx: &mut Tx, until: Timestamp, limit: u32) -> Result<Vec<String>, Stop> {
-    let found = tx.all::<(String,)>(&OVERDUE, params![until, limit]).await?;
-    Ok(found.into_iter().map(|(id,)| id).collect())
+/// Loans that were not repaid in time, those first that were asked for the longest ago, behind one; also those that cannot
+/// be read any more.
+pub async fn overdue(
+    tx: &mut Tx,
+    until: Timestamp,
+    (closed_at, settlement_id): &(Timestamp, String),
+    limit: u32,
+) -> Result<Vec<(Timestamp, String)>, Stop> {
+    tx.all(&OVERDUE, params![until, limit, *closed_at, settlement_id]).await
 }

@@ -297,11 +297,12 @@ pub async fn settlements_and_debts_are_added_up(place: Place) {
         let lost =
             LoanRow { status: LoanStatus::Defaulted, closed_at: Some(NOW), defaulted_at: Some(NOW), ..loan };
         credit_sums::put_loan(tx, &lost).await?;
-        assert_eq!(credit_sums::overdue(tx, NOW, 9).await?, ["s0"]);
+        let from = (Timestamp::from_unix_seconds(0), String::new());
+        assert_eq!(credit_sums::overdue(tx, NOW, &from, 9).await?, [(NOW, "s0".to_owned())]);
         let late =
             LoanRow { status: LoanStatus::Repaid, repaid: Msats::new(1_011).unwrap_or_default(), ..lost };
         credit_sums::put_loan(tx, &late).await?;
-        assert_eq!(credit_sums::overdue(tx, NOW, 9).await?, Vec::<String>::new());
+        assert_eq!(credit_sums::overdue(tx, NOW, &from, 9).await?, []);
         assert_eq!(credit_sums::committed(tx, at_pool, NOW).await?.owed_msats, 0);
         // A default is remembered, also when it was repaid late.
         let by = credit_sums::defaults_of_borrower(tx, "user:1", NOW, NOW, 9).await?;

@@ -13,7 +13,7 @@ use oa_contract::{
 use oa_store::tables::pools;
 
 use super::*;
-use crate::testing::refused;
+use crate::testing::{bound_to, refused};
 
 fn evidenced(envelope_id: &str, invoice: &str, receipt: &str) -> SettleEnvelope {
     SettleEnvelope { verification_receipt_sha256: receipt.into(), ..settlement(envelope_id, invoice) }
@@ -73,6 +73,72 @@ async fn a_verification_pays_for_its_own_owner_provider_and_price() {
         assert_eq!((purse.asked(), pool(&world).await.0), (0, 9_000_000));
         verified(&world, "stl_own", "r", "job", 100_000, true).await;
         assert_eq!(settle(&world, body()).await.expect("settled").outcome, Outcome::Success);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_invoice_of_another_node_than_the_providers_is_not_paid() {
+    on_each(strict, Mood::Pays, async |world: World, purse: Arc<Purse>| {
+        deposited(&world, 9_000_000).await;
+        let id = enveloped(&world, "job", 500).await;
+        let ours = format!("agent:{}", key("a"));
+        let named = |payee: String| evidence::Issued {
+            payee: Some(payee),
+            ..evidence_of("stl_1", "r", "job", &ours, 100_000, true)
+        };
+        issued(&world, named(format!("02{}", key("e")))).await;
+        let body = || evidenced(&id, &invoice("i", 100_000), "r");
+        let refusal = refused(settle(&world, body()).await);
+        let said = "provider_invoice pays another node than the one that the provider has named";
+        assert_eq!((refusal.code, refusal.message.as_str()), (Code::InvalidRequest, said));
+        assert_eq!((purse.asked(), pool(&world).await.0), (0, 9_000_000));
+        let payee = oa_lightning::bolt11::payee(&invoice("i", 100_000)).expect("a node");
+        issued(&world, named(payee)).await;
+        assert_eq!(settle(&world, body()).await.expect("settled").outcome, Outcome::Success);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_envelope_is_its_borrowers_wherever_the_agent_has_gone() {
+    on_each(strict, Mood::Pays, async |world: World, purse: Arc<Purse>| {
+        deposited(&world, 9_000_000).await;
+        lending(&world, vec![user(7, 9_000)], 9_000).await;
+        claimed(&world, "a", 7).await;
+        let id = enveloped(&world, "job", 500).await;
+        verified(&world, "stl_1", "r", "job", 100_000, true).await;
+        claimed(&world, "a", 8).await;
+        let body = || evidenced(&id, &invoice("i", 100_000), "r");
+        let settled = world.call::<CreditSettle>(&bound_to(8), Nothing {}, Nothing {}, body()).await;
+        let refusal = refused(settled);
+        assert_eq!((refusal.code, purse.asked()), (Code::NotFound, 0));
+        let settled = world.call::<CreditSettle>(&bound_to(7), Nothing {}, Nothing {}, body()).await;
+        assert_eq!(settled.expect("settled").1.outcome, Outcome::Success);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_held_anew_for_an_envelope_that_a_sweep_has_freed_is_freed_again() {
+    on_each(strict, Mood::Refuses, async |world: World, purse: Arc<Purse>| {
+        deposited(&world, 9_000_000).await;
+        let id = enveloped(&world, "job", 500).await;
+        verified(&world, "stl_1", "r", "job", 100_000, true).await;
+        // A replica whose clock is ahead sweeps; this one settles in time by its own.
+        world.clock.advance_ms(3_601_000);
+        crate::background::credit::sweep_once(&world.runtime).await.expect("swept");
+        assert_eq!(pool(&world).await, (9_000_000, 0));
+        world.clock.advance_ms(-3_601_000);
+        let refusal = refused(settle(&world, evidenced(&id, &invoice("i", 100_000), "r")).await);
+        assert!(refusal.message.starts_with("liquidity pay failed: failed"), "{}", refusal.message);
+        assert_eq!((purse.asked(), pool(&world).await.1), (1, 500_000));
+        world.clock.advance_ms(3_601_000);
+        crate::background::credit::sweep_once(&world.runtime).await.expect("swept");
+        assert_eq!(pool(&world).await, (9_000_000, 0));
         adds_up(&world).await;
     })
     .await;

@@ -150,19 +150,19 @@ async fn play(engine: EngineKind, acts: Vec<Act>) {
                 let Some(id) = envelopes.get(&scope) else { continue };
                 repay(&world, id, scope).await;
             }
-            Act::Break(table) => world.break_writes_to(Some(WRITTEN[usize::from(table)])),
-            Act::Mend => world.break_writes_to(None),
+            Act::Break(table) => world.break_writes_to(Some(WRITTEN[usize::from(table)])).await,
+            Act::Mend => world.break_writes_to(None).await,
             Act::Sweep => drop(crate::background::credit::sweep_once(&world.runtime).await),
             Act::Resolve => drop(world.runtime.payments.resolve_due().await),
             Act::Restart => {
                 // A store that was meddled with does not open.
-                world.break_writes_to(None);
+                world.break_writes_to(None).await;
                 world = world.restart().await;
             }
         }
         adds_up(&world).await;
     }
-    world.break_writes_to(None);
+    world.break_writes_to(None).await;
     settle_down(&world, &purse).await;
     judge(&world, &purse, &envelopes).await;
 }

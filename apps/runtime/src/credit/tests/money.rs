@@ -304,7 +304,7 @@ async fn a_decision_is_explained_from_the_log() {
 #[tokio::test]
 async fn an_agents_own_losses_halt_that_agent_alone() {
     let nervous = || {
-        let mut config = lenient();
+        let mut config = strict();
         config.credit.circuit_breaker_min_sample = 2;
         config
     };
@@ -314,21 +314,32 @@ async fn an_agents_own_losses_halt_that_agent_alone() {
             offer(&world, body).await.expect("offered").offer_id
         };
         let issue = async |offer_id: &str| envelope(&world, offer_id, "c").await;
+        deposited(&world, 9_000_000).await;
+        let agents = ["0", "1", "2", "3", "4", "5", "e", "f"];
+        lending(&world, agents.map(|agent| agent_may(agent, 1_000)).into(), 9_000).await;
         // Good agents outweigh the bad one for everybody, and for a pool of their own.
         for n in 0..6_u32 {
-            let offer_id = ask(&n.to_string(), "d", "s").await;
+            let agent = n.to_string();
+            let offer_id = ask(&agent, "b", "s").await;
             let id = issue(&offer_id).await.expect("issued").envelope.envelope_id;
-            settle(&world, settlement(&id, "lnbc10n1x")).await.expect("settled");
+            let owner = format!("agent:{}", key(&agent));
+            issued(&world, evidence_of(&format!("stl_{n}"), &format!("r{n}"), "s", &owner, 1_000, true))
+                .await;
+            let body = SettleEnvelope {
+                verification_receipt_sha256: format!("r{n}"),
+                ..settlement(&id, &invoice(&agent, 1_000))
+            };
+            settle(&world, body).await.expect("settled");
         }
         for scope in ["one", "two"] {
-            let offer_id = ask("e", "d", scope).await;
+            let offer_id = ask("e", "b", scope).await;
             let id = issue(&offer_id).await.expect("issued").envelope.envelope_id;
             settle(&world, failing(&id)).await.expect("settled");
         }
         assert!(!health(&world).await.breakers.halt_new_envelopes);
-        let refusal = refused(issue(&ask("e", "d", "three").await).await);
+        let refusal = refused(issue(&ask("e", "b", "three").await).await);
         assert_eq!(refusal.message, "credit circuit breaker: halt_new_envelopes (agent)");
-        assert!(issue(&ask("f", "d", "three").await).await.is_ok());
+        assert!(issue(&ask("f", "b", "three").await).await.is_ok());
     })
     .await;
 }

@@ -6,7 +6,7 @@ use oa_contract::{
     wire::fx::{FxMoney, FxQuote, Rfq},
 };
 use oa_ledger::{
-    AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId, budget::Place,
+    Account, AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId, budget::Place,
 };
 use oa_store::{
     Tx,
@@ -83,10 +83,13 @@ impl Legs {
                 believe(tx, &leg.debit).await?;
             }
             let budgeted = at == 0 && self.legs.len() > 2;
-            if !lenient && at < 2 && !budgeted && !may_spend(tx, &leg.debit).await? {
-                return Err(insufficient(at).into());
-            }
-            let available = ledger::account(tx, &leg.debit).await?.available();
+            let account = ledger::account(tx, &leg.debit).await?;
+            let given = lenient || at >= 2 || budgeted || is_granted(tx, &account).await?;
+            // What nobody has granted may still have been earned.
+            let available = match given {
+                true => account.available(),
+                false => Some(account.balances.posted() - i128::from(account.balances.debits_pending.get())),
+            };
             if available.is_some_and(|available| available < i128::from(leg.amount.get())) {
                 return Err(insufficient(at).into());
             }
@@ -108,16 +111,19 @@ impl Legs {
     }
 }
 
-/// An owner exchanges within a budget that an operator has set, or what it has: the budget that every owner begins with is
-/// for work, and whoever names an owner here makes no money of it.
-async fn may_spend(tx: &mut Tx, payer: &AccountId) -> Result<bool, Stop> {
+/// An owner exchanges within a budget or a limit that an operator has set, or with what it has: the budget that every owner
+/// begins with is for work, and whoever names an owner here makes no money of it.
+async fn is_granted(tx: &mut Tx, account: &Account) -> Result<bool, Stop> {
+    let payer = &account.id;
     if payer.kind() != Kind::Owner || *payer.asset() != Asset::msats() {
+        return Ok(true);
+    }
+    if account.floor != Account::fresh(payer.clone()).floor {
         return Ok(true);
     }
     let name = payer.to_string();
     let Some(owner) = name.splitn(3, '/').nth(2).and_then(Owner::parse) else { return Ok(false) };
-    let set = budgets::get(tx, &owner, &Place::default().scope()).await?.is_some();
-    Ok(set || ledger::account(tx, payer).await?.balances.posted() > 0)
+    Ok(budgets::get(tx, &owner, &Place::default().scope()).await?.is_some())
 }
 
 /// A party that nobody has set a limit for gets the reference's.

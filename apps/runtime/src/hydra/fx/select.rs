@@ -30,6 +30,9 @@ use crate::{Runtime, TrustMode};
 
 const SCHEMA: &str = "openagents.hydra.fx_select_request.v1";
 
+/// Each is kept with all that it was chosen from.
+const MOST_SELECTIONS: u64 = 64;
+
 struct Choosing {
     asked: Asked,
     caller: Caller,
@@ -86,6 +89,12 @@ async fn choose(tx: &mut Tx, choosing: &Choosing) -> Result<FxSelection, Stop> {
             return Err(Refusal::conflict("rfq expired").into());
         }
         RfqStatus::Open | RfqStatus::Quoted | RfqStatus::Selected | RfqStatus::Withheld => {}
+    }
+    if row.selections >= MOST_SELECTIONS {
+        let message = format!(
+            "an rfq is chosen from at most {MOST_SELECTIONS} times; settle what is chosen, or ask anew"
+        );
+        return Err(Refusal::conflict(message).into());
     }
     let quotes = candidates(tx, choosing, &row, now_unix).await?;
     let nobody = || Refusal::conflict("no eligible FX quotes available for selection");

@@ -3,7 +3,7 @@
 //! settlement: the first reserves and leaves the verification as evidence, the last records what came of it.
 
 use oa_contract::{
-    Caller, Code, Owner, Refusal, Stop, Timestamp,
+    Caller, Code, Fault, Owner, Refusal, Stop, Timestamp,
     wire::{
         credit::{
             AskOffer, CreditSettlement, ENVELOPE_REQUEST, IssueEnvelope, OFFER_REQUEST, Outcome,
@@ -16,7 +16,7 @@ use oa_ledger::{AccountId, Capture, Hold, Order, TransferId, budget::Reservation
 use oa_lightning::bolt11;
 use oa_store::{
     Tx,
-    tables::{budgets, credit_sums, ledger},
+    tables::{budgets, credit as credit_table, credit_sums, ledger},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -43,6 +43,9 @@ pub struct Terms {
     pub pool_id: String,
     pub provider_id: String,
     pub invoice: String,
+    /// The node that the provider said it is paid at; nothing where it is the payer's own.
+    #[serde(default)]
+    pub payee: Option<String>,
     pub host: String,
     pub scope_id: String,
     pub intent_id: Option<String>,
@@ -126,6 +129,7 @@ pub fn terms(
         pool_id,
         provider_id,
         invoice,
+        payee: None,
         host: cep.provider_host.trim().to_lowercase(),
         scope_id,
         intent_id: cep.intent_id.clone(),
@@ -133,6 +137,28 @@ pub fn terms(
         max_sats: amount.max(settle_msats).saturating_add(max_fee_msats).div_ceil(1_000),
         ttl_seconds: cep.offer_ttl_seconds,
     })
+}
+
+/// The invoice must be the provider's: of the node that it has named when it enrolled. A payer's word is enough for a
+/// provider of its own alone, or it would pay itself.
+pub fn paid_where(terms: Terms, named: Option<&str>, foreign: bool) -> Result<Terms, Refusal> {
+    let Some(named) = named else {
+        return match foreign {
+            false => Ok(terms),
+            true => {
+                let message = "this provider has not said which Lightning node it is paid at (lightning_node_id in its metadata, `oa provider --lightning-node-id`), so no invoice is known to be its own; settle with direct_only";
+                let refusal = Refusal::conflict(message);
+                Err(Refusal { reason_code: Some("provider_takes_no_credit"), ..refusal })
+            }
+        };
+    };
+    match bolt11::payee(&terms.invoice) {
+        Some(payee) if payee == named => Ok(Terms { payee: Some(payee), ..terms }),
+        Some(payee) => Err(Refusal::invalid(format!(
+            "cep.provider_invoice pays the node {payee}, and this provider is paid at {named}"
+        ))),
+        None => Err(Refusal::invalid("cep.provider_invoice is not valid BOLT11")),
+    }
 }
 
 /// The leg of a settlement, once it is reserved. `most_seconds`: how long an offer may be good at most.
@@ -206,8 +232,9 @@ impl Leg {
     }
 
     /// It speaks for the owner of the job, whoever repeats it.
-    fn caller(&self) -> Caller {
-        Caller::Service { name: "treasury".into(), owner: Owner::parse(&self.owner) }
+    fn caller(&self) -> Result<Caller, Fault> {
+        let owner = Owner::parse(&self.owner).ok_or_else(|| Fault::msg("a kept leg names no owner"))?;
+        Ok(Caller::Service { name: "treasury".into(), owner: Some(owner) })
     }
 
     /// What came of it.
@@ -228,7 +255,23 @@ impl Runtime {
     /// Offer, envelope, settlement. Each is answered as it was when it is asked for again, so that whoever repeats the
     /// settlement goes on where this ended, and the wallet is asked once.
     pub(super) async fn pay_by_credit(&self, leg: &Leg) -> Result<Done, Stop> {
-        let offer = self.offer_credit(leg.offer(), leg.caller(), leg.vouched).await;
+        let envelope_id = self.envelope_of(leg).await?;
+        let settlement = self.pay_envelope(leg, &envelope_id).await?;
+        if leg.passed && settlement.outcome != Outcome::Success {
+            let outcome = settlement.outcome.name();
+            let message = format!("cep settlement outcome={outcome} envelope_id={envelope_id}");
+            return Err(Refusal::new(Code::DependencyUnavailable, message).into());
+        }
+        Ok(leg.done(settlement)?)
+    }
+
+    /// The envelope that pays, which is issued where it is not: whoever the agent belongs to since, it stands.
+    async fn envelope_of(&self, leg: &Leg) -> Result<String, Stop> {
+        let look = async |tx: &mut Tx, id: &String| credit_table::envelope(tx, id).await;
+        if let Some(row) = self.store.read("treasury.envelope_look", leg.envelope_id()?, look).await? {
+            return Ok(row.envelope.envelope_id);
+        }
+        let offer = self.offer_credit(leg.offer(), leg.caller()?, leg.vouched).await;
         let offer = offer.map_err(|stop| match stop {
             Stop::Refusal(refusal) if refusal.message == "exp must be in the future" => {
                 Refusal::conflict("cep offer window expired for this reservation").into()
@@ -240,19 +283,12 @@ impl Runtime {
             offer_id: offer.offer_id,
             provider_id: leg.terms.provider_id.clone(),
         };
-        let envelope_id = self.issue_envelope(envelope, leg.caller()).await?.envelope.envelope_id;
-        let settlement = self.pay_envelope(leg, &envelope_id).await?;
-        if leg.passed && settlement.outcome != Outcome::Success {
-            let outcome = settlement.outcome.name();
-            let message = format!("cep settlement outcome={outcome} envelope_id={envelope_id}");
-            return Err(Refusal::new(Code::DependencyUnavailable, message).into());
-        }
-        Ok(leg.done(settlement)?)
+        Ok(self.issue_envelope(envelope, leg.caller()?).await?.envelope.envelope_id)
     }
 
     /// Pays the envelope, or closes it when its time is over.
     pub(super) async fn pay_envelope(&self, leg: &Leg, envelope_id: &str) -> Result<CreditSettlement, Stop> {
-        self.settle_envelope(leg.settlement(envelope_id)?, leg.caller()).await
+        self.settle_envelope(leg.settlement(envelope_id)?, leg.caller()?).await
     }
 }
 
@@ -268,7 +304,7 @@ pub(super) async fn pay_back(
     let loan = credit_sums::loan(tx, &done.settlement.settlement_id).await?;
     let Some(loan) = loan.filter(|loan| loan.owed() > 0) else { return Ok(None) };
     let account = AccountId::parse(&loan.account);
-    let account = account.ok_or_else(|| oa_contract::Fault::msg("a loan without an account"))?;
+    let account = account.ok_or_else(|| Fault::msg("a loan without an account"))?;
     let owed = loan.owed();
     let reserved = plan.price.provider.get().min(owed);
     let place = super::place_of(tx, asked, plan).await?;
@@ -302,7 +338,7 @@ pub(super) async fn pay_back(
             Err(fault) => return Err(fault),
         }
     }
-    Err(last.map_or_else(|| oa_contract::Fault::msg("nothing was owed").into(), Stop::from))
+    Err(last.map_or_else(|| Fault::msg("nothing was owed").into(), Stop::from))
 }
 
 #[cfg(test)]
@@ -331,6 +367,32 @@ mod tests {
         let read = said(&cep(), false).expect("terms");
         assert_eq!((read.agent_id, read.host.as_str()), ("a".repeat(64), "provider.example"));
         assert_eq!((read.scope_id.as_str(), read.max_sats, read.max_fee_msats), ("job", 43, 1_000));
+    }
+
+    #[test]
+    fn a_strangers_provider_is_paid_on_invoices_of_the_node_that_it_has_named() {
+        let clock = Timestamp::from_unix_seconds(1_770_000_000);
+        let price = oa_contract::Msats::new(42_000).expect("msats");
+        let network = bolt11::Network::Regtest;
+        let real = oa_lightning::simulated::invoice(network, "i", price, clock, 60).expect("an invoice");
+        let node = bolt11::payee(&real).expect("a node");
+        let read = |invoice: &str| said(&CepTerms { provider_invoice: invoice.into(), ..cep() }, false);
+        let judged = |invoice: &str, named: Option<&str>, foreign: bool| {
+            paid_where(read(invoice).expect("terms"), named, foreign).map(|terms| terms.payee)
+        };
+        assert_eq!(judged(&real, Some(&node), true), Ok(Some(node.clone())));
+        assert_eq!(judged(&real, Some(&node), false), Ok(Some(node.clone())));
+        assert_eq!(judged(&real, None, false), Ok(None), "the payer's own provider");
+        let silent = judged(&real, None, true).expect_err("refused");
+        assert_eq!((silent.code, silent.reason_code), (Code::Conflict, Some("provider_takes_no_credit")));
+        let other = format!("02{}", "e".repeat(64));
+        let message = judged(&real, Some(&other), true).expect_err("refused").message;
+        assert_eq!(
+            message,
+            format!("cep.provider_invoice pays the node {node}, and this provider is paid at {other}")
+        );
+        let message = judged("lnbc420n1test", Some(&node), true).expect_err("refused").message;
+        assert_eq!(message, "cep.provider_invoice is not valid BOLT11");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use oa_contract::{
-    Caller, Fault, Msats, Owner, Stop, Timestamp,
+    Caller, Fault, Msats, Owner, Refusal, Stop, Timestamp,
     wire::{
         credit::{CreditSettlement, EnvelopeStatus, Outcome},
         treasury::{JobStatus, ReexecutionReport, SettleSandboxRun},
@@ -40,6 +40,8 @@ use crate::{
 const BATCH: u32 = 64;
 /// Clocks differ by less: behind this nobody issues or pays the envelope any more.
 const MARGIN_SECONDS: i64 = 60;
+/// Envelopes of one job that may be over within so many microseconds.
+const MOST_ALIKE: usize = 64;
 
 /// What was decided, as it is kept.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +73,24 @@ fn unread(error: serde_json::Error) -> Fault {
 pub(super) async fn decided(tx: &mut Tx, settlement_id: &str) -> Result<Option<Decided>, Stop> {
     let row = treasury_paying::get(tx, settlement_id).await?;
     Ok(row.map(|row| serde_json::from_str(&row.decided).map_err(unread)).transpose()?)
+}
+
+/// An envelope pays for one job: where the same terms have one already, of another settlement, this one is over a moment
+/// later, which is another.
+pub(super) async fn alone(tx: &mut Tx, mut leg: Leg) -> Result<Leg, Stop> {
+    for _ in 0..MOST_ALIKE {
+        let envelope_id = leg.envelope_id()?;
+        let taken = treasury_paying::is_paid_by(tx, &envelope_id).await?
+            || credit_table::envelope(tx, &envelope_id).await?.is_some();
+        if !taken {
+            return Ok(leg);
+        }
+        leg.exp = Timestamp::from_micros(leg.exp.micros() + 1);
+    }
+    Err(Refusal::conflict(
+        "too many settlements of this job are paid for at this very moment; settle it again",
+    )
+    .into())
 }
 
 /// Keeps what is decided, before anybody is asked to pay.
@@ -150,16 +170,28 @@ impl Runtime {
     /// Finishes whatever can be finished, and says how many jobs that were. One that cannot be read stops no other.
     pub(crate) async fn finish_paying(&self) -> Result<usize, Stop> {
         let (mut finished, mut failed, mut after) = (0, Ok(()), String::new());
+        let over = self.now().plus_seconds(-MARGIN_SECONDS);
         loop {
-            let ids = async |tx: &mut Tx, after: &String| treasury_paying::after(tx, after, BATCH).await;
-            let found = self.store.read("treasury.paying", after.clone(), ids).await?;
+            let look = (after.clone(), over);
+            let ids = async |tx: &mut Tx, (after, over): &(String, Timestamp)| {
+                treasury_paying::after(tx, after, *over, BATCH).await
+            };
+            let found = self.store.read("treasury.paying", look, ids).await?;
             let Some(last) = found.last().cloned() else { break };
             for settlement_id in found {
-                match self.finish_one(settlement_id).await {
+                match self.finish_one(settlement_id.clone()).await {
                     Ok(done) => finished += usize::from(done),
-                    // Somebody has to do something first; it is asked for again.
+                    // A payment that is still on its way; it is asked for again.
+                    Err(Stop::Refusal(refusal)) if refusal.reason_code == Some("payment_pending") => {
+                        tracing::debug!(settlement_id, "a job is still being paid")
+                    }
                     Err(Stop::Refusal(refusal)) => {
-                        tracing::debug!(%refusal.message, "a job is not finished yet")
+                        let why = refusal.message;
+                        tracing::warn!(
+                            settlement_id,
+                            why,
+                            "a job that a pool pays for cannot be finished, and its money stays held"
+                        )
                     }
                     Err(stop) => failed = failed.and(Err(stop)),
                 }
@@ -190,22 +222,27 @@ impl Runtime {
             Some(settled) if settled.outcome == Outcome::Success || !decided.leg.passed => {
                 self.finish_job(decided, settled).await
             }
-            Some(_) => self.give_up_paying(standing.row).await,
-            None if over => self.give_up_paying(standing.row).await,
+            Some(_) => self.give_up_paying(standing.row, &decided.leg).await,
+            None if over => self.give_up_paying(standing.row, &decided.leg).await,
             None => Ok(false),
         }
     }
 
     async fn finish_job(&self, decided: Decided, settled: CreditSettlement) -> Result<bool, Stop> {
         let done = decided.leg.done(settled)?;
-        let owner = decided.bound_to.as_deref().and_then(Owner::parse);
+        let owner = match decided.bound_to.as_deref() {
+            Some(owner) => {
+                Some(Owner::parse(owner).ok_or_else(|| Fault::msg("a kept decision names no owner"))?)
+            }
+            None => None,
+        };
         let caller = Caller::Service { name: "treasury".into(), owner };
         let asked = std::sync::Arc::new(asked::admit(decided.asked, caller)?);
         self.settle(&asked, None, Some(done)).await.map(|_| true)
     }
 
     /// Nothing was paid, and nothing will be: the payer has its money again.
-    async fn give_up_paying(&self, row: PayingRow) -> Result<bool, Stop> {
+    async fn give_up_paying(&self, row: PayingRow, leg: &Leg) -> Result<bool, Stop> {
         let known = async |tx: &mut Tx, id: &String| table::get(tx, id).await;
         let known = self.store.read("treasury.paying_row", row.settlement_id.clone(), known).await?;
         let Some(known) = known else { return Ok(false) };
@@ -213,6 +250,7 @@ impl Runtime {
             treasury::key(&known.owner),
             runs::key(known.run_id),
             credit::envelope_key(&row.envelope_id),
+            credit::agent_key(&leg.terms.agent_id),
         ];
         self.store.write("treasury.give_up", keys, (row, self.now()), give_up).await
     }
@@ -222,10 +260,11 @@ async fn give_up(tx: &mut Tx, (row, now): &(PayingRow, Timestamp)) -> Result<boo
     if treasury_paying::get(tx, &row.settlement_id).await?.is_none() {
         return Ok(false);
     }
-    let settled = credit_table::settlement(tx, &row.envelope_id).await?;
+    // First whether it is open: what ends in between is settled in the second look.
     let open = credit_table::envelope(tx, &row.envelope_id)
         .await?
         .is_some_and(|row| row.envelope.status == EnvelopeStatus::Accepted);
+    let settled = credit_table::settlement(tx, &row.envelope_id).await?;
     if open || settled.is_some_and(|settled| settled.outcome == Outcome::Success) {
         return Ok(false);
     }

@@ -207,6 +207,11 @@ pub fn decide(
     let dispatch = received(asked, facts, rules.lenient, foreign, now)?;
     let (price, integrity) = owed(asked, facts, bound.filter(|_| dispatch.is_some()), offer, rules.lenient)?;
     let credit = route(asked, price.provider.get(), rules.lenient)?;
+    let named = offer.lightning_node_id.as_deref();
+    let credit = match credit {
+        Some(terms) if !rules.lenient => Some(credit::paid_where(terms, named, foreign)?),
+        credit => credit,
+    };
     let mut verdict = judge(&asked.request, &asked.response);
     if !rules.lenient {
         // A provider of one's own may name its outputs as it likes; no provider may contradict itself.

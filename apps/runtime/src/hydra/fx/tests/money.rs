@@ -246,6 +246,23 @@ async fn the_rate_stands_beside_the_reference_and_its_source() {
 }
 
 #[tokio::test]
+async fn a_request_is_chosen_from_so_often_and_no_more() {
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        let mut first = None;
+        for n in 0..64 {
+            let selection = select(&world, &format!("s{n}"), &rfq.rfq_id, "").await.expect("selected");
+            first = first.or(Some(selection));
+        }
+        assert_eq!(refused(select(&world, "s64", &rfq.rfq_id, "").await).code, Code::Conflict);
+        assert_eq!(select(&world, "s0", &rfq.rfq_id, "").await.ok(), first, "what was answered is answered");
+        settle(&world, settlement("t", &rfq.rfq_id, "r-provider-a", json!({}))).await.expect("settled");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn everything_outlives_a_restart() {
     for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
         let world = World::with(engine, strict()).await;
@@ -282,6 +299,33 @@ async fn an_owner_that_nobody_gave_anything_pays_nothing() {
                 settle(&world, body()).await.expect("settled");
             }
         }
+        // What it has earned, and not a millisatoshi of the budget that it begins with.
+        let earned = oa_ledger::Order {
+            id: oa_ledger::TransferId::new("earned").expect("an id"),
+            legs: vec![oa_ledger::Leg {
+                debit: oa_ledger::AccountId::new(oa_ledger::Kind::Wallet, oa_contract::Asset::msats(), "w")
+                    .expect("an account"),
+                credit: crate::hydra::fx::legs::account("user:13", "BTC_LN", "msats").expect("an account"),
+                amount: oa_contract::Amount::new(1).expect("one"),
+            }],
+            hold: None,
+            reference: "test".into(),
+        };
+        let move_it = async |tx: &mut Tx, (order, now): &(oa_ledger::Order, oa_contract::Timestamp)| {
+            oa_store::tables::ledger::transfer(tx, order, *now).await
+        };
+        world
+            .runtime
+            .store
+            .write("test.earned", (), (earned, testing::BEGIN), move_it)
+            .await
+            .expect("earned");
+        let rfq = quoted(&world, "three", [("user:13", 2_500_000)]).await;
+        let selection = select(&world, "s-three", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Uncovered);
+        limit(&world, "user:13", "BTC_LN", "msats", 2_500_000).await;
+        let body = settlement("t-three", &rfq.rfq_id, "three-user:13", json!({}));
+        settle(&world, body).await.expect("within the limit that was set");
         // One owner has one name.
         for spelling in ["user:0012", "user:+12", "User:12", "guest: anybody"] {
             let refusal =

@@ -83,32 +83,34 @@ const SETTLED: [&str; 11] = [
 
 #[tokio::test]
 async fn an_exchange_that_breaks_at_any_step_is_whole_or_not_at_all() {
-    let world = World::sqlite().await;
-    funded(&world, 1).await;
-    let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
-    let parties = async || {
-        let buyer = account(&world, "autopilot:user-1", "USD", "cents").await;
-        (buyer, account(&world, "provider-a", "BTC_LN", "msats").await)
-    };
-    let before = parties().await;
-    for table in CHOSEN {
-        world.break_writes_to(Some(table));
-        assert!(select(&world, "s", &rfq.rfq_id, "").await.is_err(), "{table}");
-        world.break_writes_to(None);
-        assert_eq!((parties().await, status(&world, &rfq).await), (before, RfqStatus::Quoted), "{table}");
+    on_each(strict, async |world: World| {
+        funded(&world, 1).await;
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000)]).await;
+        let parties = async || {
+            let buyer = account(&world, "autopilot:user-1", "USD", "cents").await;
+            (buyer, account(&world, "provider-a", "BTC_LN", "msats").await)
+        };
+        let before = parties().await;
+        for table in CHOSEN {
+            world.break_writes_to(Some(table)).await;
+            assert!(select(&world, "s", &rfq.rfq_id, "").await.is_err(), "{table}");
+            world.break_writes_to(None).await;
+            assert_eq!((parties().await, status(&world, &rfq).await), (before, RfqStatus::Quoted), "{table}");
+            adds_up(&world).await;
+        }
+        select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        let held = parties().await;
+        let body = || settlement("t", &rfq.rfq_id, "r-provider-a", json!({}));
+        for table in SETTLED {
+            world.break_writes_to(Some(table)).await;
+            assert!(settle(&world, body()).await.is_err(), "{table}");
+            world.break_writes_to(None).await;
+            assert_eq!((parties().await, status(&world, &rfq).await), (held, RfqStatus::Selected), "{table}");
+            adds_up(&world).await;
+        }
+        assert_eq!(settle(&world, body()).await.expect("settled").status, FxSettlementStatus::Released);
+        assert_eq!(account(&world, "autopilot:user-1", "USD", "cents").await.0, 100_000, "once");
         adds_up(&world).await;
-    }
-    select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
-    let held = parties().await;
-    let body = || settlement("t", &rfq.rfq_id, "r-provider-a", json!({}));
-    for table in SETTLED {
-        world.break_writes_to(Some(table));
-        assert!(settle(&world, body()).await.is_err(), "{table}");
-        world.break_writes_to(None);
-        assert_eq!((parties().await, status(&world, &rfq).await), (held, RfqStatus::Selected), "{table}");
-        adds_up(&world).await;
-    }
-    assert_eq!(settle(&world, body()).await.expect("settled").status, FxSettlementStatus::Released);
-    assert_eq!(account(&world, "autopilot:user-1", "USD", "cents").await.0, 100_000, "once");
-    adds_up(&world).await;
+    })
+    .await;
 }

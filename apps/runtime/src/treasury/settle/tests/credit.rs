@@ -354,6 +354,55 @@ async fn a_settlement_that_is_broken_off_anywhere_pays_once_and_charges_once() {
     }
 }
 
+/// Everything that a job writes to that a pool pays for.
+const WRITTEN: [&str; 17] = [
+    "compute_settlements",
+    "compute_paying",
+    "credit_agents",
+    "credit_offers",
+    "credit_envelopes",
+    "credit_settlements",
+    "credit_payments",
+    "credit_receipts",
+    "credit_verifications",
+    "credit_loans",
+    "liquidity_quotes",
+    "liquidity_payments",
+    "liquidity_receipts",
+    "ledger_transfers",
+    "ledger_legs",
+    "ledger_entries",
+    "run_events",
+];
+
+#[tokio::test]
+async fn a_settlement_whose_store_fails_anywhere_pays_once_and_charges_once() {
+    for (engine, table) in [EngineKind::Sqlite, EngineKind::Postgres]
+        .into_iter()
+        .flat_map(|engine| WRITTEN.into_iter().map(move |table| (engine, table)))
+    {
+        let (world, purse) = moody(engine, Mood::Pays).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let body = || by_credit(run, &invoice("i", 1_000));
+        world.break_writes_to(Some(table)).await;
+        assert!(settle(&world, body()).await.is_err(), "{table}");
+        everything_adds_up(&world).await;
+        world.break_writes_to(None).await;
+        for _ in 0..3 {
+            world.clock.advance_ms(10_000);
+            world.runtime.payments.resolve_due().await.expect("resolved");
+            swept(&world).await;
+            everything_adds_up(&world).await;
+        }
+        assert_eq!(settle(&world, body()).await.expect(table).settlement_status, JobStatus::Released);
+        assert_eq!(purse.made(), 1, "{table}");
+        let (_, reserved, spent) = account(&world, 11).await;
+        assert_eq!((reserved, spent, pool(&world).await), (0, 3_000, (10_001_000, 0)), "{table}");
+    }
+}
+
 #[tokio::test]
 async fn where_nothing_was_paid_the_payer_has_its_money_again_and_may_settle_anew() {
     for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
@@ -380,6 +429,55 @@ async fn where_nothing_was_paid_the_payer_has_its_money_again_and_may_settle_ane
         assert_eq!((settled.settlement_status, purse.asked()), (JobStatus::Released, 2));
         assert_eq!((account(&world, 11).await.2, pool(&world).await), (3_000, (10_001_000, 0)));
         everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_payer_has_reserved_is_free_again_though_the_agent_has_gone_to_another_owner() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let (world, purse) = moody(engine, Mood::Refuses).await;
+        let _route = provider(&world, "worker:a", &key("c"), 11).await;
+        deposited(&world, 10_000_000).await;
+        let run = begin(&world).await;
+        let late =
+            || simulated::invoice(Network::Regtest, "i", msats(1_000), BEGIN, 86_400).expect("an invoice");
+        let body = || by_credit(run, &late());
+        assert!(refused(settle(&world, body()).await).message.starts_with("liquidity pay failed: failed"));
+        let owned = async |tx: &mut Tx, row: &AgentRow| table::put_agent(tx, row).await;
+        let row = AgentRow { agent_id: key("a"), owner_key: "user:12".into(), claimed_at: BEGIN };
+        world.runtime.store.write("test.agent", (), row, owned).await.expect("gone");
+        assert!(refused(settle(&world, body()).await).message.starts_with("liquidity pay failed: failed"));
+        assert_eq!((account(&world, 11).await.1, purse.asked()), (1_000, 2));
+        world.clock.advance_ms(3_662_000);
+        swept(&world).await;
+        assert_eq!((account(&world, 11).await.1, pool(&world).await), (0, (10_000_000, 0)));
+        everything_adds_up(&world).await;
+    }
+}
+
+#[tokio::test]
+async fn an_envelope_pays_for_one_settlement() {
+    for engine in [EngineKind::Sqlite, EngineKind::Postgres] {
+        let world = world(engine, false).await;
+        let row = |settlement_id: &str| oa_store::tables::treasury_paying::PayingRow {
+            settlement_id: settlement_id.into(),
+            envelope_id: "cepe_1".into(),
+            decided: "{}".into(),
+            over_at: BEGIN,
+            begun_at: BEGIN,
+        };
+        use oa_store::tables::treasury_paying as paying;
+        let put = async |tx: &mut Tx, row: &paying::PayingRow| paying::insert(tx, row).await;
+        world.runtime.store.write("test.paying", (), row("stl_1"), put).await.expect("kept");
+        assert!(world.runtime.store.write("test.paying", (), row("stl_2"), put).await.is_err());
+        let look = async |tx: &mut Tx, over: &oa_contract::Timestamp| paying::after(tx, "", *over, 9).await;
+        let due =
+            async |seconds| world.runtime.store.read("test.due", BEGIN.plus_seconds(seconds), look).await;
+        assert_eq!(due(0).await.expect("read"), Vec::<String>::new(), "there is still time");
+        assert_eq!(due(1).await.expect("read"), ["stl_1"]);
+        let get = async |tx: &mut Tx, id: &String| paying::get(tx, id).await;
+        let known = world.runtime.store.read("test.kept", "stl_1".to_owned(), get).await;
+        assert_eq!(known.expect("its seal holds"), Some(row("stl_1")));
     }
 }
 

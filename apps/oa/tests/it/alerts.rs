@@ -17,6 +17,8 @@ const RULES: &str = include_str!("../../../../deploy/alerts.yaml");
 const CASES: &str = include_str!("../../../../deploy/alerts.test.yaml");
 
 /// The metrics that a text names.
+const RELAY: &str = "oa_bridge_oldest_seconds{relay=\"127.0.0.1:9\"}";
+
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '_');
     words.filter(|word| word.starts_with("oa_"))
@@ -43,6 +45,8 @@ async fn every_metric_of_a_rule_is_exposed_and_says_what_is_so() {
         ("RUNTIME_LIQUIDITY_WALLET_EXECUTOR_AUTH_TOKEN", EXECUTOR_TOKEN.to_owned()),
         ("RUNTIME_LIQUIDITY_WALLET_EXECUTOR_TIMEOUT_MS", "400".to_owned()),
         ("RUNTIME_LIQUIDITY_POOL_SNAPSHOT_WORKER_ENABLED", "false".to_owned()),
+        // Nobody is there, and what waits is measured all the same.
+        ("RUNTIME_BRIDGE_NOSTR_RELAYS", "ws://127.0.0.1:9".to_owned()),
     ];
     let mut runtime = Server::new(&data);
     runtime.environment = environment.to_vec();
@@ -67,7 +71,7 @@ async fn every_metric_of_a_rule_is_exposed_and_says_what_is_so() {
         series = scraped(&http).await;
         series.extend(scraped(&control_http).await);
         let looked =
-            ["oa_payments_open", "oa_tool_payments_open", "oa_disk_free_bytes", "oa_wallet_reachable"];
+            ["oa_payments_open", "oa_tool_payments_open", "oa_disk_free_bytes", "oa_wallet_reachable", RELAY];
         if looked.iter().all(|name| series.contains_key(*name)) && series["oa_wallet_reachable"] == 1.0 {
             break;
         }

@@ -39,7 +39,8 @@ pub async fn run(runtime: &Arc<Runtime>, leader: &Arc<Leader>) {
     if relays.is_empty() {
         return;
     }
-    tracing::info!(?relays, "what happens here is told to Nostr relays");
+    let names: Vec<_> = relays.iter().map(|url| sender::name_of(url)).collect();
+    tracing::info!(relays = ?names, "what happens here is told to Nostr relays");
     let mut tasks: JoinSet<Task> = JoinSet::new();
     begin(&mut tasks, runtime, leader, Task::Ads, Duration::ZERO);
     for url in relays {
@@ -48,7 +49,7 @@ pub async fn run(runtime: &Arc<Runtime>, leader: &Arc<Leader>) {
     while let Some(ended) = tasks.join_next().await {
         match ended {
             Ok(task) => {
-                tracing::error!(?task, "a task of the bridge died; it is begun again");
+                tracing::error!(task = task.name(), "a task of the bridge died; it is begun again");
                 metrics::counter!("oa_bridge_task_deaths_total").increment(1);
                 begin(&mut tasks, runtime, leader, task, PAUSE);
             }
@@ -57,10 +58,19 @@ pub async fn run(runtime: &Arc<Runtime>, leader: &Arc<Leader>) {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Task {
     Ads,
     Relay(String),
+}
+
+impl Task {
+    fn name(&self) -> String {
+        match self {
+            Task::Ads => "ads".to_owned(),
+            Task::Relay(url) => sender::name_of(url),
+        }
+    }
 }
 
 /// Runs a task in one of its own, so that it is known which one died.
@@ -97,6 +107,13 @@ async fn configure(runtime: &Runtime, relays: &[String]) -> Result<(), Stop> {
     wanted.sort();
     if known == wanted {
         return Ok(());
+    }
+    // Replicas have one list: whoever is started with another changes it for all.
+    for gone in known.iter().filter(|url| !wanted.contains(url)) {
+        tracing::warn!(
+            relay = sender::name_of(gone),
+            "a relay is not named any more; what waited for it is forgotten"
+        );
     }
     let write =
         async |tx: &mut Tx, (urls, now): &(Vec<String>, Timestamp)| table::configure(tx, urls, *now).await;

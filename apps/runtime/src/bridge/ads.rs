@@ -1,6 +1,8 @@
 //! Decides which ads of providers stand, and when one is told anew: when what it says has changed, and at no other
 //! time. An ad is made from the worker as it is kept, so nothing has to remember that it is due.
 
+use std::collections::BTreeSet;
+
 use oa_contract::{
     Fault, Stop, Timestamp,
     bridge::{Band, Event, HANDLER, ProviderAd, Unsigned},
@@ -44,7 +46,10 @@ struct Wanted {
 /// What a worker's ad says, if it is a provider.
 fn wanted(row: &WorkerRow, moment: Moment) -> Result<Option<Wanted>, Fault> {
     let Some(offer) = market::offer(row, false)? else { return Ok(None) };
-    if offer.provider_id.len() > LONGEST_NAME {
+    let nameable =
+        offer.provider_id.len() <= LONGEST_NAME && !offer.provider_id.chars().any(char::is_control);
+    // Nobody has looked at what it says of itself, so nobody vouches for that either.
+    if !nameable || !offer.standing.qualified {
         return Ok(None);
     }
     let (heartbeat, _) = offer.liveness(moment.now, moment.stale_after_ms);
@@ -128,7 +133,14 @@ fn moment_of(since: Timestamp, before: Option<&AdRow>) -> i64 {
 #[derive(Debug, Default)]
 pub struct Place {
     since: Option<Timestamp>,
+    /// Those that could not be dealt with, each looked at again in the next round.
+    again: BTreeSet<String>,
 }
+
+/// So many are remembered to be looked at again; whoever is beyond is found when it changes.
+const MOST_AGAIN: usize = 1_000;
+/// Taken back so long ago, an ad is remembered no more: whoever takes the name now is later by itself.
+const FORGOTTEN_SECONDS: i64 = 86_400;
 
 /// Changes that were committed late are looked for so long.
 const OVERLAP_SECONDS: i64 = 60;
@@ -138,15 +150,21 @@ impl Runtime {
     pub async fn advertise(&self, place: &mut Place) -> Result<usize, Stop> {
         let Some(signer) = self.signer.clone() else { return Ok(0) };
         let begun = self.now();
-        let told = match place.since {
-            None => self.advertise_all(&signer).await?,
-            Some(since) => self.advertise_changed(&signer, since).await?,
+        let (before, mut again) = (std::mem::take(&mut place.again), BTreeSet::new());
+        let mut told = self.look(&signer, before.into_iter().collect(), &[], &mut again).await?;
+        told += match place.since {
+            None => self.advertise_all(&signer, &mut again).await?,
+            Some(since) => self.advertise_changed(&signer, since, &mut again).await?,
         };
+        place.again = again;
+        let forget = async |tx: &mut Tx, before: &i64| table::forget_ads(tx, *before).await;
+        let before = begun.unix_seconds() - FORGOTTEN_SECONDS;
+        self.store.write("bridge.forget_ads", Key::text("bridge", "ads"), before, forget).await?;
         place.since = Some(begun.plus_seconds(-OVERLAP_SECONDS));
         Ok(told)
     }
 
-    async fn advertise_all(&self, signer: &Signer) -> Result<usize, Stop> {
+    async fn advertise_all(&self, signer: &Signer, again: &mut BTreeSet<String>) -> Result<usize, Stop> {
         let unprimed = async |tx: &mut Tx, (): &()| {
             let relays = table::relays(tx).await?;
             Ok::<_, Stop>(relays.into_iter().filter(|one| !one.primed).map(|one| one.url).collect())
@@ -158,7 +176,7 @@ impl Runtime {
             let names = self.store.read("bridge.workers", after.clone(), page).await?;
             let Some(last) = names.last() else { break };
             after.clone_from(last);
-            told += self.look(signer, names, &unprimed).await?;
+            told += self.look(signer, names, &unprimed, again).await?;
         }
         for url in unprimed {
             let prime = async |tx: &mut Tx, url: &String| table::prime(tx, url).await;
@@ -167,7 +185,12 @@ impl Runtime {
         Ok(told)
     }
 
-    async fn advertise_changed(&self, signer: &Signer, since: Timestamp) -> Result<usize, Stop> {
+    async fn advertise_changed(
+        &self,
+        signer: &Signer,
+        since: Timestamp,
+        again: &mut BTreeSet<String>,
+    ) -> Result<usize, Stop> {
         let (mut told, mut place) = (0, (since, String::new()));
         loop {
             let page = async |tx: &mut Tx, (since, after): &(Timestamp, String)| {
@@ -177,7 +200,7 @@ impl Runtime {
             let Some((last, at)) = changed.last() else { break };
             place = (*at, last.clone());
             let names = changed.into_iter().map(|(name, _)| name).collect();
-            told += self.look(signer, names, &[]).await?;
+            told += self.look(signer, names, &[], again).await?;
         }
         let before = self.now().plus_millis(-self.config.heartbeat_stale_after_ms);
         let silent = async |tx: &mut Tx, before: &Timestamp| {
@@ -185,21 +208,29 @@ impl Runtime {
         };
         let silent = self.store.read("bridge.silent", before, silent).await?;
         for names in silent.chunks(PAGE as usize) {
-            told += self.look(signer, names.to_vec(), &[]).await?;
+            told += self.look(signer, names.to_vec(), &[], again).await?;
         }
         Ok(told)
     }
 
-    /// Looks at some workers, and tells what is to be told of them.
-    async fn look(&self, signer: &Signer, names: Vec<String>, unprimed: &[String]) -> Result<usize, Stop> {
+    /// Looks at some workers, and tells what is to be told of them. One that cannot be read or told of stops no other.
+    async fn look(
+        &self,
+        signer: &Signer,
+        names: Vec<String>,
+        unprimed: &[String],
+        again: &mut BTreeSet<String>,
+    ) -> Result<usize, Stop> {
+        if names.is_empty() {
+            return Ok(0);
+        }
         let moment = Moment::of(self);
         let ask = (names, moment, !unprimed.is_empty());
         let differing = async |tx: &mut Tx, (names, moment, unprimed): &(Vec<String>, Moment, bool)| {
             let mut differing = Vec::new();
             for name in names {
-                let Some(row) = workers::get(tx, name).await? else { continue };
-                let standing = table::ads_of(tx, name).await?;
-                if due(wanted(&row, *moment)?.as_ref(), &standing, *unprimed) != Due::Nothing {
+                // What is wrong with it is told when it is dealt with.
+                if !matches!(differs(tx, name, *moment, *unprimed).await, Ok(false)) {
                     differing.push(name.clone());
                 }
             }
@@ -207,11 +238,30 @@ impl Runtime {
         };
         let mut told = 0;
         for worker_id in self.store.read("bridge.look", ask, differing).await? {
-            let ask = Tell { worker_id, moment, signer: signer.clone(), unprimed: unprimed.to_vec() };
-            told += usize::from(self.store.write("bridge.ad", Key::text("bridge", "ads"), ask, tell).await?);
+            let ask = Tell {
+                worker_id: worker_id.clone(),
+                moment,
+                signer: signer.clone(),
+                unprimed: unprimed.to_vec(),
+            };
+            match self.store.write("bridge.ad", Key::text("bridge", "ads"), ask, tell).await {
+                Ok(fresh) => told += usize::from(fresh),
+                Err(stop) => {
+                    tracing::warn!(worker_id, error = %stop, "a provider's ad could not be told; tried again");
+                    if again.len() < MOST_AGAIN {
+                        again.insert(worker_id);
+                    }
+                }
+            }
         }
         Ok(told)
     }
+}
+
+async fn differs(tx: &mut Tx, name: &str, moment: Moment, unprimed: bool) -> Result<bool, Stop> {
+    let Some(row) = workers::get(tx, name).await? else { return Ok(false) };
+    let standing = table::ads_of(tx, name).await?;
+    Ok(due(wanted(&row, moment)?.as_ref(), &standing, unprimed) != Due::Nothing)
 }
 
 struct Tell {

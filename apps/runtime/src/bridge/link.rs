@@ -48,9 +48,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + Sync> Wire for T {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Accepted,
-    /// Whether asking again later may help, and what it said.
+    /// Whether asking again later may help, whether it wants to be asked less, and what it said.
     Refused {
         hopeless: bool,
+        slower: bool,
         why: String,
     },
 }
@@ -160,6 +161,7 @@ fn read(text: &str) -> Option<(String, Answer)> {
         (true, _) | (false, "duplicate" | "replaced") => Answer::Accepted,
         (false, _) => Answer::Refused {
             hopeless: !matches!(prefix, "rate-limited" | "error"),
+            slower: prefix == "rate-limited",
             why: why.chars().take(200).collect(),
         },
     };

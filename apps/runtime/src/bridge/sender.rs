@@ -55,9 +55,10 @@ pub async fn run(runtime: Arc<Runtime>, url: String) {
 }
 
 /// Host and port: what relays are called in logs and metrics.
-fn name_of(url: &str) -> String {
+pub(crate) fn name_of(url: &str) -> String {
     let host = url.split_once("://").map_or(url, |(_, rest)| rest);
-    host.split(['/', '?']).next().unwrap_or_default().to_owned()
+    let host = host.split(['/', '?']).next().unwrap_or_default();
+    host.rsplit('@').next().unwrap_or_default().to_owned()
 }
 
 struct Sender {
@@ -138,7 +139,10 @@ impl Sender {
             }
             break exchange;
         };
-        let there = !exchange.answers.is_empty();
+        // A relay that asks for less has it: everything waits, and the longer the more often it asks.
+        let slower =
+            exchange.answers.values().any(|answer| matches!(answer, Answer::Refused { slower: true, .. }));
+        let there = !exchange.answers.is_empty() && !slower;
         if there {
             self.pause = FIRST_PAUSE;
         }
@@ -206,10 +210,10 @@ impl Sender {
 
     /// Cuts the queue where it is too long, and says how long it is.
     async fn measure(&self) -> Result<(), Stop> {
-        let look = async |tx: &mut Tx, url: &String| table::queue(tx, url).await;
+        let look = async |tx: &mut Tx, url: &String| table::queue(tx, url, HANDLER).await;
         let mut queue = self.runtime.store.read("bridge.queue", self.url.clone(), look).await?;
         let keep = self.runtime.config.bridge.queue_limit;
-        if queue.waiting + queue.given_up > keep {
+        if queue.kept > keep {
             let trim =
                 async |tx: &mut Tx, (url, keep): &(String, u64)| table::trim(tx, url, *keep, HANDLER).await;
             let ask = (self.url.clone(), keep);
@@ -253,7 +257,7 @@ fn ruling(row: &OutgoingRow, answer: Option<Answer>, silence: &str, now: Timesta
     let later = Again::At(now.plus_seconds((AGAIN_SECONDS << doublings).min(LATEST_SECONDS)));
     match answer {
         Some(Answer::Accepted) => Ruling::Done,
-        Some(Answer::Refused { hopeless, why }) => {
+        Some(Answer::Refused { hopeless, why, .. }) => {
             let again = if hopeless && row.attempts + 1 >= REFUSALS { Again::Never } else { later };
             Ruling::Again { again, why }
         }
@@ -294,7 +298,7 @@ mod tests {
 
     #[test]
     fn only_a_reason_that_stays_ends_it() {
-        let refused = |hopeless| Some(Answer::Refused { hopeless, why: "no".into() });
+        let refused = |hopeless| Some(Answer::Refused { hopeless, slower: false, why: "no".into() });
         assert_eq!(again(10, refused(true)), Again::At(NOW.plus_seconds(3_600)));
         assert_eq!(again(11, refused(true)), Again::Never);
         assert_eq!(again(999, refused(false)), Again::At(NOW.plus_seconds(3_600)));
@@ -305,5 +309,6 @@ mod tests {
     fn a_relay_is_called_by_its_host_and_port() {
         assert_eq!(name_of("wss://a.example/x?y"), "a.example");
         assert_eq!(name_of("ws://127.0.0.1:7"), "127.0.0.1:7");
+        assert_eq!(name_of("wss://me:secret@a.example/"), "a.example");
     }
 }

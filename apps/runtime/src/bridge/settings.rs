@@ -2,6 +2,8 @@
 
 use url::Url;
 
+use super::sender::name_of;
+
 use crate::config::{ConfigError, Lookup, parsed};
 
 const RELAYS: &str = "RUNTIME_BRIDGE_NOSTR_RELAYS";
@@ -29,7 +31,7 @@ impl BridgeSettings {
         let mut relays = Vec::new();
         for text in lookup(RELAYS).unwrap_or_default().split(',').map(str::trim).filter(|one| !one.is_empty())
         {
-            let url = relay(text).map_err(|problem| wrong(format!("{text:?} {problem}")))?;
+            let url = relay(text).map_err(|problem| wrong(format!("{:?} {problem}", name_of(text))))?;
             if !relays.contains(&url) {
                 relays.push(url);
             }

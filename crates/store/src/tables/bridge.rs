@@ -28,6 +28,7 @@ static DONE: Statement = statement!("bridge/done");
 static DELAY: Statement = statement!("bridge/delay");
 static TRIM: Statement = statement!("bridge/trim");
 static QUEUE: Statement = statement!("bridge/queue");
+static FORGET_ADS: Statement = statement!("bridge/forget_ads");
 static AD: Statement = sealed_statement!("bridge/ad", "bridge_ads");
 static ADS_OF: Statement = sealed_statement!("bridge/ads_of", "bridge_ads");
 static ADS_AFTER: Statement = sealed_statement!("bridge/ads_after", "bridge_ads");
@@ -106,7 +107,10 @@ pub struct Queue {
     pub waiting: u64,
     /// Refused so often that it is tried no more.
     pub given_up: u64,
+    /// How long the oldest has waited that is still tried.
     pub oldest: Option<Timestamp>,
+    /// All but ads.
+    pub kept: u64,
 }
 
 /// When an event is tried again.
@@ -192,11 +196,16 @@ pub async fn trim(tx: &mut Tx, relay: &str, keep: u64, ads: u32) -> Result<u64, 
     tx.execute(&TRIM, params![relay, keep, i64::from(ads)]).await
 }
 
-pub async fn queue(tx: &mut Tx, relay: &str) -> Result<Queue, Stop> {
-    let row = tx.one::<(i64, i64, Option<Timestamp>)>(&QUEUE, params![relay]).await?;
-    let (all, waiting, oldest) = row.unwrap_or_default();
+pub async fn queue(tx: &mut Tx, relay: &str, ads: u32) -> Result<Queue, Stop> {
+    let row = tx.one::<(i64, i64, Option<Timestamp>, i64)>(&QUEUE, params![relay, i64::from(ads)]).await?;
+    let (all, waiting, oldest, kept) = row.unwrap_or_default();
     let count = |number: i64| u64::try_from(number).unwrap_or_default();
-    Ok(Queue { waiting: count(waiting), given_up: count(all - waiting), oldest })
+    Ok(Queue { waiting: count(waiting), given_up: count(all - waiting), oldest, kept: count(kept) })
+}
+
+/// Forgets ads that were taken back, and last changed before a second.
+pub async fn forget_ads(tx: &mut Tx, before_unix: i64) -> Result<u64, Stop> {
+    tx.execute(&FORGET_ADS, params![before_unix]).await
 }
 
 pub async fn ad(tx: &mut Tx, address: &str) -> Result<Option<AdRow>, Stop> {

@@ -47,7 +47,7 @@ async fn claim(store: &Store, at: i64) -> Vec<OutgoingRow> {
 }
 
 async fn queue(store: &Store, relay: &'static str) -> Queue {
-    let look = async |tx: &mut Tx, relay: &&'static str| bridge::queue(tx, relay).await;
+    let look = async |tx: &mut Tx, relay: &&'static str| bridge::queue(tx, relay, HANDLER).await;
     store.read("queue", relay, look).await.expect("a queue")
 }
 
@@ -105,7 +105,7 @@ pub async fn what_is_refused_waits_and_is_given_up_in_the_end(place: Place) {
     assert_eq!(row.attempts, 1);
     store.write("back", (), (row, Again::Never), give).await.expect("given back");
     assert!(claim(&store, 9_999).await.is_empty());
-    assert_eq!(queue(&store, RELAY).await, Queue { waiting: 0, given_up: 1, oldest: Some(NOW) });
+    assert_eq!(queue(&store, RELAY).await, Queue { waiting: 0, given_up: 1, oldest: None, kept: 1 });
     place.end(store).await;
 }
 

@@ -222,7 +222,7 @@ pub fn payout_of(transfer_id: &str) -> Option<&str> {
 /// Capacity of a partition that is promised to somebody for a while: how credit draws on the credit partition. The
 /// holder captures or releases it like any other hold.
 pub fn commitment(
-    accounts: &Accounts,
+    money: &AccountId,
     id: TransferId,
     payee: &AccountId,
     msats: u64,
@@ -232,7 +232,7 @@ pub fn commitment(
     let amount = amount(msats, "a commitment")?;
     Ok(Order {
         id,
-        legs: vec![Leg { debit: accounts.money.clone(), credit: payee.clone(), amount }],
+        legs: vec![Leg { debit: money.clone(), credit: payee.clone(), amount }],
         hold: Some(Hold { expires_at }),
         reference: reference.to_owned(),
     })

@@ -320,7 +320,7 @@ impl World {
             Act::Commit { msats } => {
                 let id = TransferId::new(self.name()).expect("an id");
                 let payee = AccountId::new(Kind::Agent, Asset::msats(), "a").expect("an account");
-                let order = pool::commitment(&self.accounts, id, &payee, *msats, None, "credit");
+                let order = pool::commitment(&self.accounts.money, id, &payee, *msats, None, "credit");
                 let _ = self.order(&order.expect("an order"));
             }
             Act::Snapshot => self.price = self.standing().price_sats(),

@@ -18,8 +18,9 @@ const EVERY: Duration = Duration::from_secs(2);
 /// Until a task that died, or a store that did not answer, is tried again.
 const PAUSE: Duration = Duration::from_secs(5);
 const LEASE: &str = "bridge.ads";
-/// A leader that was not heard of for so long is one no more.
-const LASTS: Duration = Duration::from_secs(15);
+/// A leader that was not heard of for so long is one no more. One look at everybody has to fit into it: what is told
+/// later is refused, and whoever takes over begins anew.
+const LASTS: Duration = Duration::from_secs(120);
 
 /// A replica's part in keeping the ads true.
 pub fn leader(me: &str) -> Leader {

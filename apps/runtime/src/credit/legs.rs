@@ -3,7 +3,7 @@
 
 use oa_contract::{Amount, Asset, Code, Fault, Msats, Refusal, Stop, Timestamp, wire::credit::Envelope};
 use oa_ledger::{
-    AccountId, Capture, Denied, Floor, Hold, Kind, Leg, Order, State, TransferId,
+    AccountId, Capture, Denied, Floor, Kind, Leg, Order, State, TransferId,
     pool::{self, PartitionKind},
 };
 use oa_store::{Tx, tables::ledger};
@@ -59,20 +59,14 @@ pub async fn hold(
     now: Timestamp,
 ) -> Result<String, Stop> {
     let source = source(tx, &envelope.pool_id, lenient).await?;
-    let cap = amount(cap_msats(envelope))?;
     let fee = underwriting::fee_sats(envelope.max_sats, envelope.fee_bps).saturating_mul(1_000);
     let owed = amount(cap_msats(envelope).saturating_add(fee))?;
     let debtor = debtor(&envelope.agent_id, &envelope.pool_id)?;
     grant(tx, &debtor, owed).await?;
-    let order = Order {
-        id: TransferId::new(format!("credit:{}:{number}", envelope.envelope_id))?,
-        legs: vec![
-            Leg { debit: source, credit: wallet.clone(), amount: cap },
-            Leg { debit: debtor, credit: receivable(&envelope.pool_id)?, amount: owed },
-        ],
-        hold: Some(Hold { expires_at: until }),
-        reference: format!("{} of {}", envelope.envelope_id, envelope.agent_id),
-    };
+    let id = TransferId::new(format!("credit:{}:{number}", envelope.envelope_id))?;
+    let reference = format!("{} of {}", envelope.envelope_id, envelope.agent_id);
+    let mut order = pool::commitment(&source, id, wallet, cap_msats(envelope), until, &reference)?;
+    order.legs.push(Leg { debit: debtor, credit: receivable(&envelope.pool_id)?, amount: owed });
     match ledger::transfer(tx, &order, now).await {
         Ok(booked) => Ok(booked.transfer.id.to_string()),
         // Whose balance is how low is not told.

@@ -5,7 +5,6 @@ pub mod asking;
 pub mod cancel;
 pub mod confirm_deposit;
 pub mod create;
-pub mod credit;
 pub mod deposit_quote;
 pub mod deposits;
 pub mod execute_due;

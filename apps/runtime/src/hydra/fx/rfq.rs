@@ -25,6 +25,8 @@ const SCHEMA: &str = "openagents.hydra.fx_rfq_request.v1";
 struct Opening {
     asked: Asked,
     rfq: Rfq,
+    policy: FxPolicy,
+    lenient: bool,
     now: Timestamp,
 }
 
@@ -32,14 +34,14 @@ impl Handle<HydraFxRfq> for Runtime {
     async fn handle(&self, ask: Ask<HydraFxRfq>) -> Result<Answer<RfqReply>, Stop> {
         let now = self.now();
         let lenient = self.config.trust_mode == TrustMode::Lenient;
-        let (idempotency_key, mut rfq) = read(ask.body, &self.config.fx, lenient)?;
+        let (idempotency_key, mut rfq) = read(ask.body)?;
         if let Some(bound) = ask.caller.owner().filter(|bound| bound.to_string() != rfq.requester_id) {
             let message = format!("this credential speaks for {bound}, not for {}", rfq.requester_id);
             return Err(Refusal::forbidden(message).into());
         }
         rfq.rfq_id = format!("fxrfq_{}", self.ids.uuid_v7(now).simple());
         rfq.created_at_unix = unix(now);
-        rfq.expires_at_unix = rfq.created_at_unix + u64::from(rfq.quote_ttl_seconds);
+        rfq.expires_at_unix = rfq.created_at_unix.saturating_add(u64::from(rfq.quote_ttl_seconds));
         let asked = Asked {
             operation: "rfq",
             principal: principal(&ask.caller),
@@ -48,7 +50,8 @@ impl Handle<HydraFxRfq> for Runtime {
             conflict: "idempotency key replay with different request payload",
         };
         let keys = vec![asked.lock(), key(&rfq.rfq_id), fx_sums::counter_key(&rfq.rfq_id)];
-        let row = self.store.write("fx.rfq", keys, Opening { asked, rfq, now }, open).await?;
+        let opening = Opening { asked, rfq, policy: self.config.fx.clone(), lenient, now };
+        let row = self.store.write("fx.rfq", keys, opening, open).await?;
         Ok(shown(&row, unix(now)).into())
     }
 }
@@ -57,8 +60,10 @@ async fn open(tx: &mut Tx, opening: &Opening) -> Result<RfqRow, Stop> {
     if let Some(known) = opening.asked.known(tx).await?
         && let Some(row) = table::rfq(tx, &known.subject).await?
     {
+        // What was answered stays answered, whatever the policy has become.
         return Ok(row);
     }
+    allowed(&opening.rfq, &opening.policy, opening.lenient)?;
     let row = RfqRow {
         rfq: opening.rfq.clone(),
         status: RfqStatus::Open,
@@ -93,8 +98,29 @@ fn fingerprint(rfq: &Rfq) -> String {
     }))
 }
 
-/// In the order of §9.1.
-fn read(body: OpenRfq, policy: &FxPolicy, lenient: bool) -> Result<(String, Rfq), Refusal> {
+/// What the policy of the moment says to it, in the order of §9.1 behind [`read`].
+fn allowed(rfq: &Rfq, policy: &FxPolicy, lenient: bool) -> Result<(), Refusal> {
+    let Rfq { sell, buy_asset, .. } = rfq;
+    if !policy.allows(&sell.asset, buy_asset) {
+        return Err(Refusal::forbidden(format!("asset pair not allowed: {}->{buy_asset}", sell.asset)));
+    }
+    policy::unit_fits("sell.unit", &sell.asset, &sell.unit, lenient)?;
+    if rfq.max_spread_bps > policy.max_spread_bps {
+        let message = format!("max_spread_bps exceeds policy max {}", policy.max_spread_bps);
+        return Err(Refusal::forbidden(message));
+    }
+    if rfq.max_fee_bps > policy.max_fee_bps {
+        return Err(Refusal::forbidden(format!("max_fee_bps exceeds policy max {}", policy.max_fee_bps)));
+    }
+    let (least, most) = (policy.min_quote_ttl_seconds, policy.max_quote_ttl_seconds);
+    match (least..=most).contains(&rfq.quote_ttl_seconds) {
+        true => Ok(()),
+        false => Err(Refusal::invalid(format!("quote_ttl_seconds must be within [{least}..={most}]"))),
+    }
+}
+
+/// In the order of §9.1, up to where it becomes a matter of policy.
+fn read(body: OpenRfq) -> Result<(String, Rfq), Refusal> {
     schema(&body.schema, SCHEMA)?;
     let idempotency_key = named("idempotency_key", &body.idempotency_key)?;
     let requester_id = named("requester_id", &body.requester_id)?;
@@ -117,21 +143,6 @@ fn read(body: OpenRfq, policy: &FxPolicy, lenient: bool) -> Result<(String, Rfq)
     let context = body.policy_context.filter(serde_json::Value::is_object);
     let policy_context = context.ok_or_else(|| Refusal::invalid("policy_context must be a JSON object"))?;
     bounded("policy_context", &policy_context)?;
-    if !policy.allows(&sell.asset, &buy_asset) {
-        return Err(Refusal::forbidden(format!("asset pair not allowed: {}->{buy_asset}", sell.asset)));
-    }
-    policy::unit_fits("sell.unit", &sell.asset, &sell.unit, lenient)?;
-    if body.max_spread_bps > policy.max_spread_bps {
-        let message = format!("max_spread_bps exceeds policy max {}", policy.max_spread_bps);
-        return Err(Refusal::forbidden(message));
-    }
-    if body.max_fee_bps > policy.max_fee_bps {
-        return Err(Refusal::forbidden(format!("max_fee_bps exceeds policy max {}", policy.max_fee_bps)));
-    }
-    let (least, most) = (policy.min_quote_ttl_seconds, policy.max_quote_ttl_seconds);
-    if !(least..=most).contains(&body.quote_ttl_seconds) {
-        return Err(Refusal::invalid(format!("quote_ttl_seconds must be within [{least}..={most}]")));
-    }
     let rfq = Rfq {
         rfq_id: String::new(),
         requester_id,
@@ -164,7 +175,8 @@ mod tests {
     fn said(change: impl FnOnce(&mut OpenRfq)) -> (u16, String) {
         let mut body = opening("k");
         change(&mut body);
-        let refusal = read(body, &FxPolicy::default(), false).expect_err("refused");
+        let judged = read(body).and_then(|(_, rfq)| allowed(&rfq, &FxPolicy::default(), false));
+        let refusal = judged.expect_err("refused");
         (refusal.status(oa_contract::Service::Runtime), refusal.message)
     }
 
@@ -222,7 +234,7 @@ mod tests {
     #[test]
     fn values_are_normalised_before_they_are_compared() {
         let fingerprint_of = |body| {
-            let (_, rfq) = read(body, &FxPolicy::default(), false).expect("read");
+            let (_, rfq) = read(body).expect("read");
             fingerprint(&rfq)
         };
         let mut spelt = opening("k");

@@ -1,13 +1,15 @@
 //! Whatever is asked of a real pool and however its wallet behaves: the books add up, what is signed is what is there,
 //! and nobody is paid twice.
 
-use oa_contract::{Asset, Msats, wire::pools::WithdrawalStatus};
-use oa_ledger::{AccountId, Kind, TransferId};
-use oa_store::Tx;
+use oa_contract::{Asset, wire::pools::WithdrawalStatus};
+use oa_ledger::{
+    AccountId, Kind, Order, TransferId,
+    pool::{self, Accounts},
+};
+use oa_store::{Tx, tables::ledger};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::{wallet::Mood, *};
-use crate::pools::credit::{self, Commitment};
 
 const SEQUENCES: usize = 12;
 
@@ -137,19 +139,16 @@ async fn what_credit_is_promised_nobody_withdraws() {
         place.wallet.settle(quoted.invoice_bolt11.as_deref().expect("an invoice"));
         place.confirm(&quoted.deposit_id).await.expect("confirmed");
         let reserve = async |name: &str, sats: u64| {
-            let wanted = Commitment {
-                id: TransferId::new(name).expect("an id"),
-                pool_id: POOL.into(),
-                payee: AccountId::new(Kind::Agent, Asset::msats(), "agent").expect("an account"),
-                amount: Msats::new(sats * 1_000).expect("an amount"),
-                expires_at: Some(place.now().plus_seconds(600)),
-                reference: "envelope".into(),
+            let money = Accounts::of(POOL, PartitionKind::Cep).expect("accounts").money;
+            let id = TransferId::new(name).expect("an id");
+            let payee = AccountId::new(Kind::Agent, Asset::msats(), "agent").expect("an account");
+            let until = Some(place.now().plus_seconds(600));
+            let order = pool::commitment(&money, id, &payee, sats * 1_000, until, "envelope");
+            let write = async |tx: &mut Tx, (order, now): &(Order, Timestamp)| {
+                ledger::transfer(tx, order, *now).await
             };
-            let write = async |tx: &mut Tx, (wanted, now): &(Commitment, Timestamp)| {
-                credit::reserve(tx, wanted, *now).await
-            };
-            let ask = (wanted, place.now());
-            place.world.runtime.store.write("test.reserve", credit::key(POOL), ask, write).await
+            let ask = (order.expect("an order"), place.now());
+            place.world.runtime.store.write("test.reserve", crate::pools::key(POOL), ask, write).await
         };
         reserve("envelope:1", 700).await.expect("held");
         reserve("envelope:1", 700).await.expect("the same again");

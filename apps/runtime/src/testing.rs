@@ -204,10 +204,16 @@ impl World {
     }
 
     /// Ends the process, as it were, and starts another one on the same store.
-    pub(crate) async fn restart(mut self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         self.runtime.store.close().await;
         let directory = self.directory.take();
-        let config = self.runtime.config.clone();
+        let mut config = self.runtime.config.clone();
+        change(&mut config);
         let wallet = self.wallet.clone();
         Self::open(self.store.clone(), directory, config, self.clock.clone(), wallet).await
     }

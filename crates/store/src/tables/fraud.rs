@@ -22,6 +22,9 @@ static UPDATE: Statement = sealed_statement!("fraud/update", "fraud_incidents");
 static GET: Statement = sealed_statement!("fraud/get", "fraud_incidents");
 static LIST: Statement = sealed_statement!("fraud/list", "fraud_incidents");
 static LIST_BY_TYPE: Statement = sealed_statement!("fraud/list_by_type", "fraud_incidents");
+static LIST_BY_RUN: Statement = sealed_statement!("fraud/list_by_run", "fraud_incidents");
+static LIST_BY_PROVIDER: Statement = sealed_statement!("fraud/list_by_provider", "fraud_incidents");
+static LIST_BY_SEVERITY: Statement = sealed_statement!("fraud/list_by_severity", "fraud_incidents");
 static LIST_BY_WORKER: Statement = sealed_statement!("fraud/list_by_worker", "fraud_incidents");
 
 /// The one shape that incidents are answered in.
@@ -102,7 +105,7 @@ async fn write(tx: &mut Tx, statement: &Statement, incident: &Incident) -> Resul
     tx.execute(statement, params).await
 }
 
-/// Up to `limit` incidents that fit the filters, newest first. The narrower of the two indexed filters leads.
+/// Up to `limit` incidents that fit the filters, newest first. The narrowest filter leads, and each has its index.
 pub async fn list(tx: &mut Tx, filter: &ListIncidents, limit: u32) -> Result<Vec<IncidentRow>, Stop> {
     let incident_type = filter.incident_type.as_deref().unwrap_or_default();
     let common = [
@@ -114,13 +117,21 @@ pub async fn list(tx: &mut Tx, filter: &ListIncidents, limit: u32) -> Result<Vec
         Value::from(filter.since.map_or(i64::MIN, Timestamp::micros)),
         Value::from(filter.until.map_or(i64::MAX, Timestamp::micros)),
     ];
-    match filter.provider_worker_id.as_deref().filter(|worker| !worker.is_empty()) {
-        Some(worker) => {
-            tx.all(&LIST_BY_WORKER, &[&common[..], params![worker, incident_type]].concat()).await
-        }
-        None if !incident_type.is_empty() => {
-            tx.all(&LIST_BY_TYPE, &[&common[..], params![incident_type]].concat()).await
-        }
-        None => tx.all(&LIST, &common).await,
-    }
+    let worker = filter.provider_worker_id.as_deref().unwrap_or_default();
+    let provider = filter.provider_id.as_deref().unwrap_or_default();
+    let (statement, more): (&Statement, &[&str]) = if filter.run_id.is_some() {
+        (&LIST_BY_RUN, &[incident_type, worker])
+    } else if !provider.is_empty() {
+        (&LIST_BY_PROVIDER, &[incident_type, worker])
+    } else if !worker.is_empty() {
+        (&LIST_BY_WORKER, &[worker, incident_type])
+    } else if !incident_type.is_empty() {
+        (&LIST_BY_TYPE, &[incident_type])
+    } else if filter.severity.is_some() {
+        (&LIST_BY_SEVERITY, &[])
+    } else {
+        (&LIST, &[])
+    };
+    let params: Vec<Value> = common.into_iter().chain(more.iter().copied().map(Value::from)).collect();
+    tx.all(statement, &params).await
 }

@@ -158,9 +158,13 @@ fn skim(value: &Value, rest: &mut &str) {
             take(rest, "]");
         }
         Value::String(text) => take(rest, &spelt(text)),
-        Value::Number(_) => {
+        Value::Number(number) => {
             let end = rest.find([',', ']', '}']).unwrap_or(rest.len());
-            assert!(rest[..end].parse::<f64>().is_ok(), "{rest:?}");
+            let written = &rest[..end];
+            assert!(written.parse::<f64>().is_ok(), "{rest:?}");
+            // What is no whole number is never written like one, and the other way round.
+            let whole = written.trim_start_matches('-').bytes().all(|letter| letter.is_ascii_digit());
+            assert_eq!(whole, !number.is_f64(), "{written:?}");
             *rest = &rest[end..];
         }
         Value::Bool(_) | Value::Null => take(rest, &value.to_string()),

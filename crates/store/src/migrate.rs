@@ -42,7 +42,7 @@ pub(crate) const ALL: &[Migration] = &[
     migration!("0017_scale"),
     migration!("0018_bridge"),
     migration!("0019_credit_bounds"),
-    migration!("0020_fraud_filters"),
+    migration!("0020_found_by_index"),
 ];
 
 /// What a store says about a step it has taken.

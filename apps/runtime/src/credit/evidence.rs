@@ -46,7 +46,12 @@ pub async fn paid_otherwise(tx: &mut Tx, issued: &Issued, now: Timestamp) -> Res
             Err(Refusal::conflict(message).into())
         }
         Some(_) => Ok(()),
-        None => table::put_evidence(tx, &kept(issued, Some(by), now)).await,
+        None => {
+            let known = kept(issued, None, now);
+            table::put_evidence(tx, &known).await?;
+            take(tx, known, &by).await?;
+            Ok(())
+        }
     }
 }
 
@@ -96,22 +101,21 @@ pub async fn consume(tx: &mut Tx, paying: &Paying<'_>) -> Result<String, Stop> {
     };
     let found = match only {
         Some(id) => table::evidence(tx, id).await?,
-        None => table::evidence_free(tx, receipt_sha256, borrower, provider_id, amount).await?,
+        None => table::evidence_free(tx, receipt_sha256, borrower, provider_id, amount, payee).await?,
     };
     let free = |row: &EvidenceRow| row.consumed_by.as_deref().is_none_or(|by| by == envelope_id);
     let elsewhere = |row: &EvidenceRow| row.payee.as_deref().is_some_and(|named| Some(named) != payee);
     match found.filter(fits) {
         Some(row) if elsewhere(&row) => {
-            Err(Refusal::invalid("provider_invoice pays another node than the one that the provider has named").into())
+            Err(another_node().into())
         }
         Some(row) if free(&row) => {
-            let consumed = EvidenceRow { consumed_by: Some(envelope_id.to_owned()), ..row };
-            table::put_evidence(tx, &consumed).await?;
-            Ok(consumed.evidence_id)
+            take(tx, row, envelope_id).await
         }
         Some(_) => Err(used().into()),
         None => match table::evidence_passed(tx, receipt_sha256).await? {
-            Some(row) if names(scope_id, &row.job_hash) && fits(&row) => Err(used().into()),
+            Some(row) if fits(&row) && free(&row) && elsewhere(&row) => Err(another_node().into()),
+            Some(row) if fits(&row) => Err(used().into()),
             Some(row) if names(scope_id, &row.job_hash) => Err(Refusal::invalid(
                 "verification_receipt_sha256 is of a job of another owner, of another provider or at another price",
             )
@@ -122,6 +126,19 @@ pub async fn consume(tx: &mut Tx, paying: &Paying<'_>) -> Result<String, Stop> {
             .into()),
         },
     }
+}
+
+/// Whoever else has taken it in between keeps it, though nobody should: see [`key`].
+async fn take(tx: &mut Tx, row: EvidenceRow, by: &str) -> Result<String, Stop> {
+    let taken = EvidenceRow { consumed_by: Some(by.to_owned()), ..row };
+    match table::take_evidence(tx, &taken).await? {
+        true => Ok(taken.evidence_id),
+        false => Err(used().into()),
+    }
+}
+
+fn another_node() -> Refusal {
+    Refusal::invalid("provider_invoice pays another node than the one that the provider has named")
 }
 
 fn used() -> Refusal {

@@ -26,6 +26,9 @@ pub struct Sample {
     pub counted_losses: u64,
     pub payments: u64,
     pub failures: u64,
+    /// Failures that open a breaker: where callers are not believed, an envelope's count for one and no borrower's for
+    /// more than two.
+    pub counted_failures: u64,
 }
 
 fn rate(part: u64, whole: u64) -> f64 {
@@ -50,6 +53,16 @@ impl Sample {
         self.settlements - (self.losses - self.counted_losses)
     }
 
+    /// Payments without the failures that do not count.
+    fn counted_payments(&self) -> u64 {
+        self.payments - (self.failures - self.counted_failures)
+    }
+
+    /// The rate that breakers and risk go by.
+    pub fn counted_failure_rate(&self) -> f64 {
+        rate(self.counted_failures, self.counted_payments())
+    }
+
     pub fn failure_rate(&self) -> f64 {
         rate(self.failures, self.payments)
     }
@@ -60,8 +73,8 @@ impl Sample {
         Breakers {
             halt_new_envelopes: self.counted() >= least
                 && self.counted_loss_rate() > policy.loss_rate_halt_threshold,
-            halt_large_settlements: self.payments >= least
-                && self.failure_rate() > policy.ln_failure_rate_halt_threshold,
+            halt_large_settlements: self.counted_payments() >= least
+                && self.counted_failure_rate() > policy.ln_failure_rate_halt_threshold,
         }
     }
 }
@@ -80,13 +93,15 @@ pub async fn sample(
 ) -> Result<Sample, Stop> {
     let ended = settlements(tx, policy, Whose::All, now).await?;
     let limit = policy.health_ln_pay_sample_limit.max(LEAST_SAMPLE);
-    let (payments, failures) = credit_sums::payments_ended(tx, since(policy, now), limit).await?;
+    let (payments, failures, bounded_failures) =
+        credit_sums::payments_ended(tx, since(policy, now), limit).await?;
     Ok(Sample {
         settlements: ended.settlements,
         losses: ended.losses,
         counted_losses: if lenient { ended.losses } else { ended.bounded_losses },
         payments,
         failures,
+        counted_failures: if lenient { failures } else { bounded_failures },
     })
 }
 
@@ -171,7 +186,9 @@ mod tests {
         };
         assert!(!trips(4, 4) && !trips(6, 3) && trips(6, 4));
         let pays = |payments, failures| {
-            Sample { payments, failures, ..Sample::default() }.breakers(&policy).halt_large_settlements
+            Sample { payments, failures, counted_failures: failures, ..Sample::default() }
+                .breakers(&policy)
+                .halt_large_settlements
         };
         assert!(!pays(4, 4) && !pays(10, 5) && pays(10, 6));
     }

@@ -317,6 +317,10 @@ mod tests {
             intent_fingerprint(&intent, &context),
             "2f14dd687db902a1ff147e6452859de04b2682730fa0c4bf8eb19d2686f8c81e"
         );
+        let mut sent = serde_json::to_value(&intent).expect("JSON");
+        sent["exp"] = json!("2026-03-01 12:30:00Z");
+        let blank: DeclareIntent = serde_json::from_value(sent).expect("a blank for the T");
+        assert_eq!(intent_fingerprint(&blank, &context), intent_fingerprint(&intent, &context));
         let offer = AskOffer {
             schema: OFFER_REQUEST.into(),
             agent_id: "a".repeat(64),
@@ -407,6 +411,7 @@ mod tests {
         let label = label(&envelope(), true, created_at, &signer());
         let receipt = settled(&envelope(), &paid, Some(&label), Some(&signer()));
         assert_eq!(receipt.sha256, "b427b6b46968384816cb26cee683e2a949c434db0d1c50d4375709f344b0555d");
+        assert_eq!(receipt.document["receipt_id"], "cesr_b427b6b46968384816cb26ce");
         assert_eq!(receipt.document["label_event"]["kind"], 1985);
         let bare = settled(&envelope(), &paid, None, None);
         assert_eq!(bare.sha256, "222380e4187df3e14642fdc6b37cd6a2e64f36fc571cb53df1516d19dd6878c3");
@@ -421,6 +426,7 @@ mod tests {
         };
         let notice = defaulted(&envelope(), &default, None, None);
         assert_eq!(notice.sha256, "bafeb64c80d0ee72798fbc7646b0c74bfd9ac909ca190719db089dae8f71e281");
+        assert_eq!(notice.document["receipt_id"], "cedn_bafeb64c80d0ee72798fbc76");
         assert!(notice.document.get("settlement_id").is_none());
     }
 }

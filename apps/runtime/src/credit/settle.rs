@@ -38,6 +38,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(50);
 const LONGEST_DIGEST: usize = 512;
 const LONGEST_HOST: usize = 255;
+/// How often the payment of one envelope may be begun: each time leaves a quote, a payment and a receipt.
+const MOST_ATTEMPTS: u64 = 64;
+const IN_FLIGHT: &str = "payment already in flight for this envelope, with different parameters";
 
 /// What is asked, once it is well formed.
 #[derive(Clone, Debug)]
@@ -104,8 +107,9 @@ impl Runtime {
         // Whose envelope it is, and for what, never changes, so it can be read before.
         let look = async |tx: &mut Tx, id: &String| table::envelope(tx, id).await;
         let row = self.store.read("credit.settle_look", envelope_id.clone(), look).await?;
-        keys.extend(row.iter().map(|row| agent_key(&row.envelope.agent_id)));
-        keys.extend(row.iter().map(|row| evidence::key(&row.envelope.scope_id)));
+        // One that is being issued at this very moment is not there yet: nothing is done without all of its keys.
+        let row = row.ok_or_else(unknown)?;
+        keys.extend([agent_key(&row.envelope.agent_id), evidence::key(&row.envelope.scope_id)]);
         let hash = bolt11::payment_hash(&wanted.asked.provider_invoice);
         keys.extend(hash.map(|hash| Key::text("payment_hash", hash)));
         let terms = self.payments.terms();
@@ -144,13 +148,21 @@ impl Runtime {
     }
 }
 
+fn unknown() -> Refusal {
+    Refusal::not_found("no such envelope")
+}
+
 fn failed(status: &str, code: Option<&str>) -> Refusal {
     Refusal::new(Code::DependencyUnavailable, format!("liquidity pay failed: {status} {code:?}"))
 }
 
 /// Nobody knows yet, so it has not failed: the same request again is told when somebody does.
 fn pending() -> Refusal {
-    let mut refusal = Refusal::conflict("payment already in flight for quote_id");
+    in_flight("payment already in flight for quote_id")
+}
+
+fn in_flight(message: &str) -> Refusal {
+    let mut refusal = Refusal::conflict(message);
     refusal.reason_code = Some("payment_pending");
     refusal.retry_after_ms = Some(2_000);
     refusal
@@ -166,7 +178,6 @@ async fn settled(tx: &mut Tx, envelope_id: &str) -> Result<Option<CreditSettleme
 /// In the order of §4.4; what was settled is answered before anything is judged.
 async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
     let (wanted, now) = (&settling.wanted, settling.terms.now);
-    let unknown = || Refusal::not_found("no such envelope");
     let row = table::envelope(tx, &wanted.envelope_id).await?.ok_or_else(unknown)?;
     if !answers_for(tx, &settling.caller, &row, settling.lenient).await? {
         return Err(unknown().into());
@@ -187,19 +198,20 @@ async fn turn(tx: &mut Tx, settling: &Settling) -> Result<Turned, Stop> {
     if under_way.as_ref().is_some_and(|payment| payment.fingerprint == wanted.fingerprint) {
         return Err(pending().into());
     }
-    if under_way.is_none() {
-        if now > row.envelope.exp {
-            return close(tx, settling, row, Outcome::Expired, "expired").await;
-        }
-        if !wanted.asked.verification_passed {
-            return close(tx, settling, row, Outcome::Failed, "verification_failed").await;
-        }
+    let closing = match (now > row.envelope.exp, wanted.asked.verification_passed) {
+        (true, _) => Some((Outcome::Expired, "expired")),
+        (false, false) => Some((Outcome::Failed, "verification_failed")),
+        (false, true) => None,
+    };
+    match (closing, &under_way) {
+        (Some((outcome, reason)), None) => return close(tx, settling, row, outcome, reason).await,
+        (Some(_), Some(_)) => return Err(in_flight(IN_FLIGHT).into()),
+        (None, _) => {}
     }
     let (amount, payee) = payable(settling, &row.envelope)?;
     breaker(tx, settling, amount).await?;
     if under_way.is_some() {
-        let message = "payment already in flight for this envelope, with different parameters";
-        return Err(Refusal::conflict(message).into());
+        return Err(in_flight(IN_FLIGHT).into());
     }
     pay(tx, settling, row, (amount, payee)).await
 }
@@ -281,6 +293,12 @@ async fn pay(
     (amount, payee): (Msats, Option<String>),
 ) -> Result<Turned, Stop> {
     let (wanted, now) = (&settling.wanted, settling.terms.now);
+    if row.attempts >= MOST_ATTEMPTS {
+        let message = format!(
+            "the payment of this envelope has failed {MOST_ATTEMPTS} times; let it expire and ask for another offer"
+        );
+        return Err(Refusal::conflict(message).into());
+    }
     let evidence_id = match settling.lenient {
         true => None,
         false => {

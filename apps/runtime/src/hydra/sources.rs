@@ -51,7 +51,7 @@ impl Runtime {
             halt_new_envelopes: breakers.halt_new_envelopes,
             halt_large_settlements: breakers.halt_large_settlements,
             loss_rate: sample.counted_loss_rate(),
-            ln_failure_rate: sample.failure_rate(),
+            ln_failure_rate: sample.counted_failure_rate(),
         })
     }
 

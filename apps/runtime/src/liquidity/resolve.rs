@@ -217,8 +217,11 @@ impl Handle<LiquidityResolve> for Runtime {
             Looked::Open(row) => row,
         };
         self.payments.admits(&row, &said).await?;
+        let look = async |tx: &mut Tx, id: &String| lanes::keys(tx, id).await;
+        let mut keys = self.store.read("liquidity.resolve_look", id.clone(), look).await?;
+        keys.push(key);
         let ask = (id, said, self.signer.clone());
-        Ok(self.store.write("liquidity.resolve", key, ask, resolve).await?.into())
+        Ok(self.store.write("liquidity.resolve", keys, ask, resolve).await?.into())
     }
 }
 

@@ -38,6 +38,7 @@ static EVIDENCE: Statement = sealed_statement!("credit/evidence", "credit_verifi
 static EVIDENCE_FREE: Statement = sealed_statement!("credit/evidence_free", "credit_verifications");
 static EVIDENCE_PASSED: Statement = sealed_statement!("credit/evidence_passed", "credit_verifications");
 static PUT_EVIDENCE: Statement = sealed_statement!("credit/put_evidence", "credit_verifications");
+static TAKE_EVIDENCE: Statement = sealed_statement!("credit/take_evidence", "credit_verifications");
 static LENDING: Statement = sealed_statement!("credit/lending", "credit_lending");
 static PUT_LENDING: Statement = sealed_statement!("credit/put_lending", "credit_lending");
 static LAST_OFFER_AT: Statement = statement!("credit/last_offer_at");
@@ -479,9 +480,10 @@ pub async fn evidence_free(
     owner_key: &str,
     provider_id: &str,
     price: Msats,
+    payee: Option<&str>,
 ) -> Result<Option<EvidenceRow>, Stop> {
     let price = oa_contract::Amount::from(price).signed();
-    tx.one(&EVIDENCE_FREE, params![receipt_sha256, owner_key, provider_id, price]).await
+    tx.one(&EVIDENCE_FREE, params![receipt_sha256, owner_key, provider_id, price, payee]).await
 }
 
 /// Some verification behind this receipt that has passed, whoever's.
@@ -490,6 +492,16 @@ pub async fn evidence_passed(tx: &mut Tx, receipt_sha256: &str) -> Result<Option
 }
 
 pub async fn put_evidence(tx: &mut Tx, row: &EvidenceRow) -> Result<(), Stop> {
+    write_evidence(tx, &PUT_EVIDENCE, row).await?;
+    Ok(())
+}
+
+/// Marks it as paid on; `false` when something else was paid on it first.
+pub async fn take_evidence(tx: &mut Tx, row: &EvidenceRow) -> Result<bool, Stop> {
+    Ok(write_evidence(tx, &TAKE_EVIDENCE, row).await? > 0)
+}
+
+async fn write_evidence(tx: &mut Tx, statement: &Statement, row: &EvidenceRow) -> Result<u64, Stop> {
     let params = params![
         &row.evidence_id,
         &row.receipt_sha256,
@@ -502,8 +514,7 @@ pub async fn put_evidence(tx: &mut Tx, row: &EvidenceRow) -> Result<(), Stop> {
         &row.consumed_by,
         row.issued_at
     ];
-    tx.execute(&PUT_EVIDENCE, params).await?;
-    Ok(())
+    tx.execute(statement, params).await
 }
 
 pub async fn lending(tx: &mut Tx, pool_id: &str) -> Result<Option<LendingRow>, Stop> {

@@ -232,8 +232,8 @@ pub async fn ended(tx: &mut Tx, whose: Whose<'_>, since: Timestamp, limit: u64) 
 
 /// How many of the latest attempts at paying have ended, and how many of them without success; those that are under way
 /// are not counted.
-pub async fn payments_ended(tx: &mut Tx, since: Timestamp, limit: u64) -> Result<(u64, u64), Stop> {
-    let found = tx.one::<(u64, u64)>(&PAYMENT_STATUSES, params![since, Value::unsigned(limit)?]).await?;
+pub async fn payments_ended(tx: &mut Tx, since: Timestamp, limit: u64) -> Result<(u64, u64, u64), Stop> {
+    let found = tx.one::<(u64, u64, u64)>(&PAYMENT_STATUSES, params![since, Value::unsigned(limit)?]).await?;
     Ok(found.unwrap_or_default())
 }
 

@@ -22,6 +22,7 @@ static DUE: Statement = statement!("fx/due_rfqs");
 static QUOTE: Statement = sealed_statement!("fx/quote", "fx_quotes");
 static QUOTES_OF: Statement = sealed_statement!("fx/quotes_of", "fx_quotes");
 static PUT_QUOTE: Statement = sealed_statement!("fx/put_quote", "fx_quotes");
+static SELECTION: Statement = sealed_statement!("fx/selection", "fx_selections");
 static INSERT_SELECTION: Statement = sealed_statement!("fx/insert_selection", "fx_selections");
 static SETTLEMENT: Statement = sealed_statement!("fx/settlement", "fx_settlements");
 static INSERT_SETTLEMENT: Statement = sealed_statement!("fx/insert_settlement", "fx_settlements");
@@ -115,6 +116,14 @@ fn unwritten(error: serde_json::Error) -> Fault {
 
 fn optional(row: &Row<'_>, column: usize) -> Result<Option<String>, Fault> {
     Ok(row.opt_text(column)?.map(str::to_owned))
+}
+
+struct Answered(String);
+
+impl FromRow for Answered {
+    fn from_row(row: &Row<'_>) -> Result<Self, Fault> {
+        Ok(Answered(row.text(5)?.to_owned()))
+    }
 }
 
 impl FromRow for RfqRow {
@@ -257,6 +266,12 @@ pub async fn insert_selection(tx: &mut Tx, row: &SelectionRow) -> Result<(), Sto
     ];
     tx.execute(&INSERT_SELECTION, params).await?;
     Ok(())
+}
+
+/// A choice as it was answered.
+pub async fn selection(tx: &mut Tx, rfq_id: &str, number: u64) -> Result<Option<String>, Stop> {
+    let found = tx.one::<Answered>(&SELECTION, params![rfq_id, Value::unsigned(number)?]).await?;
+    Ok(found.map(|Answered(reply)| reply))
 }
 
 /// The settlement of a quote.

@@ -181,6 +181,13 @@ pub(super) async fn totals(tx: &mut Tx) -> Result<Vec<(Asset, Balances)>, Stop> 
     Ok(totals.into_iter().map(|Total(asset, sums)| (asset, sums)).collect())
 }
 
+/// Keeps everybody else from what an order would move until the transaction ends: what is read of these accounts from
+/// here on stays as it is.
+pub async fn hold_still(tx: &mut Tx, order: &Order) -> Result<(), Stop> {
+    lock_all(tx, book::rows_of(order)?).await?;
+    Ok(())
+}
+
 /// Locks one row after the other, in the order of their names: two transfers never wait in a circle.
 async fn lock_all(tx: &mut Tx, rows: impl IntoIterator<Item = AccountId>) -> Result<Accounts, Stop> {
     let mut accounts = Accounts::new();

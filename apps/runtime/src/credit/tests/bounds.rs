@@ -1,6 +1,7 @@
 //! Who may draw, how much, on which word, and who is halted when somebody fails: the bounds of credit where callers are
 //! not believed.
 
+use futures_util::future::join_all;
 use oa_contract::{
     Code,
     matrix::{CreditExplain, CreditRepay, PoolsLending, PoolsLendingSet},
@@ -13,7 +14,10 @@ use oa_contract::{
 use oa_store::tables::pools;
 
 use super::*;
-use crate::testing::{bound_to, refused};
+use crate::{
+    credit::receipts,
+    testing::{bound_to, refused},
+};
 
 fn evidenced(envelope_id: &str, invoice: &str, receipt: &str) -> SettleEnvelope {
     SettleEnvelope { verification_receipt_sha256: receipt.into(), ..settlement(envelope_id, invoice) }
@@ -332,6 +336,92 @@ async fn one_who_fails_on_purpose_halts_nobody_else() {
         let refusal = refused(envelope(&world, &next.offer_id, "c").await);
         assert!(refusal.message.starts_with("credit circuit breaker: halt_new_envelopes"), "{refusal:?}");
         assert!(health(&world).await.breakers.halt_new_envelopes, "and everybody's, for there are two");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn payments_that_fail_on_purpose_halt_nobody_elses_large_settlements() {
+    let nervous = || {
+        let mut config = strict();
+        config.credit.circuit_breaker_min_sample = 3;
+        config
+    };
+    on_each(nervous, Mood::Refuses, async |world: World, _| {
+        deposited(&world, 90_000_000).await;
+        lending(&world, vec![user(7, 100_000), user(8, 100_000)], 1_000_000).await;
+        let fail = async |owner: u64, scope: &str, times: u32| {
+            claimed(&world, "a", owner).await;
+            let id = enveloped(&world, scope, 100).await;
+            verified(&world, scope, scope, scope, 50_000, true).await;
+            for _ in 0..times {
+                let body = evidenced(&id, &invoice(scope, 50_000), scope);
+                assert_eq!(refused(settle(&world, body).await).code, Code::DependencyUnavailable);
+            }
+        };
+        fail(7, "one", 5).await;
+        fail(7, "two", 5).await;
+        let told = health(&world).await;
+        assert_eq!((told.ln_fail_count, told.ln_pay_sample), (10, 10), "told as it is");
+        assert!(!told.breakers.halt_large_settlements, "one borrower");
+        fail(8, "three", 1).await;
+        assert!(health(&world).await.breakers.halt_large_settlements, "two of them: it is the wallet");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_envelope_is_tried_so_often_and_no_more() {
+    let calm = || {
+        let mut config = strict();
+        config.credit.circuit_breaker_min_sample = 1_000;
+        config
+    };
+    on_each(calm, Mood::Refuses, async |world: World, purse: Arc<Purse>| {
+        deposited(&world, 9_000_000).await;
+        let id = enveloped(&world, "job", 500).await;
+        verified(&world, "stl_1", "r", "job", 100_000, true).await;
+        let body = || evidenced(&id, &invoice("i", 100_000), "r");
+        for _ in 0..64 {
+            assert_eq!(refused(settle(&world, body()).await).code, Code::DependencyUnavailable);
+        }
+        let refusal = refused(settle(&world, body()).await);
+        assert_eq!((refusal.code, purse.asked()), (Code::Conflict, 64));
+        let closed = settle(&world, failing(&id)).await.expect("closed");
+        assert_eq!((closed.outcome, pool(&world).await), (Outcome::Failed, (9_000_000, 0)));
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn envelopes_that_are_settled_while_they_are_issued_share_no_verification() {
+    on_each(strict, Mood::Pays, async |world: World, purse: Arc<Purse>| {
+        deposited(&world, 90_000_000).await;
+        verified(&world, "stl_1", "r", "job", 100_000, true).await;
+        let mut offers = Vec::new();
+        for n in 0..3 {
+            offers.push(offered(&world, "a", "job", 500 + n).await.offer_id);
+        }
+        let each = offers.iter().enumerate().map(async |(n, offer_id)| {
+            let id = receipts::envelope_id(&receipts::envelope_fingerprint(offer_id, &key("c")));
+            let invoice = invoice(&format!("i{n}"), 100_000);
+            let settling = async || {
+                // Its name is known before it is there.
+                for _ in 0..20 {
+                    if settle(&world, evidenced(&id, &invoice, "r")).await.is_ok() {
+                        return true;
+                    }
+                }
+                false
+            };
+            let (issued, paid) = tokio::join!(envelope(&world, offer_id, "c"), settling());
+            issued.is_ok() && paid
+        });
+        let ended = join_all(each).await;
+        assert!(purse.asked() <= 1, "{ended:?}");
+        assert_eq!(u32::from(ended.iter().any(|paid| *paid)), purse.asked());
+        adds_up(&world).await;
     })
     .await;
 }

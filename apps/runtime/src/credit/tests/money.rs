@@ -103,6 +103,8 @@ async fn a_payment_nobody_knows_the_end_of_is_neither_failed_nor_made_twice() {
             assert_eq!((refusal.code, refusal.reason_code), (Code::Conflict, Some("payment_pending")));
             assert_eq!(refusal.message, "payment already in flight for quote_id", "it has not failed");
         }
+        let closing = refused(settle(&world, failing(&id)).await);
+        assert_eq!((closing.code, closing.reason_code), (Code::Conflict, Some("payment_pending")));
         let other = refused(settle(&world, evidenced(&id, &invoice("other", 100_000), "r1")).await);
         assert_eq!(other.code, Code::Conflict);
         // Not even the end of its time frees what may have been paid.

@@ -2,12 +2,18 @@
 //! holds. The limit is the floor of the account itself, so it holds from the next exchange on.
 
 use oa_contract::{
-    Amount, Answer, Ask, Fault, Handle, Refusal, Stop,
+    Amount, Answer, Ask, Asset, Fault, Handle, Owner, Refusal, Stop, Timestamp,
     matrix::{FxAccountGet, FxLimitSet},
     wire::fx::{FxAccount, FxAccountQuery, SetFxLimit},
 };
-use oa_ledger::{Account, AccountId, Floor};
-use oa_store::{Tx, tables::ledger};
+use oa_ledger::{Account, AccountId, Floor, Kind, budget::Place};
+use oa_store::{
+    Key, Tx,
+    tables::{
+        budgets::{self, BudgetRow},
+        ledger,
+    },
+};
 
 use super::{legs, named};
 use crate::Runtime;
@@ -31,6 +37,12 @@ impl Held {
         let id = legs::account(&holder_id, &asset, &unit)?;
         Ok(Held { holder_id, asset, unit, id })
     }
+
+    /// Whose own msats it is, if it is that.
+    fn owner(&self) -> Option<Owner> {
+        let own = self.id.kind() == Kind::Owner && *self.id.asset() == Asset::msats();
+        Owner::parse(&self.holder_id).filter(|_| own)
+    }
 }
 
 impl Handle<FxLimitSet> for Runtime {
@@ -39,33 +51,63 @@ impl Handle<FxLimitSet> for Runtime {
         let held = Held::read(&holder_id, &asset, &unit)?;
         let limit = Amount::new(limit_units)
             .ok_or_else(|| Refusal::invalid(format!("limit_units must be at most {}", Amount::MAX.get())))?;
-        let account = self.store.write("fx.limit_set", (), (held.id.clone(), limit), set).await?;
-        Ok(shown(held, &account)?.into())
+        let given = Given { id: held.id.clone(), limit, owner: held.owner(), now: self.now() };
+        let scope = Place::default().scope();
+        let keys = given.owner.iter().map(|owner| Key::text("budget", format!("{owner}/{scope}")));
+        let account = self.store.write("fx.limit_set", keys.collect::<Vec<_>>(), given, set).await?;
+        Ok(shown(held, &account, true)?.into())
     }
 }
 
-async fn set(tx: &mut Tx, (id, limit): &(AccountId, Amount)) -> Result<Account, Stop> {
-    ledger::set_limit(tx, id, *limit).await
+/// What an owner may spend of its msats is its budget: it was set from here on, also to what it would have been.
+struct Given {
+    id: AccountId,
+    limit: Amount,
+    owner: Option<Owner>,
+    now: Timestamp,
+}
+
+async fn set(tx: &mut Tx, given: &Given) -> Result<Account, Stop> {
+    if let Some(owner) = &given.owner {
+        let place = Place::default();
+        let known = budgets::get(tx, owner, &place.scope()).await?;
+        let row = BudgetRow {
+            owner: owner.clone(),
+            place,
+            set_at: known.map_or(given.now, |known| known.set_at),
+            changed_at: given.now,
+            position: 0,
+        };
+        budgets::put(tx, &row).await?;
+    }
+    ledger::set_limit(tx, &given.id, given.limit).await
 }
 
 impl Handle<FxAccountGet> for Runtime {
     async fn handle(&self, ask: Ask<FxAccountGet>) -> Result<Answer<FxAccount>, Stop> {
         let FxAccountQuery { holder_id, asset, unit } = ask.query;
         let held = Held::read(&holder_id, &asset, &unit)?;
-        let account = self.store.read("fx.account_get", held.id.clone(), look).await?;
-        Ok(shown(held, &account)?.into())
+        let (account, granted) = self.store.read("fx.account_get", held.id.clone(), look).await?;
+        Ok(shown(held, &account, granted)?.into())
     }
 }
 
-async fn look(tx: &mut Tx, id: &AccountId) -> Result<Account, Stop> {
-    ledger::account(tx, id).await
+async fn look(tx: &mut Tx, id: &AccountId) -> Result<(Account, bool), Stop> {
+    let account = ledger::account(tx, id).await?;
+    let granted = legs::is_granted(tx, &account).await?;
+    Ok((account, granted))
 }
 
-fn shown(held: Held, account: &Account) -> Result<FxAccount, Fault> {
+/// An owner whom nobody has granted anything exchanges what it has earned.
+fn shown(held: Held, account: &Account, granted: bool) -> Result<FxAccount, Fault> {
     let Floor::Limit(limit) = account.floor else {
         return Err(Fault::msg(format!("the account {} has no limit", account.id)));
     };
-    let remaining = u64::try_from(account.available().unwrap_or_default());
+    let (limit, available) = match granted {
+        true => (limit, account.available().unwrap_or_default()),
+        false => (Amount::ZERO, legs::earned(account).max(0)),
+    };
+    let remaining = u64::try_from(available);
     Ok(FxAccount {
         schema: SCHEMA.into(),
         holder_id: held.holder_id,

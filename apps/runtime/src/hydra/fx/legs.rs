@@ -78,6 +78,13 @@ async fn nested(tx: &mut Tx, rfq: &Rfq, sold: &Leg) -> Result<Option<Leg>, Stop>
 impl Legs {
     /// Holds both sides until the quote's time is over, or says which one cannot pay.
     pub async fn hold(&self, tx: &mut Tx, lenient: bool, now: Timestamp) -> Result<(), Stop> {
+        let order = Order {
+            id: self.id.clone(),
+            legs: self.legs.clone(),
+            hold: Some(Hold { expires_at: Some(self.valid_until) }),
+            reference: self.reference.clone(),
+        };
+        ledger::hold_still(tx, &order).await?;
         for (at, leg) in self.legs.iter().enumerate() {
             if lenient && at < 2 {
                 believe(tx, &leg.debit).await?;
@@ -88,21 +95,15 @@ impl Legs {
             // What nobody has granted may still have been earned.
             let available = match given {
                 true => account.available(),
-                false => Some(account.balances.posted() - i128::from(account.balances.debits_pending.get())),
+                false => Some(earned(&account)),
             };
             if available.is_some_and(|available| available < i128::from(leg.amount.get())) {
                 return Err(insufficient(at).into());
             }
         }
-        let order = Order {
-            id: self.id.clone(),
-            legs: self.legs.clone(),
-            hold: Some(Hold { expires_at: Some(self.valid_until) }),
-            reference: self.reference.clone(),
-        };
         match ledger::transfer(tx, &order, now).await {
             Ok(_) => Ok(()),
-            // Somebody took it in between. Whose balance it is is not told.
+            // Whose balance it is is not told.
             Err(Stop::Refusal(refusal)) if refusal.code != Code::InvalidRequest => {
                 Err(insufficient(usize::MAX).into())
             }
@@ -113,7 +114,7 @@ impl Legs {
 
 /// An owner exchanges within a budget or a limit that an operator has set, or with what it has: the budget that every owner
 /// begins with is for work, and whoever names an owner here makes no money of it.
-async fn is_granted(tx: &mut Tx, account: &Account) -> Result<bool, Stop> {
+pub(super) async fn is_granted(tx: &mut Tx, account: &Account) -> Result<bool, Stop> {
     let payer = &account.id;
     if payer.kind() != Kind::Owner || *payer.asset() != Asset::msats() {
         return Ok(true);
@@ -124,6 +125,11 @@ async fn is_granted(tx: &mut Tx, account: &Account) -> Result<bool, Stop> {
     let name = payer.to_string();
     let Some(owner) = name.splitn(3, '/').nth(2).and_then(Owner::parse) else { return Ok(false) };
     Ok(budgets::get(tx, &owner, &Place::default().scope()).await?.is_some())
+}
+
+/// What an account has beyond what anybody lets it owe.
+pub(super) fn earned(account: &Account) -> i128 {
+    account.balances.posted() - i128::from(account.balances.debits_pending.get())
 }
 
 /// A party that nobody has set a limit for gets the reference's.

@@ -5,7 +5,7 @@ use oa_contract::{
     Answer, Ask, Caller, Fault, Handle, Refusal, Stop, Timestamp, canonical,
     matrix::HydraFxQuote,
     signer,
-    wire::fx::{FxQuote, FxQuoteReply, FxQuoteStatus, OfferedFxQuote, Rfq, RfqStatus, UpsertFxQuote},
+    wire::fx::{FxQuote, FxQuoteReply, FxQuoteStatus, FxRate, OfferedFxQuote, Rfq, RfqStatus, UpsertFxQuote},
 };
 use oa_store::{
     Key, Tx,
@@ -17,8 +17,8 @@ use oa_store::{
 use serde_json::{Map, Value};
 
 use super::{
-    Asked, FxPolicy, MOST_UNITS, bounded, key, legs, money, named, policy, principal, rate, schema, score,
-    spelt_as_owner, standing, unix, value,
+    Asked, FxPolicy, MOST_UNITS, bounded, key, legs, money, named, policy, principal, rate, read_back,
+    schema, score, spelt_as_owner, standing, unix, value, written,
 };
 use crate::{Runtime, TrustMode};
 
@@ -75,7 +75,11 @@ async fn upsert(tx: &mut Tx, quoting: &Quoting) -> Result<FxQuoteReply, Stop> {
     if let Some(known) = quoting.asked.known(tx).await? {
         let row = table::quote(tx, &known.subject).await?;
         let row = row.ok_or_else(|| Fault::msg(format!("the quote {} is gone", known.subject)))?;
-        return reply(tx, quoting, row.quote, now_unix).await;
+        // As it was answered; only where the quote stands is told as it is now.
+        return match known.reply {
+            Some(rate) => Ok(replied(row.quote, read_back(&rate)?)),
+            None => reply(tx, quoting, row.quote, now_unix).await,
+        };
     }
     let rfq = table::rfq(tx, &quoting.rfq_id).await?;
     let mut rfq = rfq.ok_or_else(|| Refusal::not_found("no such request for quotes"))?;
@@ -86,8 +90,7 @@ async fn upsert(tx: &mut Tx, quoting: &Quoting) -> Result<FxQuoteReply, Stop> {
             let message = "quote_id already exists with different immutable quote payload";
             return Err(Refusal::conflict(message).into());
         }
-        quoting.asked.keep(tx, &quote.quote_id, None, quoting.now).await?;
-        return reply(tx, quoting, known.quote, now_unix).await;
+        return answered(tx, quoting, known.quote, now_unix).await;
     }
     match standing(&rfq, now_unix) {
         RfqStatus::Expired => return Err(Refusal::conflict("rfq expired").into()),
@@ -101,14 +104,30 @@ async fn upsert(tx: &mut Tx, quoting: &Quoting) -> Result<FxQuoteReply, Stop> {
     rfq.quotes += 1;
     table::put_rfq(tx, &rfq).await?;
     table::put_quote(tx, &QuoteRow { quote: quote.clone() }).await?;
-    quoting.asked.keep(tx, &quote.quote_id, None, quoting.now).await?;
     fx_sums::count(tx, &quoting.rfq_id, Counters { quotes: 1, ..Counters::default() }).await?;
-    reply(tx, quoting, quote, now_unix).await
+    answered(tx, quoting, quote, now_unix).await
+}
+
+/// Keeps the rate under the key: the quote itself is kept already.
+async fn answered(
+    tx: &mut Tx,
+    quoting: &Quoting,
+    quote: FxQuote,
+    now_unix: u64,
+) -> Result<FxQuoteReply, Stop> {
+    let reply = reply(tx, quoting, quote, now_unix).await?;
+    quoting.asked.keep(tx, &reply.quote.quote_id, Some(written(&reply.rate)?), quoting.now).await?;
+    Ok(reply)
 }
 
 async fn reply(tx: &mut Tx, quoting: &Quoting, quote: FxQuote, now_unix: u64) -> Result<FxQuoteReply, Stop> {
     let rate = rate::rate(tx, &quoting.policy, &quote.sell, &quote.buy, now_unix).await?;
-    Ok(FxQuoteReply { schema: REPLY.into(), rate: rate.reference.is_some().then_some(rate), quote })
+    let rate = rate.reference.is_some().then_some(rate);
+    Ok(replied(quote, rate))
+}
+
+fn replied(quote: FxQuote, rate: Option<FxRate>) -> FxQuoteReply {
+    FxQuoteReply { schema: REPLY.into(), rate, quote }
 }
 
 /// Whose word the quote is: that of the key that the provider's id is, the provider's own owner's, or of a service of ours

@@ -1,7 +1,7 @@
 //! `POST /internal/v1/hydra/fx/rfq`: opens a request for quotes (credit-fx §9.1).
 
 use oa_contract::{
-    Answer, Ask, Handle, Refusal, Stop, Timestamp, canonical,
+    Answer, Ask, Fault, Handle, Refusal, Stop, Timestamp, canonical,
     matrix::HydraFxRfq,
     wire::fx::{OpenRfq, Rfq, RfqReply, RfqStatus},
 };
@@ -15,8 +15,8 @@ use oa_store::{
 use serde_json::json;
 
 use super::{
-    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, schema, shown,
-    spelt_as_owner, unix,
+    Asked, FxPolicy, MOST_UNITS, bounded, key, money, named, policy, principal, read_back, schema, shown,
+    spelt_as_owner, unix, written,
 };
 use crate::{Runtime, TrustMode};
 
@@ -51,17 +51,18 @@ impl Handle<HydraFxRfq> for Runtime {
         };
         let keys = vec![asked.lock(), key(&rfq.rfq_id), fx_sums::counter_key(&rfq.rfq_id)];
         let opening = Opening { asked, rfq, policy: self.config.fx.clone(), lenient, now };
-        let row = self.store.write("fx.rfq", keys, opening, open).await?;
-        Ok(shown(&row, unix(now)).into())
+        Ok(self.store.write("fx.rfq", keys, opening, open).await?.into())
     }
 }
 
-async fn open(tx: &mut Tx, opening: &Opening) -> Result<RfqRow, Stop> {
-    if let Some(known) = opening.asked.known(tx).await?
-        && let Some(row) = table::rfq(tx, &known.subject).await?
-    {
-        // What was answered stays answered, whatever the policy has become.
-        return Ok(row);
+async fn open(tx: &mut Tx, opening: &Opening) -> Result<RfqReply, Stop> {
+    if let Some(known) = opening.asked.known(tx).await? {
+        // What was answered stays answered, whatever has become of the policy and of the request.
+        return match (known.reply, table::rfq(tx, &known.subject).await?) {
+            (Some(reply), _) => Ok(read_back(&reply)?),
+            (None, Some(row)) => Ok(shown(&row, unix(opening.now))),
+            (None, None) => Err(Fault::msg(format!("the request {} is gone", known.subject)).into()),
+        };
     }
     allowed(&opening.rfq, &opening.policy, opening.lenient)?;
     let row = RfqRow {
@@ -75,9 +76,10 @@ async fn open(tx: &mut Tx, opening: &Opening) -> Result<RfqRow, Stop> {
         settlement_id: None,
     };
     table::put_rfq(tx, &row).await?;
-    opening.asked.keep(tx, &row.rfq.rfq_id, None, opening.now).await?;
+    let reply = shown(&row, unix(opening.now));
+    opening.asked.keep(tx, &row.rfq.rfq_id, Some(written(&reply)?), opening.now).await?;
     fx_sums::count(tx, &row.rfq.rfq_id, Counters { rfqs: 1, ..Counters::default() }).await?;
-    Ok(row)
+    Ok(reply)
 }
 
 /// Of the normalised values, without what the service adds.

@@ -413,6 +413,12 @@ mod tests {
         let context = json!({"release_allowed": true});
         let id = settlement_id(&quote, &reservation_id(&job), &context, FxSettlementStatus::Released);
         assert_eq!(id, "fxstl_7259c0f4e15e411a");
+        let named = json!({"rfq_id": quote.rfq_id, "quote_id": quote.quote_id,
+            "reservation_id": reservation_id(&job), "policy_context": context, "settlement_status": "released"});
+        assert_eq!(
+            canonical::canonical_hash(&named),
+            "7259c0f4e15e411adc386b4cf125ac02a545db767edd0c3f52fec1eb5ae1062a"
+        );
         let preimage =
             settlement_preimage(&quote, &id, &context, FxSettlementStatus::Released, None, 1_772_366_405);
         assert_eq!(

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use oa_contract::{
-    Answer, Ask, Caller, Code, Handle, Refusal, Stop, Timestamp, canonical,
+    Answer, Ask, Caller, Code, Fault, Handle, Refusal, Stop, Timestamp, canonical,
     matrix::HydraFxSelect,
     wire::fx::{
         FxQuote, FxQuoteStatus, FxReservation, FxReservationStatus, FxSelection, RfqStatus, SelectFxQuote,
@@ -13,7 +13,7 @@ use oa_contract::{
 use oa_store::{
     Tx,
     tables::{
-        fx::{self as table, QuoteRow, RfqRow, SelectionRow},
+        fx::{self as table, KeyRow, QuoteRow, RfqRow, SelectionRow},
         fx_sums,
     },
 };
@@ -77,8 +77,8 @@ fn read(body: &SelectFxQuote) -> Result<(String, String, Ranking), Refusal> {
 }
 
 async fn choose(tx: &mut Tx, choosing: &Choosing) -> Result<FxSelection, Stop> {
-    if let Some(reply) = choosing.asked.known(tx).await?.and_then(|known| known.reply) {
-        return Ok(read_back(&reply)?);
+    if let Some(known) = choosing.asked.known(tx).await? {
+        return answered(tx, choosing, known).await;
     }
     let now_unix = unix(choosing.now);
     let row = own(tx, &choosing.rfq_id, &choosing.caller).await?;
@@ -129,6 +129,17 @@ async fn choose(tx: &mut Tx, choosing: &Choosing) -> Result<FxSelection, Stop> {
     };
     keep(tx, choosing, &row, &selection).await?;
     Ok(selection)
+}
+
+/// The answer lies with the choice, whose number is kept; in older stores it lies beside the key.
+async fn answered(tx: &mut Tx, choosing: &Choosing, known: KeyRow) -> Result<FxSelection, Stop> {
+    if let Some(reply) = known.reply {
+        return Ok(read_back(&reply)?);
+    }
+    let gone = || Fault::msg(format!("the choice {} of {} is gone", known.subject, choosing.rfq_id));
+    let number = known.subject.parse().map_err(|_| gone())?;
+    let reply = table::selection(tx, &choosing.rfq_id, number).await?.ok_or_else(gone)?;
+    Ok(read_back(&reply)?)
 }
 
 /// What may be chosen. Prices in two units cannot be compared.
@@ -223,18 +234,17 @@ pub(super) async fn release(
 }
 
 async fn keep(tx: &mut Tx, choosing: &Choosing, row: &RfqRow, selection: &FxSelection) -> Result<(), Stop> {
-    let reply = written(selection)?;
     let kept = SelectionRow {
         rfq_id: choosing.rfq_id.clone(),
         number: row.selections,
         quote_id: selection.selected.quote_id.clone(),
         policy: selection.policy.clone(),
         decision_sha256: selection.decision_sha256.clone(),
-        reply: reply.clone(),
+        reply: written(selection)?,
         decided_at: choosing.now,
     };
     table::insert_selection(tx, &kept).await?;
-    choosing.asked.keep(tx, &choosing.rfq_id, Some(reply), choosing.now).await
+    choosing.asked.keep(tx, &row.selections.to_string(), None, choosing.now).await
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! both are given back; what was settled is answered the same for ever.
 
 use oa_contract::{
-    Answer, Ask, Caller, Handle, Refusal, Stop, Timestamp, canonical,
+    Answer, Ask, Caller, Fault, Handle, Refusal, Stop, Timestamp, canonical,
     matrix::HydraFxSettle,
     signer::Signer,
     wire::fx::{
@@ -12,7 +12,7 @@ use oa_contract::{
 use oa_store::{
     Tx,
     tables::{
-        fx::{self as table, QuoteRow, RfqRow, SettlementRow},
+        fx::{self as table, KeyRow, QuoteRow, RfqRow, SettlementRow},
         fx_sums::{self, Counters},
     },
 };
@@ -44,6 +44,8 @@ struct Settling {
     policy: FxPolicy,
     signer: Option<Signer>,
     lenient: bool,
+    /// The quote was there when the keys were chosen.
+    is_quoted: bool,
     now: Timestamp,
 }
 
@@ -66,13 +68,12 @@ impl Handle<HydraFxSettle> for Runtime {
         };
         let mut keys = vec![asked.lock(), key(&wanted.rfq_id), fx_sums::counter_key(&wanted.rfq_id)];
         // What a quote says never changes, so it can be read before.
-        if let Some(row) = self
+        let looked = self
             .store
             .read("fx.settle_look", wanted.quote_id.clone(), async |tx, id: &String| look(tx, id).await)
-            .await?
-        {
-            keys.extend(fx_sums::settlement_keys(&row.quote.provider_id, row.quote.spread_bps));
-        }
+            .await?;
+        let keys_of = |row: &QuoteRow| fx_sums::settlement_keys(&row.quote.provider_id, row.quote.spread_bps);
+        keys.extend(looked.iter().flat_map(keys_of));
         let settling = Settling {
             asked,
             wanted,
@@ -80,6 +81,7 @@ impl Handle<HydraFxSettle> for Runtime {
             policy: self.config.fx.clone(),
             signer: self.signer.clone(),
             lenient,
+            is_quoted: looked.is_some(),
             now: self.now(),
         };
         Ok(self.store.write("fx.settle", keys, settling, settle).await?.into())
@@ -114,11 +116,12 @@ fn read(body: SettleFx, lenient: bool) -> Result<Wanted, Refusal> {
 
 async fn settle(tx: &mut Tx, settling: &Settling) -> Result<FxSettlement, Stop> {
     let wanted = &settling.wanted;
-    if let Some(reply) = settling.asked.known(tx).await?.and_then(|known| known.reply) {
-        return Ok(read_back(&reply)?);
+    if let Some(known) = settling.asked.known(tx).await? {
+        return answered(tx, wanted, known).await;
     }
     let row = own(tx, &wanted.rfq_id, &settling.caller).await?;
-    let quote = table::quote(tx, &wanted.quote_id).await?;
+    // One that came since is not settled without its keys.
+    let quote = table::quote(tx, &wanted.quote_id).await?.filter(|_| settling.is_quoted);
     let quote = quote.ok_or_else(|| Refusal::not_found("no such quote"))?.quote;
     if quote.rfq_id != wanted.rfq_id {
         return Err(Refusal::invalid("quote.rfq_id does not match settle.rfq_id").into());
@@ -135,6 +138,16 @@ async fn settle(tx: &mut Tx, settling: &Settling) -> Result<FxSettlement, Stop> 
         return again(tx, settling, &known).await;
     }
     settled(tx, settling, row, quote).await
+}
+
+/// The answer lies with the settlement, or, in older stores, beside the key.
+async fn answered(tx: &mut Tx, wanted: &Wanted, known: KeyRow) -> Result<FxSettlement, Stop> {
+    if let Some(reply) = known.reply {
+        return Ok(read_back(&reply)?);
+    }
+    let kept = table::settlement(tx, &wanted.quote_id).await?;
+    let kept = kept.ok_or_else(|| Fault::msg(format!("the settlement {} is gone", known.subject)))?;
+    Ok(read_back(&kept.reply)?)
 }
 
 /// Only the quote that is chosen, and nothing once the request is settled. Where callers are believed, any quote
@@ -158,7 +171,7 @@ async fn again(tx: &mut Tx, settling: &Settling, known: &SettlementRow) -> Resul
     if known.context_sha256 != canonical::canonical_hash(&settling.wanted.context) {
         return Err(Refusal::conflict("treasury settlement conflict").into());
     }
-    settling.asked.keep(tx, &known.settlement_id, Some(known.reply.clone()), settling.now).await?;
+    settling.asked.keep(tx, &known.settlement_id, None, settling.now).await?;
     Ok(read_back(&known.reply)?)
 }
 
@@ -175,8 +188,11 @@ async fn settled(
         (true, false) => (FxSettlementStatus::Withheld, Some("price_integrity_failed")),
         (true, true) => (FxSettlementStatus::Released, None),
     };
+    let chosen = row.selected_quote_id.as_ref() == Some(&quote.quote_id);
     let transfer_id = match status {
         FxSettlementStatus::Released => Some(exchange(tx, settling, &mut row, &quote).await?),
+        // What is held is for another quote, and stays.
+        FxSettlementStatus::Withheld | FxSettlementStatus::Failed if !chosen => None,
         FxSettlementStatus::Withheld | FxSettlementStatus::Failed => {
             let held = row.hold_id.clone();
             select::release(tx, &mut row, Some(&quote.quote_id), settling.now).await?;
@@ -189,12 +205,14 @@ async fn settled(
     if let Some(proof) = &mut settlement.proof {
         proof.transfer_id.clone_from(&transfer_id);
     }
-    row.status =
-        if status == FxSettlementStatus::Released { RfqStatus::Settled } else { RfqStatus::Withheld };
-    row.hold_id = None;
-    row.selected_quote_id = Some(quote.quote_id.clone());
-    row.settlement_id = Some(settlement.settlement_id.clone());
-    table::put_rfq(tx, &row).await?;
+    let released = status == FxSettlementStatus::Released;
+    if released || chosen || row.selected_quote_id.is_none() {
+        row.status = if released { RfqStatus::Settled } else { RfqStatus::Withheld };
+        row.hold_id = None;
+        row.selected_quote_id = Some(quote.quote_id.clone());
+        row.settlement_id = Some(settlement.settlement_id.clone());
+        table::put_rfq(tx, &row).await?;
+    }
     let left = match (status, in_time) {
         (FxSettlementStatus::Released, _) => FxQuoteStatus::Selected,
         (_, false) => FxQuoteStatus::Expired,
@@ -283,7 +301,6 @@ async fn keep(
     settlement: &FxSettlement,
     transfer_id: Option<String>,
 ) -> Result<(), Stop> {
-    let reply = written(settlement)?;
     let kept = SettlementRow {
         quote_id: quote.quote_id.clone(),
         settlement_id: settlement.settlement_id.clone(),
@@ -292,11 +309,11 @@ async fn keep(
         status: settlement.status.name().into(),
         context_sha256: canonical::canonical_hash(&settling.wanted.context),
         transfer_id,
-        reply: reply.clone(),
+        reply: written(settlement)?,
         settled_at: settling.now,
     };
     table::insert_settlement(tx, &kept).await?;
-    settling.asked.keep(tx, &settlement.settlement_id, Some(reply), settling.now).await
+    settling.asked.keep(tx, &settlement.settlement_id, None, settling.now).await
 }
 
 async fn count(tx: &mut Tx, quote: &FxQuote, status: FxSettlementStatus, in_time: bool) -> Result<(), Stop> {

@@ -272,23 +272,30 @@ impl Runtime {
             return Ok(row.envelope.envelope_id);
         }
         let offer = self.offer_credit(leg.offer(), leg.caller()?, leg.vouched).await;
-        let offer = offer.map_err(|stop| match stop {
-            Stop::Refusal(refusal) if refusal.message == "exp must be in the future" => {
-                Refusal::conflict("cep offer window expired for this reservation").into()
-            }
-            stop => stop,
-        })?;
+        let offer = offer.map_err(|stop| too_late(stop, "exp must be in the future"))?;
         let envelope = IssueEnvelope {
             schema: ENVELOPE_REQUEST.into(),
             offer_id: offer.offer_id,
             provider_id: leg.terms.provider_id.clone(),
         };
-        Ok(self.issue_envelope(envelope, leg.caller()?).await?.envelope.envelope_id)
+        let issued = self.issue_envelope(envelope, leg.caller()?).await;
+        let issued = issued.map_err(|stop| too_late(stop, "offer expired"))?;
+        Ok(issued.envelope.envelope_id)
     }
 
     /// Pays the envelope, or closes it when its time is over.
     pub(super) async fn pay_envelope(&self, leg: &Leg, envelope_id: &str) -> Result<CreditSettlement, Stop> {
         self.settle_envelope(leg.settlement(envelope_id)?, leg.caller()?).await
+    }
+}
+
+/// The offer's time counts from the reservation: when it is over the reservation is no longer good for credit.
+fn too_late(stop: Stop, said: &str) -> Stop {
+    match stop {
+        Stop::Refusal(refusal) if refusal.message == said => {
+            Refusal::conflict("cep offer window expired for this reservation").into()
+        }
+        stop => stop,
     }
 }
 

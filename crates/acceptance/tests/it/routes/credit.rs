@@ -4,7 +4,7 @@
 use oa_runtime::{TrustMode, WriteMode, liquidity::settings::Hidden};
 use oa_testkit::{
     Answered, Engine, World, WorldOptions, both_engines,
-    simulated::{EXECUTOR_TOKEN, SimulatedWalletExecutor},
+    simulated::{EXECUTOR_TOKEN, ExecutorMood as Mood, SimulatedWalletExecutor},
 };
 use serde_json::{Value, json};
 
@@ -122,6 +122,32 @@ async fn without_a_wallet_a_settlement_fails_and_the_envelope_stays_open() {
     assert_eq!(world.http.post(OFFER, &wrong).await.status, 422);
     let said = "max_sats exceeds max_sats_per_envelope (100000)";
     refused(&world.http.post(OFFER, &offering(100_001)).await, 400, "invalid_request", said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wallet_that_is_down_or_refuses_has_not_paid_and_one_that_breaks_nobody_knows() {
+    for engine in both_engines() {
+        let executor = executor().await;
+        let world = believing(engine, Some(&executor)).await;
+        let issued = enveloped(&world).await;
+        let invoice = executor.lightning.invoice(50_000, world.now());
+        let body = settling(&issued["envelope"], &invoice, true);
+        executor.down();
+        let said = "liquidity pay failed: failed Some(\"wallet_executor_transport_error\")";
+        refused(&world.http.post(SETTLE, &body).await, 502, "dependency_unavailable", said);
+        executor.up().await;
+        executor.become_(Mood::Refuses(500, "wallet_fail"));
+        let said = "liquidity pay failed: failed Some(\"wallet_fail\")";
+        refused(&world.http.post(SETTLE, &body).await, 502, "dependency_unavailable", said);
+        let health = world.http.get("/internal/v1/credit/health").await.json();
+        assert_eq!(
+            (health["open_envelope_count"].as_u64(), health["ln_fail_count"].as_u64()),
+            (Some(1), Some(2))
+        );
+        executor.become_(Mood::Good);
+        let settled = ok(&world, SETTLE, &body).await;
+        assert_eq!((settled["outcome"].as_str(), executor.lightning.payments()), (Some("success"), 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -280,6 +280,80 @@ async fn everything_outlives_a_restart() {
     }
 }
 
+/// From work, as it were.
+async fn earned(world: &World, owner: &str, msats: u64) {
+    use oa_ledger::{AccountId, Kind, Leg, Order, TransferId};
+    let order = Order {
+        id: TransferId::new(format!("earned-{owner}")).expect("an id"),
+        legs: vec![Leg {
+            debit: AccountId::new(Kind::Wallet, oa_contract::Asset::msats(), "w").expect("an account"),
+            credit: crate::hydra::fx::legs::account(owner, "BTC_LN", "msats").expect("an account"),
+            amount: oa_contract::Amount::new(msats).expect("an amount"),
+        }],
+        hold: None,
+        reference: "test".into(),
+    };
+    let move_it = async |tx: &mut Tx, (order, now): &(Order, oa_contract::Timestamp)| {
+        oa_store::tables::ledger::transfer(tx, order, *now).await
+    };
+    world.runtime.store.write("test.earned", (), (order, testing::BEGIN), move_it).await.expect("earned");
+}
+
+#[tokio::test]
+async fn what_an_owner_has_earned_it_sells_once() {
+    on_each(strict, async |world: World| {
+        limit(&world, BUYER, "USD", "cents", 10_000_000).await;
+        earned(&world, "user:13", 2_500_000).await;
+        let mut asked = Vec::new();
+        for n in 0..8 {
+            asked.push(quoted(&world, &format!("r{n}"), [("user:13", 2_500_000)]).await.rfq_id);
+        }
+        let choices = asked.iter().enumerate().map(async |(n, rfq_id)| {
+            let selection = select(&world, &format!("s{n}"), rfq_id, "").await.expect("selected");
+            selection.reservation.expect("told").status
+        });
+        let told = join_all(choices).await;
+        assert_eq!(told.iter().filter(|status| **status == FxReservationStatus::Held).count(), 1);
+        assert_eq!(account(&world, "user:13", "BTC_LN", "msats").await, (0, 2_500_000, 2_500_000, 0));
+        adds_up(&world).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_is_a_grant_whatever_it_is() {
+    on_each(strict, async |world: World| {
+        limit(&world, BUYER, "USD", "cents", 100_000).await;
+        assert_eq!(account(&world, "user:14", "BTC_LN", "msats").await.3, 0, "nobody gave it anything");
+        let given = limit(&world, "user:14", "BTC_LN", "msats", 10_000_000_000).await;
+        assert_eq!((given.limit_units, given.remaining_units), (10_000_000_000, 10_000_000_000));
+        assert_eq!(account(&world, "user:14", "BTC_LN", "msats").await.3, 10_000_000_000);
+        let rfq = quoted(&world, "r", [("user:14", 2_500_000)]).await;
+        let selection = select(&world, "s", &rfq.rfq_id, "").await.expect("selected");
+        assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Held);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_settlement_of_another_quote_that_is_withheld_leaves_the_chosen_one_alone() {
+    on_each(lenient, async |world: World| {
+        let rfq = quoted(&world, "r", [("provider-a", 2_500_000), ("provider-b", 2_500_000)]).await;
+        let chosen = select(&world, "s", &rfq.rfq_id, "").await.expect("selected").selected.quote_id;
+        let other = if chosen == "r-provider-a" { "r-provider-b" } else { "r-provider-a" };
+        let body = settlement("t", &rfq.rfq_id, other, json!({"release_allowed": false}));
+        let withheld = settle(&world, body).await.expect("settled");
+        assert_eq!(withheld.status, FxSettlementStatus::Withheld);
+        assert_eq!(withheld.proof.expect("a proof").transfer_id, None, "nothing was held for it");
+        assert_eq!(account(&world, BUYER, "USD", "cents").await.2, 100_000, "the chosen one's hold stands");
+        assert_eq!(status(&world, &rfq).await, RfqStatus::Selected);
+        let body = settlement("u", &rfq.rfq_id, &chosen, json!({}));
+        assert_eq!(settle(&world, body).await.expect("settled").status, FxSettlementStatus::Released);
+        adds_up(&world).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn an_owner_that_nobody_gave_anything_pays_nothing() {
     use oa_contract::{matrix::BudgetsSet, wire::budgets::SetBudget};
@@ -300,26 +374,7 @@ async fn an_owner_that_nobody_gave_anything_pays_nothing() {
             }
         }
         // What it has earned, and not a millisatoshi of the budget that it begins with.
-        let earned = oa_ledger::Order {
-            id: oa_ledger::TransferId::new("earned").expect("an id"),
-            legs: vec![oa_ledger::Leg {
-                debit: oa_ledger::AccountId::new(oa_ledger::Kind::Wallet, oa_contract::Asset::msats(), "w")
-                    .expect("an account"),
-                credit: crate::hydra::fx::legs::account("user:13", "BTC_LN", "msats").expect("an account"),
-                amount: oa_contract::Amount::new(1).expect("one"),
-            }],
-            hold: None,
-            reference: "test".into(),
-        };
-        let move_it = async |tx: &mut Tx, (order, now): &(oa_ledger::Order, oa_contract::Timestamp)| {
-            oa_store::tables::ledger::transfer(tx, order, *now).await
-        };
-        world
-            .runtime
-            .store
-            .write("test.earned", (), (earned, testing::BEGIN), move_it)
-            .await
-            .expect("earned");
+        earned(&world, "user:13", 1).await;
         let rfq = quoted(&world, "three", [("user:13", 2_500_000)]).await;
         let selection = select(&world, "s-three", &rfq.rfq_id, "").await.expect("selected");
         assert_eq!(selection.reservation.expect("told").status, FxReservationStatus::Uncovered);

@@ -180,10 +180,19 @@ async fn f8_a_quote_whose_time_is_over_is_withheld() {
 async fn what_was_answered_stays_answered_when_the_policy_has_changed() {
     on_each(lenient, async |world: World| {
         let rfq = open(&world, opening("k")).await.expect("opened");
+        told(&world, "desk", 2_600).await;
+        let first = quote(&world, "q", offered("q", "provider-a", &rfq)).await.expect("quoted");
+        told(&world, "desk", 2_700).await;
+        world.clock.advance_ms(1_000);
+        let again = quote(&world, "q", offered("q", "provider-a", &rfq)).await.expect("the same again");
+        assert!(first.rate.is_some() && again == first, "the rate that it was answered with");
         let world = world.restart_with(|config| config.fx.max_fee_bps = 10).await;
         assert_eq!(open(&world, opening("k")).await.expect("the same again"), rfq);
         let refusal = refused(open(&world, opening("new")).await);
-        assert_eq!((refusal.code, refusal.message.as_str()), (Code::Forbidden, "max_fee_bps exceeds policy max 10"));
+        assert_eq!(
+            (refusal.code, refusal.message.as_str()),
+            (Code::Forbidden, "max_fee_bps exceeds policy max 10")
+        );
         let other = OpenRfq { max_fee_bps: 59, ..opening("k") };
         assert_eq!(refused(open(&world, other).await).code, Code::Conflict, "known before it is judged");
     })

@@ -1,5 +1,5 @@
 //! Decides who may call the authority: a bearer service token, or a signed header that binds the request and
-//! is good once (architecture §7).
+//! is good once (docs/security.md, Who may call).
 
 use std::{
     collections::{BTreeMap, HashSet},

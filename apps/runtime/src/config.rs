@@ -60,7 +60,7 @@ impl WriteMode {
     }
 }
 
-/// How much a caller is believed (architecture §8).
+/// How much a caller is believed (ARCHITECTURE.md, Trust).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TrustMode {
     /// Money of others moves on evidence of our own only.

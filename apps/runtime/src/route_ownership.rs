@@ -1,4 +1,4 @@
-//! The `/internal/v1/*` side of the route-ownership contract: the table, the user's document and the mounted
+//! The `/internal/v1/*` side of the route-ownership contract: the table, docs/route-ownership.md and the mounted
 //! rows say the same.
 
 use oa_contract::{
@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
 
-    /// The rows of the user's document under `/internal/v1/`, as the five columns it has.
+    /// The rows of docs/route-ownership.md under `/internal/v1/`, as the five columns it has.
     fn documented() -> Vec<[String; 5]> {
         include_str!("../../../docs/route-ownership.md")
             .lines()

@@ -24,7 +24,7 @@ pub enum Identity {
     Nobody,
     /// A service token, a session or a personal token.
     Bearer(String),
-    /// A signed header that binds each request (architecture §7).
+    /// A signed header that binds each request (docs/security.md, Who may call).
     Signed(Signing),
 }
 

@@ -118,7 +118,7 @@ impl Caller {
         }
     }
 
-    /// An owner named in a request must be the one the credential speaks for (architecture §7).
+    /// An owner named in a request must be the one the credential speaks for (docs/security.md, Owners).
     pub fn must_speak_for(&self, named: &Owner) -> Result<(), Refusal> {
         match self.owner() {
             Some(bound) if bound != *named => {

@@ -1,5 +1,5 @@
 //! Decides what a service credential proves: a signed header that binds method, path, body and moment
-//! (runtime-core §3, extended as architecture §7 asks). Pure: the clock and the nonce memory are the caller's.
+//! (runtime-core §3, and docs/security.md, Who may call). Pure: the clock and the nonce memory are the caller's.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};

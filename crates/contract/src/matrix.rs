@@ -542,7 +542,7 @@ section! {
         row { runtime ProjectorsRebuild = "projectors.rebuild", POST "/admin/v1/projectors/:run_id/rebuild"
             (paths::RunPath, Nothing, Nothing) -> [200] projectors::RebuildReply,
             by operator, gated, may [], reads [] }
-        /// Sessions revoked by control stop being believed here, durably.
+        /// Sessions that control revoked are written down, for whoever checks sync tokens; no row of this runtime asks for them.
         row { runtime SyncRevoke = "sync.revoke", POST "/admin/v1/sync/sessions/revoke"
             (Nothing, Nothing, admin::RevokeSessions) -> [200] admin::RevokedSessions,
             by operator, open, may [], reads [] }
@@ -752,7 +752,7 @@ section! {
         row { control PolicyAuthorize = "policy.authorize", POST "/api/policy/authorize"
             (Nothing, Nothing, accounts::Authorize) -> [200] accounts::PolicyReply,
             by (user "self"), open, may [], reads [] }
-        /// A short-lived token with which a client follows its streams.
+        /// A short-lived signed token for a sync service outside of this repository; no row of either service takes it.
         row { control SyncToken = "sync.token", POST "/api/sync/token"
             (Nothing, Nothing, sync::RequestSyncToken) -> [200] sync::SyncTokenReply,
             by (user "runtime.read"), open, may [InvalidScope SyncTokenUnavailable], reads [] }
@@ -792,27 +792,27 @@ section! {
         row { control SkillsArchive = "skills.archive", GET "/.well-known/agent-skills/:skill_id/:version/skill.tar.gz"
             (paths::SkillPath, Nothing, Nothing) -> [200 304] Streamed<skills::Gzip>,
             by anyone, open, may [], reads ["if-none-match"] }
-        /// How route groups are split, and what overrides them.
+        /// How route groups would be split, and what overrides that; it is calculated, and no page is served elsewhere.
         row { control RouteSplitStatus = "route_split.status", GET "/api/v1/control/route-split/status"
             (Nothing, Nothing, Nothing) -> [200] routing::RouteSplitStatusReply,
             by (user "runtime.read"), open, may [], reads [] }
-        /// Where one path would be served.
+        /// Where one path would be served by the split; nothing is served by it.
         row { control RouteSplitEvaluate = "route_split.evaluate", POST "/api/v1/control/route-split/evaluate"
             (Nothing, Nothing, routing::EvaluateRouteSplit) -> [200] routing::RouteSplitDecisionReply,
             by (user "runtime.read"), open, may [], reads ["x-oa-route-key" "x-device-id" "x-forwarded-for" "user-agent"] }
-        /// Sets or clears an override of the route split.
+        /// Sets or clears an override of what the route split calculates; nothing that is served changes.
         row { control RouteSplitOverride = "route_split.override", POST "/api/v1/control/route-split/override"
             (Nothing, Nothing, routing::OverrideRouteSplit) -> [200] routing::RouteSplitStatusReply,
             by (user "runtime.write"), open, may [], reads [] }
-        /// How runs are routed to drivers, and what overrides it.
+        /// How threads would be routed to drivers, and what overrides that; it is calculated, and no thread is run elsewhere.
         row { control RuntimeRoutingStatus = "runtime_routing.status", GET "/api/v1/control/runtime-routing/status"
             (Nothing, Nothing, Nothing) -> [200] routing::RuntimeRoutingStatusReply,
             by (user "runtime.read"), open, may [], reads [] }
-        /// Which driver would serve one thread.
+        /// Which driver would serve one thread; none is asked.
         row { control RuntimeRoutingEvaluate = "runtime_routing.evaluate", POST "/api/v1/control/runtime-routing/evaluate"
             (Nothing, Nothing, routing::EvaluateRuntimeRouting) -> [200] routing::RuntimeRoutingDecisionReply,
             by (user "runtime.read"), open, may [], reads [] }
-        /// Sets an override of the driver for a user or an autopilot.
+        /// Sets an override of the driver that is calculated for a user or an autopilot; nothing that is served changes.
         row { control RuntimeRoutingOverride = "runtime_routing.override", POST "/api/v1/control/runtime-routing/override"
             (Nothing, Nothing, routing::OverrideRuntimeRouting) -> [200] routing::OverriddenRoutingReply,
             by (user "runtime.write"), open, may [], reads [] }

@@ -1,5 +1,5 @@
 //! Decides how a refusal or a fault looks on the wire: the service's own body, with the members of RFC 9457
-//! beside it (architecture §6).
+//! beside it (ARCHITECTURE.md, Errors).
 
 use axum::body::Body;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};

@@ -1,5 +1,5 @@
 //! The one client for URLs that a caller gives us. It decides which addresses may be reached: the resolved
-//! address is judged at connect time, redirects are not followed, size and time are capped (architecture §7).
+//! address is judged at connect time, redirects are not followed, size and time are capped (docs/security.md, URLs).
 
 use std::{
     fmt,

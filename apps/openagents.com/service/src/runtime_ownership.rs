@@ -40,7 +40,7 @@ mod tests {
 
     const DOCUMENT: &str = include_str!("../../../../docs/route-ownership.md");
 
-    /// The rows of the user's first table.
+    /// The rows of the first table of docs/route-ownership.md.
     fn documented() -> Vec<Fields> {
         DOCUMENT
             .lines()

@@ -13,7 +13,7 @@ use crate::{
     env::{Env, wrong},
 };
 
-/// How much a caller is believed (architecture §8).
+/// How much a caller is believed (ARCHITECTURE.md, Trust).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TrustMode {
     /// Invoices are checked whole, a payment needs its preimage, and callers only tighten limits.

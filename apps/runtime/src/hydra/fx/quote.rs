@@ -357,7 +357,7 @@ mod tests {
         assert!(speaks(&operator(), &signed(Some("00".repeat(64))), &quote).is_err());
         let refused = speaks(&operator(), &signed(None), &quote).expect_err("a key speaks for itself");
         assert_eq!(refused.message, "quote.provider_id is a key: its quote needs provider_signature");
-        assert_eq!(speaks_for(&operator(), &signed(None), &quote, true), Ok(()), "as the reference has it");
+        assert_eq!(speaks_for(&operator(), &signed(None), &quote, true), Ok(()), "as specified");
         let own = FxQuote { provider_id: "user:7".into(), ..quote.clone() };
         assert_eq!(speaks(&bound_to(7), &signed(None), &own), Ok(()));
         let named = FxQuote { provider_id: "provider-a".into(), ..quote };

@@ -374,7 +374,7 @@ mod tests {
             assert_eq!(allowed(Some(json!({"release_allowed": false})), lenient), Ok(false));
         }
         let text = || Some(json!({"release_allowed": "false"}));
-        assert_eq!(allowed(text(), true), Ok(true), "as the reference has it");
+        assert_eq!(allowed(text(), true), Ok(true), "as specified");
         let refused = allowed(text(), false).expect_err("refused");
         assert_eq!(refused.message, "policy_context.release_allowed must be true or false");
     }

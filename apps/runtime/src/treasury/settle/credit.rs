@@ -409,7 +409,7 @@ mod tests {
             said(&other, false),
             Err("cep.provider_invoice asks for 43000 msats, and 42000 are owed".into())
         );
-        assert_eq!(said(&other, true).map(|terms| terms.max_sats), Ok(44), "as the reference has it");
+        assert_eq!(said(&other, true).map(|terms| terms.max_sats), Ok(44), "as specified");
         let none = CepTerms { provider_invoice: "lnbc1x".into(), ..cep() };
         assert_eq!(said(&none, true), Err("cep.provider_invoice must include amount_msats".into()));
         let scoped = |scope: &str| CepTerms { scope_id: Some(scope.into()), ..cep() };

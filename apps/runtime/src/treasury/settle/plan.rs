@@ -44,7 +44,7 @@ const LONGEST_VIOLATION: usize = 10_000;
 /// What the policy of this instance adds to what is asked.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// What the caller says is believed where the specification does (architecture §8).
+    /// What the caller says is believed as in the specification (ARCHITECTURE.md, Trust).
     pub lenient: bool,
     /// Of 10000 jobs, so many are run once more.
     pub sample_bps: u32,

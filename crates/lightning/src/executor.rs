@@ -23,13 +23,16 @@ const LARGEST: usize = 1024 * 1024;
 const LONGEST_RAW: usize = 1_000;
 
 /// Errors after which the money may have gone.
-const AMBIGUOUS: [&str; 5] = [
+const AMBIGUOUS: [&str; 7] = [
     "payment_pending",
     "send_failed",
     "payment_missing_preimage",
     "idempotency_in_flight",
     // Something else was asked under this id, and may have been done.
     "idempotency_conflict",
+    // What some executors say of everything that went wrong below them, also after it was sent.
+    "spark_executor_error",
+    "internal_error",
 ];
 
 /// An executor, and how it is reached.
@@ -555,6 +558,8 @@ mod tests {
             (502, "payment_missing_preimage"),
             (409, "idempotency_in_flight"),
             (409, "idempotency_conflict"),
+            (502, "spark_executor_error"),
+            (500, "internal_error"),
         ] {
             assert!(matches!(error(status, code), Err(WalletError::Unknown(_))), "{code}");
         }

@@ -395,6 +395,10 @@ the provider at its base URL; one in a private network is believed only with RUN
 #[derive(Args, Debug)]
 #[command(after_help = PROVIDER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Provider {
+    /// Enrol through this control service, with the personal token of the user who sells [env: OA_CONTROL_BASE_URL,
+    /// where nothing says where a runtime is]
+    #[arg(long, value_name = "URL")]
+    pub control_url: Option<String>,
     #[command(flatten)]
     pub settings: crate::config::ProviderFlags,
     #[command(subcommand)]

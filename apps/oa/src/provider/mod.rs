@@ -1,5 +1,6 @@
 //! Decides how this machine becomes a provider: what it offers, that it really has it, and what is left in order when it ends.
 
+pub mod door;
 mod enrol;
 mod http;
 mod jobs;
@@ -25,6 +26,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
 
 use self::{
+    door::Doors,
     enrol::Enrolment,
     http::Provider,
     jobs::Jobs,
@@ -34,7 +36,6 @@ use self::{
 };
 use crate::{
     config::Settings,
-    connect::Place,
     data_dir::DataDir,
     exec::Signals,
     failure::{Failure, OK},
@@ -50,8 +51,12 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Serves jobs until it is told to end.
-pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: Format) -> Result<u8, Failure> {
+pub async fn run(settings: &Settings, doors: &Doors, data: &DataDir, format: Format) -> Result<u8, Failure> {
     let mut signals = Signals::catch().map_err(|error| Failure::wrong(error.to_string()))?;
+    let door = match settings.get("OA_PROVIDER_ENROL") {
+        Some("true" | "1" | "yes" | "on") => Some(door::find(doors, settings, data, format)?),
+        _ => None,
+    };
     let workshop = workshop(settings, data).await?;
     let address = settings
         .address("OA_PROVIDER_BIND_ADDR")
@@ -78,17 +83,10 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
         &format!("provider {id} at {base}\nisolation: {}", describe(&jobs.workshop.isolation)),
         &json!({"id": id, "base_url": base, "isolation": isolation}),
     )?;
-    let enrolment = match settings.get("OA_PROVIDER_ENROL") {
-        Some("true" | "1" | "yes" | "on") => Some(Arc::new(Enrolment {
-            client: place.client()?,
-            worker_id: format!("provider:{id}"),
-            owner: owner(settings)?,
-            metadata,
-            every: Duration::from_secs(number(settings, "OA_PROVIDER_HEARTBEAT_SECONDS")),
-            format,
-        })),
-        _ => None,
-    };
+    let enrolment = door.map(|door| {
+        let every = Duration::from_secs(number(settings, "OA_PROVIDER_HEARTBEAT_SECONDS"));
+        Arc::new(Enrolment { door, worker_id: format!("provider:{id}"), metadata, every, format })
+    });
     let keeping_up = enrolment.clone().map(|enrolment| tokio::spawn(enrolment.keep_up(jobs.clone())));
     let signal = signals.next().await;
     format.note(&format!("{signal}: no new jobs; {} still run", jobs.running_count()));

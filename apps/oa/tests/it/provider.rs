@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::server::{Server, oa};
 
-struct Provider {
+pub struct Provider {
     child: Child,
     http: Http,
     data: PathBuf,
@@ -25,7 +25,7 @@ impl Provider {
         Self::named("prov-a", home, more).await
     }
 
-    async fn named(id: &str, home: &Path, more: &[&str]) -> Self {
+    pub async fn named(id: &str, home: &Path, more: &[&str]) -> Self {
         let (data, log) = (home.join(format!("{id}-data")), home.join(format!("{id}.log")));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let bind = format!("127.0.0.1:{port}");
@@ -55,7 +55,7 @@ impl Provider {
         Self::start(home, &["--enrol", "false"]).await
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
@@ -76,7 +76,7 @@ impl Provider {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 }
@@ -88,7 +88,7 @@ impl Drop for Provider {
     }
 }
 
-fn job(commands: &[&str]) -> Value {
+pub fn job(commands: &[&str]) -> Value {
     let commands: Vec<_> = commands.iter().map(|line| json!({"cmd": line})).collect();
     json!({"sandbox": {"image_digest": "sha256:test"}, "commands": commands})
 }

@@ -1,0 +1,182 @@
+//! `oa provider` on the machine of somebody whom the operator does not trust: it enrols through control with a
+//! personal token, which opens nothing of the operator's.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use oa_contract::{Class, Method, Service, matrix};
+use oa_testkit::Http;
+use serde_json::{Value, json};
+
+use crate::{
+    provider::{Provider, job},
+    server::Server,
+};
+
+/// A runtime, a control before it, and two users: one who sells, and one who would like to be in its place.
+struct Market {
+    runtime: Server,
+    control: Server,
+    seller: String,
+    other: String,
+}
+
+impl Market {
+    async fn open(home: &Path) -> Self {
+        let secret = "shared by the two services".to_owned();
+        let mut runtime = Server::new(&home.join("runtime-data"));
+        runtime.environment = vec![
+            ("RUNTIME_ALLOW_LOOPBACK_PROVIDERS", "1".to_owned()),
+            ("RUNTIME_REEXECUTION_SAMPLE_BPS", "0".to_owned()),
+            ("RUNTIME_SIGNATURE_SECRET", secret.clone()),
+        ];
+        runtime.start().await;
+        let mut control = Server::control(&home.join("control-data"));
+        control.environment =
+            vec![("OA_RUNTIME_BASE_URL", runtime.url()), ("OA_RUNTIME_SIGNATURE_SECRET", secret)];
+        let seller = control.add_user("seller@example.com");
+        let other = control.add_user("other@example.com");
+        control.start().await;
+        Market { runtime, control, seller, other }
+    }
+
+    /// The control service, for whoever has this token.
+    fn asked_with(&self, token: &str) -> Http {
+        Http::new(self.control.url(), Some(token.to_owned()))
+    }
+
+    /// A provider of the seller's, on a machine that has the seller's token and nothing else.
+    async fn sells(&self, home: &Path) -> Provider {
+        let control = self.control.url();
+        let words = ["--control-url", &control, "--token", &self.seller, "--heartbeat-seconds", "1"];
+        Provider::named("sold", home, &words).await
+    }
+
+    /// The seller's worker as control shows it, once it is as wanted.
+    async fn seen(&self, provider: &Provider, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let seen = self.asked_with(&self.seller).get("/api/runtime/workers/provider:sold").await;
+            if seen.status == 200 && is_wanted(&seen.json()["data"]["worker"]) {
+                return seen.json()["data"]["worker"].clone();
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{}\n{}", seen.text(), provider.said());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_enrols_with_a_personal_token_sells_to_a_stranger_and_is_owed_the_price() {
+    let home = tempfile::tempdir().unwrap();
+    let market = Market::open(home.path()).await;
+    let provider = market.sells(home.path()).await;
+    // Registered, and then heard of at least once more.
+    let worker = market.seen(&provider, |worker| worker["latest_seq"].as_u64() > Some(1)).await;
+    assert_eq!((&worker["status"], &worker["metadata"]["qualified"]), (&json!("running"), &json!(true)));
+    assert_eq!(worker["adapter"], "openagents_compute_provider");
+    let owner = worker["owner"]["user_id"].as_u64().unwrap();
+    let runtime = market.runtime.http();
+    let path = "/internal/v1/workers/provider:sold";
+    let known = runtime.get(&format!("{path}?owner_user_id={owner}")).await.json();
+    assert_eq!(known["worker"]["worker"]["owner"], json!({"user_id": owner, "guest_scope": null}));
+
+    // Strangers buy from whom the operator has put into the reserve pool, and from nobody else.
+    let begun = runtime.post("/internal/v1/runs", &json!({"owner_user_id": 7})).await.json();
+    let run = begun["run"]["id"].as_str().unwrap();
+    let mut order = json!({"owner_user_id": 7, "request": job(&["echo sold"])});
+    let quoting = "/internal/v1/marketplace/compute/quote/sandbox-run";
+    let nobody = runtime.post(quoting, &order).await;
+    assert!(nobody.status == 404 && nobody.text().contains("provider"), "{}", nobody.text());
+    let admitted = json!({"owner_user_id": owner, "metadata_patch": {"reserve_pool": true}});
+    let answered = runtime.post(&format!("{path}/heartbeat"), &admitted).await;
+    assert_eq!(answered.json()["worker"]["worker"]["metadata"]["reserve_pool"], true, "{}", answered.text());
+    let quoted = runtime.post(quoting, &order).await;
+    assert_eq!(quoted.status, 200, "{}", quoted.text());
+    let quote = quoted.json()["quote"].clone();
+    order["run_id"] = json!(run);
+    order["quote_id"] = quote["quote_id"].clone();
+    order["quote_sha256"] = quote["quote_sha256"].clone();
+    let done = runtime.post("/internal/v1/marketplace/dispatch/sandbox-run", &order).await;
+    assert_eq!(done.status, 200, "{}\n{}", done.text(), provider.said());
+    let done = done.json();
+    assert_eq!(done["selection"]["provider"]["worker_id"], "provider:sold", "{done}");
+    assert_eq!(done["response"]["runs"][0]["stdout_preview"], "sold\n");
+    let settle = json!({
+        "owner_user_id": 7, "run_id": run, "provider_id": "sold", "provider_worker_id": "provider:sold",
+        "amount_msats": 1000, "request": order["request"], "response": done["response"], "quote": quote,
+        "dispatch_id": done["dispatch_id"],
+    });
+    let settled = runtime.post("/internal/v1/treasury/compute/settle/sandbox-run", &settle).await;
+    assert_eq!(settled.json()["settlement_status"], "released", "{}", settled.text());
+    let statement = runtime.get("/admin/v1/providers/provider:sold/statement").await.json();
+    assert_eq!(
+        (&statement["owner_key"], &statement["payable_msats"]),
+        (&json!(format!("user:{owner}")), &json!(1000)),
+        "{statement}"
+    );
+
+    // It takes its leave through the same door.
+    provider.signal("-TERM");
+    market.seen(&provider, |worker| worker["status"] == "stopped").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_of_a_seller_opens_nothing_of_the_operators_and_no_other_sellers_provider() {
+    let home = tempfile::tempdir().unwrap();
+    let market = Market::open(home.path()).await;
+    let provider = market.sells(home.path()).await;
+    let worker = market.seen(&provider, |worker| worker["metadata"]["enabled"] == true).await;
+    let owner = worker["owner"]["user_id"].as_u64().unwrap();
+
+    // The port of the runtime: every row that asks who is there.
+    let there = market.runtime.http().with_bearer(&market.seller);
+    let mut asked = 0;
+    for row in matrix::rows_of(Service::Runtime).filter(|row| row.class != Class::Anyone) {
+        let path: Vec<_> =
+            row.path.split('/').map(|part| if part.starts_with(':') { "x" } else { part }).collect();
+        let answered = match row.method {
+            Method::Get => there.get(&path.join("/")).await,
+            _ => there.post(&path.join("/"), &json!({})).await,
+        };
+        assert_eq!(answered.status, 401, "{}: {}", row.name, answered.text());
+        asked += 1;
+    }
+    assert!(asked > 53, "all of /internal/v1 and more, not {asked}");
+
+    // What is for administrators at control.
+    let seller = market.asked_with(&market.seller);
+    for path in ["/api/v1/control/route-split/override", "/api/v1/control/runtime-routing/override"] {
+        let answered = seller.post(path, &json!({"target": "clear"})).await;
+        assert_eq!(answered.status, 403, "{path}: {}", answered.text());
+    }
+
+    // The pool that sells to strangers, and a worker in somebody else's name.
+    let beat = |patch: Value| json!({"metadataPatch": patch});
+    let path = "/api/runtime/workers/provider:sold";
+    let claimed = seller.post(&format!("{path}/heartbeat"), &beat(json!({"reserve_pool": true}))).await;
+    assert_eq!(claimed.json()["data"]["worker"]["metadata"]["reserve_pool"], false, "{}", claimed.text());
+    let theirs = json!({"workerId": "w", "owner_user_id": 7, "ownerUserId": 7});
+    let begun = seller.post("/api/runtime/workers", &theirs).await;
+    assert!(
+        begun.status >= 400 || begun.json()["data"]["worker"]["owner"]["user_id"] == owner,
+        "{}",
+        begun.text()
+    );
+
+    // And another user has as little of this one's.
+    let other = market.asked_with(&market.other);
+    let taken = other.post("/api/runtime/workers", &json!({"workerId": "provider:sold"})).await;
+    assert_eq!(taken.status, 403, "{}", taken.text());
+    for (path, body) in [
+        (format!("{path}/heartbeat"), beat(json!({"enabled": false}))),
+        (format!("{path}/status"), json!({"status": "stopped"})),
+    ] {
+        let answered = other.post(&path, &body).await;
+        assert_eq!(answered.status, 403, "{path}: {}", answered.text());
+    }
+    let still = market.seen(&provider, |_| true).await;
+    assert_eq!((&still["status"], &still["metadata"]["enabled"]), (&json!("running"), &json!(true)));
+}

@@ -368,7 +368,16 @@ Examples:
   oa provider --repositories ~/src --jobs 4
   oa provider --repositories ~/src --visible $HOME/.cargo,$HOME/.rustup --job-path $HOME/.cargo/bin:/usr/bin:/bin
   oa provider --bind-addr 10.0.0.7:9400 --base-url http://10.0.0.7:9400 --id build-7
+  oa provider --control-url https://control.example        sell to a runtime of somebody else's (OA_CONTROL_TOKEN)
   oa provider statement provider:build-7                   what it has earned and was not yet paid
+  oa provider admit provider:build-7                       the operator lets it sell to everybody
+
+There are two doors. Whoever sells to somebody else's runtime enrols through its control service: --control-url and a
+personal token (--token or OA_CONTROL_TOKEN) with the ability runtime.write. The provider is that user's, and the token
+opens what that user may do at control and nothing at the runtime. On machines of the operator's own, a provider may
+enrol at the runtime with the service token; that one opens everything, so no other machine should have it. With
+neither --control-url nor --runtime-url, control is chosen where OA_CONTROL_BASE_URL is set and neither
+OA_RUNTIME_BASE_URL, RUNTIME_SERVICE_TOKEN nor a runtime of the data directory is there.
 
 Each job runs in a sandbox of its own: new namespaces, a root that holds only /usr and what --visible names, all
 of it read-only, no network, no capability, a Landlock domain, a list of allowed system calls, and limits on time,
@@ -415,6 +424,27 @@ pub enum AboutProvider {
         /// How many movements, the newest first
         #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
         limit: u64,
+    },
+    /// Lets a provider sell to everybody; until then it sells to its owner only
+    #[command(
+        after_help = "For the operator of the runtime. It counts as a sign of life of the provider. Jobs that run are not touched."
+    )]
+    Admit {
+        /// The worker that the provider is enrolled as: `provider:<id>` for one of `oa provider`
+        #[arg(value_name = "WORKER")]
+        worker_id: String,
+        /// Ends it
+        #[arg(long)]
+        no_more: bool,
+    },
+    /// Prints what a provider at this address is given as its OA_PROVIDER_CALLER_TOKEN
+    #[command(
+        after_help = "For the operator of the runtime: it follows from RUNTIME_PROVIDER_TOKEN, which stays here. It lets the runtime into the provider at this address, and opens no other."
+    )]
+    CallerToken {
+        /// The provider's OA_PROVIDER_BASE_URL
+        #[arg(value_name = "URL")]
+        base_url: String,
     },
 }
 

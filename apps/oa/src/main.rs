@@ -96,13 +96,20 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
             let settings = Settings::load(&args.settings.0, &process_environment, &data)?;
             let runtime = Wish { runtime_url: common.runtime_url.clone(), token: common.token.clone() };
             let doors = Doors { control_url: args.control_url, runtime };
-            if let Some(AboutProvider::Statement { worker_id, limit }) = args.about {
-                let client = door::runtime_only(&doors, &settings, &data)?.client()?;
-                return provider::statement::show(&client, &worker_id, limit, common.output)
-                    .await
-                    .map(|()| OK);
+            let client = || door::runtime_only(&doors, &settings, &data)?.client();
+            match args.about {
+                None => return provider::run(&settings, &doors, &data, common.output).await,
+                Some(AboutProvider::Statement { worker_id, limit }) => {
+                    provider::statement::show(&client()?, &worker_id, limit, common.output).await?;
+                }
+                Some(AboutProvider::Admit { worker_id, no_more }) => {
+                    provider::admit::say(&client()?, &worker_id, !no_more, common.output).await?;
+                }
+                Some(AboutProvider::CallerToken { base_url }) => {
+                    provider::caller::tell(&settings, &base_url, common.output)?;
+                }
             }
-            provider::run(&settings, &doors, &data, common.output).await
+            Ok(OK)
         }
         Command::Job(cli::Job::Run(wanted)) => have_done(wanted, &common).await,
         Command::Demo(wanted) => {

@@ -110,13 +110,13 @@ fn is_owner_named(settings: &Settings) -> bool {
         .any(|name| settings.get(name).is_some())
 }
 
-/// Where statements are read: at the runtime only. No row of control has them.
+/// Where statements are read and providers admitted: at the runtime only. No row of control does either.
 pub fn runtime_only(doors: &Doors, settings: &Settings, data: &DataDir) -> Result<Place, Failure> {
     let place = connect::find(&doors.runtime, settings, data)?;
     let personal = place.token.as_ref().is_some_and(|token| reveal(token).starts_with(PERSONAL));
     match personal || is_control(doors, settings, data)? {
         true => Err(Failure::usage(
-            "a statement is read at the runtime with its service token, and control has no row for it: ask the operator, who runs `oa provider statement WORKER` there",
+            "statements are read and providers admitted at the runtime, with the operator's service token; control has no row for either: ask the operator, who runs this there",
         )),
         false => Ok(place),
     }

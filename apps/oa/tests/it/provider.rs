@@ -25,16 +25,19 @@ impl Provider {
         Self::named("prov-a", home, more).await
     }
 
-    pub async fn named(id: &str, home: &Path, more: &[&str]) -> Self {
+    async fn named(id: &str, home: &Path, more: &[&str]) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::at(&free.to_string(), id, home, more).await
+    }
+
+    pub async fn at(bind: &str, id: &str, home: &Path, more: &[&str]) -> Self {
         let (data, log) = (home.join(format!("{id}-data")), home.join(format!("{id}.log")));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let bind = format!("127.0.0.1:{port}");
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = oa()
             .arg("provider")
             .arg("--data")
             .arg(&data)
-            .args(["--bind-addr", &bind, "--id", id, "--repositories", home.to_str().unwrap()])
+            .args(["--bind-addr", bind, "--id", id, "--repositories", home.to_str().unwrap()])
             .args(more)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -59,7 +62,7 @@ impl Provider {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    async fn run(&self, key: &str, request: &Value) -> Answered {
+    pub async fn run(&self, key: &str, request: &Value) -> Answered {
         self.http.post_with("/v1/sandbox_run", request, &[("x-idempotency-key", key)]).await
     }
 

@@ -2,6 +2,7 @@
 //! personal token, which opens nothing of the operator's.
 
 use std::{
+    net::TcpListener,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,8 +13,11 @@ use serde_json::{Value, json};
 
 use crate::{
     provider::{Provider, job},
-    server::Server,
+    server::{Server, oa},
 };
+
+/// What the runtime makes the tokens of providers from. No seller has it.
+const SHARED: &str = "the operator's own secret";
 
 /// A runtime, a control before it, and two users: one who sells, and one who would like to be in its place.
 struct Market {
@@ -31,6 +35,7 @@ impl Market {
             ("RUNTIME_ALLOW_LOOPBACK_PROVIDERS", "1".to_owned()),
             ("RUNTIME_REEXECUTION_SAMPLE_BPS", "0".to_owned()),
             ("RUNTIME_SIGNATURE_SECRET", secret.clone()),
+            ("RUNTIME_PROVIDER_TOKEN", SHARED.to_owned()),
         ];
         runtime.start().await;
         let mut control = Server::control(&home.join("control-data"));
@@ -49,9 +54,20 @@ impl Market {
 
     /// A provider of the seller's, on a machine that has the seller's token and nothing else.
     async fn sells(&self, home: &Path) -> Provider {
-        let control = self.control.url();
-        let words = ["--control-url", &control, "--token", &self.seller, "--heartbeat-seconds", "1"];
-        Provider::named("sold", home, &words).await
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let told = self.operator_says(&["caller-token", &format!("http://{address}")]);
+        let (control, caller) = (self.control.url(), told["token"].as_str().unwrap());
+        let words = ["--control-url", &control, "--token", &self.seller, "--caller-token", caller];
+        Provider::at(&address, "sold", home, &[&words[..], &["--heartbeat-seconds", "1"]].concat()).await
+    }
+
+    /// `oa provider …` where the runtime is; gives what it printed.
+    fn operator_says(&self, words: &[&str]) -> Value {
+        let mut command = oa();
+        command.arg("--data").arg(&self.runtime.data).args(["-o", "json", "provider"]).args(words);
+        let ended = command.env("RUNTIME_PROVIDER_TOKEN", SHARED).output().unwrap();
+        serde_json::from_slice(&ended.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&ended.stderr)))
     }
 
     /// The seller's worker as control shows it, once it is as wanted.
@@ -90,9 +106,8 @@ async fn a_seller_enrols_with_a_personal_token_sells_to_a_stranger_and_is_owed_t
     let quoting = "/internal/v1/marketplace/compute/quote/sandbox-run";
     let nobody = runtime.post(quoting, &order).await;
     assert!(nobody.status == 404 && nobody.text().contains("provider"), "{}", nobody.text());
-    let admitted = json!({"owner_user_id": owner, "metadata_patch": {"reserve_pool": true}});
-    let answered = runtime.post(&format!("{path}/heartbeat"), &admitted).await;
-    assert_eq!(answered.json()["worker"]["worker"]["metadata"]["reserve_pool"], true, "{}", answered.text());
+    let answered = market.operator_says(&["admit", "provider:sold"]);
+    assert_eq!(answered["owner"], format!("user:{owner}"), "{answered}");
     let quoted = runtime.post(quoting, &order).await;
     assert_eq!(quoted.status, 200, "{}", quoted.text());
     let quote = quoted.json()["quote"].clone();
@@ -118,6 +133,11 @@ async fn a_seller_enrols_with_a_personal_token_sells_to_a_stranger_and_is_owed_t
         "{statement}"
     );
 
+    // The operator may end it; who has bought has bought.
+    assert_eq!(market.operator_says(&["admit", "--no-more", "provider:sold"])["reserve_pool"], false);
+    let nobody = runtime.post(quoting, &json!({"owner_user_id": 7, "request": job(&["true"])})).await;
+    assert_eq!(nobody.status, 404, "{}", nobody.text());
+
     // It takes its leave through the same door.
     provider.signal("-TERM");
     market.seen(&provider, |worker| worker["status"] == "stopped").await;
@@ -130,6 +150,10 @@ async fn the_token_of_a_seller_opens_nothing_of_the_operators_and_no_other_selle
     let provider = market.sells(home.path()).await;
     let worker = market.seen(&provider, |worker| worker["metadata"]["enabled"] == true).await;
     let owner = worker["owner"]["user_id"].as_u64().unwrap();
+
+    // Without what the operator gave it, nobody sends it jobs; and it had no secret to be let in elsewhere.
+    let stranger = provider.run("stranger", &job(&["true"])).await;
+    assert_eq!(stranger.status, 401, "{}", stranger.text());
 
     // The port of the runtime: every row that asks who is there.
     let there = market.runtime.http().with_bearer(&market.seller);

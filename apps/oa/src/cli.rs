@@ -545,6 +545,8 @@ are passed on, and the run then counts as canceled; what a keyboard sends reache
 A server that is away does not stop the command: what it has not acknowledged waits in DATA/spool and is sent
 again, under the same keys, so that nothing is recorded twice.
 
+It records at the runtime with the service token, which opens everything there: record on the operator's own machines.
+
 The exit code is the command's, or 128 + signal. 125: not started, because the run could not be opened;
 126: it could not be run; 127: there is no such command.";
 

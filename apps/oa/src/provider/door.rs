@@ -70,7 +70,11 @@ pub fn find(doors: &Doors, settings: &Settings, data: &DataDir, format: Format) 
                     "RUNTIME_SERVICE_TOKEN is set here and not used: whoever sells needs none, take it off this machine",
                 );
             }
-            control(&place, settings)
+            let door = control(&place, settings)?;
+            if place.url.starts_with("http:") && !connect::is_loopback(&place.url) {
+                format.note(&format!("the personal token goes to {} in clear: use https there", place.url));
+            }
+            Ok(door)
         }
         false => runtime(&connect::find(&doors.runtime, settings, data)?, settings),
     }

@@ -23,7 +23,10 @@ const SHARED: &str = "the operator's own secret";
 struct Market {
     runtime: Server,
     control: Server,
+    /// May what its user may.
     seller: String,
+    /// The same user's, for the machine that sells.
+    machine: String,
     other: String,
 }
 
@@ -44,7 +47,12 @@ impl Market {
         let seller = control.add_user("seller@example.com");
         let other = control.add_user("other@example.com");
         control.start().await;
-        Market { runtime, control, seller, other }
+        let mut market = Market { runtime, control, machine: seller.clone(), seller, other };
+        let wanted = json!({"name": "build-7", "abilities": ["runtime.write"]});
+        let made = market.asked_with(&market.seller).post("/api/tokens", &wanted).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        market.machine = made.json()["data"]["token"].as_str().unwrap().to_owned();
+        market
     }
 
     /// The control service, for whoever has this token.
@@ -52,12 +60,12 @@ impl Market {
         Http::new(self.control.url(), Some(token.to_owned()))
     }
 
-    /// A provider of the seller's, on a machine that has the seller's token and nothing else.
+    /// A provider of the seller's, on a machine that has a token of the seller's and nothing else.
     async fn sells(&self, home: &Path) -> Provider {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let told = self.operator_says(&["caller-token", &format!("http://{address}")]);
         let (control, caller) = (self.control.url(), told["token"].as_str().unwrap());
-        let words = ["--control-url", &control, "--token", &self.seller, "--caller-token", caller];
+        let words = ["--control-url", &control, "--token", &self.machine, "--caller-token", caller];
         Provider::at(&address, "sold", home, &[&words[..], &["--heartbeat-seconds", "1"]].concat()).await
     }
 
@@ -155,8 +163,20 @@ async fn the_token_of_a_seller_opens_nothing_of_the_operators_and_no_other_selle
     let stranger = provider.run("stranger", &job(&["true"])).await;
     assert_eq!(stranger.status, 401, "{}", stranger.text());
 
+    // What has no row at control is said to be the operator's.
+    let refused = oa()
+        .arg("--data")
+        .arg(home.path().join("sold-data"))
+        .args(["provider", "statement", "provider:sold"])
+        .envs([("OA_CONTROL_BASE_URL", market.control.url()), ("OA_CONTROL_TOKEN", market.machine.clone())])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("ask the operator"), "{said}");
+
     // The port of the runtime: every row that asks who is there.
-    let there = market.runtime.http().with_bearer(&market.seller);
+    let there = market.runtime.http().with_bearer(&market.machine);
     let mut asked = 0;
     for row in matrix::rows_of(Service::Runtime).filter(|row| row.class != Class::Anyone) {
         let path: Vec<_> =
@@ -203,4 +223,18 @@ async fn the_token_of_a_seller_opens_nothing_of_the_operators_and_no_other_selle
     }
     let still = market.seen(&provider, |_| true).await;
     assert_eq!((&still["status"], &still["metadata"]["enabled"]), (&json!("running"), &json!(true)));
+
+    // What lies on the machine reads nothing, makes no other token, and ends when its user says so.
+    let machine = market.asked_with(&market.machine);
+    for path in ["/api/runtime/workers", "/api/tokens"] {
+        assert_eq!(machine.get(path).await.status, 403, "{path}");
+    }
+    assert_eq!(machine.post("/api/tokens", &json!({"name": "more"})).await.status, 403);
+    let revoked = seller.send("DELETE", "/api/tokens", &[], None).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    let begun = Instant::now();
+    while !provider.said().contains("have another made, and set OA_CONTROL_TOKEN") {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{}", provider.said());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -56,8 +56,9 @@ pub struct Common {
     /// Where the runtime is [env: OA_RUNTIME_BASE_URL] [default: what the data directory says, else http://127.0.0.1:4100]
     #[arg(long, global = true, value_name = "URL")]
     pub runtime_url: Option<String>,
-    /// The token to show: a personal token to control (skills, codex-worker, conformance) [env: OA_CONTROL_TOKEN], the
-    /// service token to the runtime [env: RUNTIME_SERVICE_TOKEN] [default: the data directory's, for its own server]
+    /// The token to show: a personal token to control (skills, codex-worker, conformance, provider --control-url)
+    /// [env: OA_CONTROL_TOKEN], the service token to the runtime [env: RUNTIME_SERVICE_TOKEN] [default: the data
+    /// directory's, for its own server]
     #[arg(long, global = true, value_name = "TOKEN")]
     pub token: Option<String>,
 }

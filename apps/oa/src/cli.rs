@@ -56,8 +56,9 @@ pub struct Common {
     /// Where the runtime is [env: OA_RUNTIME_BASE_URL] [default: what the data directory says, else http://127.0.0.1:4100]
     #[arg(long, global = true, value_name = "URL")]
     pub runtime_url: Option<String>,
-    /// The token to show: a personal token to control (skills, codex-worker, conformance) [env: OA_CONTROL_TOKEN], the
-    /// service token to the runtime [env: RUNTIME_SERVICE_TOKEN] [default: the data directory's, for its own server]
+    /// The token to show: a personal token to control (skills, codex-worker, conformance, provider --control-url)
+    /// [env: OA_CONTROL_TOKEN], the service token to the runtime [env: RUNTIME_SERVICE_TOKEN] [default: the data
+    /// directory's, for its own server]
     #[arg(long, global = true, value_name = "TOKEN")]
     pub token: Option<String>,
 }
@@ -368,7 +369,16 @@ Examples:
   oa provider --repositories ~/src --jobs 4
   oa provider --repositories ~/src --visible $HOME/.cargo,$HOME/.rustup --job-path $HOME/.cargo/bin:/usr/bin:/bin
   oa provider --bind-addr 10.0.0.7:9400 --base-url http://10.0.0.7:9400 --id build-7
+  oa provider --control-url https://control.example        sell to a runtime of somebody else's (OA_CONTROL_TOKEN)
   oa provider statement provider:build-7                   what it has earned and was not yet paid
+  oa provider admit provider:build-7                       the operator lets it sell to everybody
+
+There are two doors. Whoever sells to somebody else's runtime enrols through its control service: --control-url and a
+personal token (--token or OA_CONTROL_TOKEN) with the ability runtime.write. The provider is that user's, and the token
+opens what that user may do at control and nothing at the runtime. On machines of the operator's own, a provider may
+enrol at the runtime with the service token; that one opens everything, so no other machine should have it. With
+neither --control-url nor --runtime-url, control is chosen where OA_CONTROL_BASE_URL is set and neither
+OA_RUNTIME_BASE_URL, RUNTIME_SERVICE_TOKEN nor a runtime of the data directory is there.
 
 Each job runs in a sandbox of its own: new namespaces, a root that holds only /usr and what --visible names, all
 of it read-only, no network, no capability, a Landlock domain, a list of allowed system calls, and limits on time,
@@ -395,6 +405,10 @@ the provider at its base URL; one in a private network is believed only with RUN
 #[derive(Args, Debug)]
 #[command(after_help = PROVIDER_HELP, args_conflicts_with_subcommands = true)]
 pub struct Provider {
+    /// Enrol through this control service, with the personal token of the user who sells [env: OA_CONTROL_BASE_URL,
+    /// where nothing says where a runtime is]
+    #[arg(long, value_name = "URL")]
+    pub control_url: Option<String>,
     #[command(flatten)]
     pub settings: crate::config::ProviderFlags,
     #[command(subcommand)]
@@ -411,6 +425,27 @@ pub enum AboutProvider {
         /// How many movements, the newest first
         #[arg(short = 'n', long, default_value_t = 50, value_name = "COUNT")]
         limit: u64,
+    },
+    /// Lets a provider sell to everybody; until then it sells to its owner only
+    #[command(
+        after_help = "For the operator of the runtime. It counts as a sign of life of the provider. Jobs that run are not touched."
+    )]
+    Admit {
+        /// The worker that the provider is enrolled as: `provider:<id>` for one of `oa provider`
+        #[arg(value_name = "WORKER")]
+        worker_id: String,
+        /// Ends it
+        #[arg(long)]
+        no_more: bool,
+    },
+    /// Prints what a provider at this address is given as its OA_PROVIDER_CALLER_TOKEN
+    #[command(
+        after_help = "For the operator of the runtime: it follows from RUNTIME_PROVIDER_TOKEN, which stays here. It lets the runtime into the provider at this address, and opens no other."
+    )]
+    CallerToken {
+        /// The provider's OA_PROVIDER_BASE_URL
+        #[arg(value_name = "URL")]
+        base_url: String,
     },
 }
 
@@ -510,6 +545,8 @@ are passed on, and the run then counts as canceled; what a keyboard sends reache
 
 A server that is away does not stop the command: what it has not acknowledged waits in DATA/spool and is sent
 again, under the same keys, so that nothing is recorded twice.
+
+It records at the runtime with the service token, which opens everything there: record on the operator's own machines.
 
 The exit code is the command's, or 128 + signal. 125: not started, because the run could not be opened;
 126: it could not be run; 127: there is no such command.";

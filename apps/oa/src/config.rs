@@ -132,7 +132,7 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_TREASURY_RESERVATION_TTL_SECONDS", Kind::Count(1), Some("3600"), "How long money stays reserved for a job that nobody settles.";
     "RUNTIME_REEXECUTION_SAMPLE_BPS", Kind::Count(0), Some("500"), "Of 10000 settlements that would be paid, how many are run once more by somebody else first.";
     "RUNTIME_REEXECUTION_SEED", Kind::Secret, None, "What chooses them; follows from the secret of service credentials when not set.";
-    "RUNTIME_PROVIDER_TOKEN", Kind::Secret, None, "The secret shared with providers that let only this runtime in, at least 16 characters: OA_PROVIDER_CALLER_TOKEN there.";
+    "RUNTIME_PROVIDER_TOKEN", Kind::Secret, None, "The secret that providers know this runtime by, at least 16 characters: OA_PROVIDER_CALLER_TOKEN on the operator's own machines; others get what oa provider caller-token makes of it.";
     "RUNTIME_CREDIT_MAX_SATS_PER_ENVELOPE", Kind::Count(0), Some("100000"), "The most one envelope of credit may pay, in sats.";
     "RUNTIME_CREDIT_MAX_OUTSTANDING_ENVELOPES_PER_AGENT", Kind::Count(0), Some("3"), "How many envelopes an agent may have open.";
     "RUNTIME_CREDIT_MAX_OFFER_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an offer of credit may be good, 1 to 86400.";
@@ -312,9 +312,9 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_BASE_URL", Kind::Url, None, "Where the runtime finds the provider; where it listens when not set.";
     "OA_PROVIDER_ID", Kind::Text, None, "What the provider is called; the machine's name and the port when not set. 64 hex digits, a key of its own, where pools are to pay it out of credit.";
     "OA_PROVIDER_LIGHTNING_NODE_ID", Kind::Text, None, "The Lightning node whose invoices are the provider's, 66 hex digits; pools pay a stranger's provider out of credit on invoices of that node alone.";
-    "OA_PROVIDER_OWNER_USER_ID", Kind::Count(0), None, "Whose provider it is; the first user when neither this nor a guest scope is set.";
+    "OA_PROVIDER_OWNER_USER_ID", Kind::Count(0), None, "Whose provider it is; the first user when neither this nor a guest scope is set. Through control it is the user of the personal token.";
     "OA_PROVIDER_OWNER_GUEST_SCOPE", Kind::Text, None, "Whose provider it is, where that is no user.";
-    "OA_PROVIDER_ENROL", Kind::Switch, Some("true"), "Whether the provider enrols itself at the runtime.";
+    "OA_PROVIDER_ENROL", Kind::Switch, Some("true"), "Whether the provider enrols itself, through control or at the runtime.";
     "OA_PROVIDER_HEARTBEAT_SECONDS", Kind::Count(1), Some("30"), "How often the provider says that it lives.";
     "OA_PROVIDER_DRAIN_SECONDS", Kind::Count(0), Some("60"), "How long jobs that run may take when the provider is told to end.";
     "OA_PROVIDER_MIN_PRICE_MSATS", Kind::Count(0), Some("1000"), "What a job costs at least.";
@@ -332,7 +332,7 @@ pub const PROVIDER: &[Setting] = settings! {
     "OA_PROVIDER_KEEP_MB", Kind::Count(1), Some("1024"), "How much output, artifacts and answers are kept.";
     "OA_PROVIDER_KEEP_HOURS", Kind::Count(1), Some("168"), "How long they are kept.";
     "OA_PROVIDER_OPERATOR_TOKEN", Kind::Secret, None, "The bearer token that disables and enables the provider; this machine may without one when not set.";
-    "OA_PROVIDER_CALLER_TOKEN", Kind::Secret, None, "The secret shared with the runtime that sends jobs, at least 16 characters: RUNTIME_PROVIDER_TOKEN there. A provider that listens beyond this machine has one.";
+    "OA_PROVIDER_CALLER_TOKEN", Kind::Secret, None, "What the runtime that sends jobs is known by: the token that its operator gives out for this provider's base URL (oa provider caller-token), or on the operator's own machines the secret itself, RUNTIME_PROVIDER_TOKEN there. A provider that listens beyond this machine has one.";
 };
 
 /// Settings of `oa wallet`.

@@ -47,6 +47,7 @@ use crate::{
     data_dir::DataDir,
     exec::{Around, Order},
     failure::{Failure, NOT_STARTED, OK, USAGE},
+    provider::door::{self, Doors},
     runs::tail::Follow,
 };
 
@@ -93,14 +94,22 @@ async fn perform(cli: Cli) -> Result<u8, Failure> {
         Command::Provider(args) => {
             let data = DataDir::at(&common.data);
             let settings = Settings::load(&args.settings.0, &process_environment, &data)?;
-            let wish = Wish { runtime_url: common.runtime_url.clone(), token: common.token.clone() };
-            let place = connect::find(&wish, &settings, &data)?;
-            if let Some(AboutProvider::Statement { worker_id, limit }) = args.about {
-                return provider::statement::show(&place.client()?, &worker_id, limit, common.output)
-                    .await
-                    .map(|()| OK);
+            let runtime = Wish { runtime_url: common.runtime_url.clone(), token: common.token.clone() };
+            let doors = Doors { control_url: args.control_url, runtime };
+            let client = || door::runtime_only(&doors, &settings, &data)?.client();
+            match args.about {
+                None => return provider::run(&settings, &doors, &data, common.output).await,
+                Some(AboutProvider::Statement { worker_id, limit }) => {
+                    provider::statement::show(&client()?, &worker_id, limit, common.output).await?;
+                }
+                Some(AboutProvider::Admit { worker_id, no_more }) => {
+                    provider::admit::say(&client()?, &worker_id, !no_more, common.output).await?;
+                }
+                Some(AboutProvider::CallerToken { base_url }) => {
+                    provider::caller::tell(&settings, &base_url, common.output)?;
+                }
             }
-            provider::run(&settings, &place, &data, common.output).await
+            Ok(OK)
         }
         Command::Job(cli::Job::Run(wanted)) => have_done(wanted, &common).await,
         Command::Demo(wanted) => {

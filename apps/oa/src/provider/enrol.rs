@@ -2,19 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
-use oa_client::{CallError, Client, Manner};
+use oa_client::{CallError, Manner};
 use oa_contract::{
-    Nothing,
-    matrix::{WorkersHeartbeat, WorkersRegister, WorkersStatus},
+    Nothing, Operation,
+    matrix::{
+        PublicWorkersHeartbeat, PublicWorkersRegister, PublicWorkersStatus, WorkersHeartbeat,
+        WorkersRegister, WorkersStatus,
+    },
     operation::Call,
     wire::{
         paths::WorkerPath,
-        workers::{ChangeWorkerStatus, HeartbeatWorker, NameOwner, RegisterWorker, WorkerStatus},
+        workers::{
+            ChangeWorkerStatus, HeartbeatWorker, PublicChangeWorkerStatus, PublicHeartbeatWorker,
+            PublicRegisterWorker, RegisterWorker, WorkerStatus,
+        },
     },
 };
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::jobs::Jobs;
+use super::{
+    door::{Door, Whose},
+    jobs::Jobs,
+};
 use crate::{
     backoff::{Backoff, may_pass},
     output::{Format, plain},
@@ -23,62 +32,111 @@ use crate::{
 /// No attempt waits longer for its answer.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// What the runtime calls programs of this kind.
+const ADAPTER: &str = "openagents_compute_provider";
+
 /// A provider as the runtime knows it.
 pub struct Enrolment {
-    pub client: Client,
+    pub door: Door,
     pub worker_id: String,
-    pub owner: NameOwner,
     pub metadata: Value,
     pub every: Duration,
     pub format: Format,
 }
 
 impl Enrolment {
+    /// The address of whoever it enrols at.
+    pub fn base(&self) -> &str {
+        self.door.client.base()
+    }
+
     fn path(&self) -> WorkerPath {
         WorkerPath { worker_id: self.worker_id.clone() }
     }
 
-    fn manner() -> Manner<'static> {
-        Manner { timeout: Some(ANSWER), ..Manner::default() }
+    async fn send<O: Operation>(&self, call: Call<O>) -> Result<(), CallError> {
+        let manner = Manner { timeout: Some(ANSWER), ..Manner::default() };
+        self.door.client.send(call, manner).await?.accepted().map(drop)
     }
 
     pub async fn register(&self) -> Result<(), CallError> {
         let metadata =
             to_raw_value(&self.metadata).map_err(|error| CallError::Unreadable(error.to_string()))?;
-        let body = RegisterWorker {
-            worker_id: Some(self.worker_id.clone()),
-            owner_user_id: self.owner.owner_user_id,
-            owner_guest_scope: self.owner.owner_guest_scope.clone(),
-            adapter: Some("openagents_compute_provider".to_owned()),
-            metadata: Some(metadata),
-            ..RegisterWorker::default()
-        };
-        let call = Call::<WorkersRegister> { path: Nothing {}, query: Nothing {}, body };
-        self.client.send(call, Self::manner()).await?.accepted().map(drop)
+        let (worker_id, adapter, metadata) =
+            (Some(self.worker_id.clone()), Some(ADAPTER.to_owned()), Some(metadata));
+        match &self.door.whose {
+            Whose::TokensUser => {
+                let body =
+                    PublicRegisterWorker { worker_id, adapter, metadata, ..PublicRegisterWorker::default() };
+                self.send(Call::<PublicWorkersRegister> { path: Nothing {}, query: Nothing {}, body }).await
+            }
+            Whose::Named(owner) => {
+                let body = RegisterWorker {
+                    worker_id,
+                    owner_user_id: owner.owner_user_id,
+                    owner_guest_scope: owner.owner_guest_scope.clone(),
+                    adapter,
+                    metadata,
+                    ..RegisterWorker::default()
+                };
+                self.send(Call::<WorkersRegister> { path: Nothing {}, query: Nothing {}, body }).await
+            }
+        }
     }
 
     pub async fn heartbeat(&self, jobs: &Jobs) -> Result<(), CallError> {
         let patch =
             to_raw_value(&json!({"running_jobs": jobs.running_count(), "enabled": jobs.is_enabled()}));
-        let body = HeartbeatWorker {
-            owner_user_id: self.owner.owner_user_id,
-            owner_guest_scope: self.owner.owner_guest_scope.clone(),
-            metadata_patch: patch.ok(),
-        };
-        let call = Call::<WorkersHeartbeat> { path: self.path(), query: Nothing {}, body };
-        self.client.send(call, Self::manner()).await?.accepted().map(drop)
+        let (path, metadata_patch) = (self.path(), patch.ok());
+        match &self.door.whose {
+            Whose::TokensUser => {
+                let body = PublicHeartbeatWorker { metadata_patch };
+                self.send(Call::<PublicWorkersHeartbeat> { path, query: Nothing {}, body }).await
+            }
+            Whose::Named(owner) => {
+                let body = HeartbeatWorker {
+                    owner_user_id: owner.owner_user_id,
+                    owner_guest_scope: owner.owner_guest_scope.clone(),
+                    metadata_patch,
+                };
+                self.send(Call::<WorkersHeartbeat> { path, query: Nothing {}, body }).await
+            }
+        }
     }
 
     /// Says that it stops, or has stopped. A runtime that does not answer finds out by the silence.
     pub async fn say(&self, status: WorkerStatus, reason: &str) -> Result<(), CallError> {
-        let body = ChangeWorkerStatus {
-            owner_user_id: self.owner.owner_user_id,
-            owner_guest_scope: self.owner.owner_guest_scope.clone(),
-            status,
-            reason: Some(reason.to_owned()),
-        };
-        let call = Call::<WorkersStatus> { path: self.path(), query: Nothing {}, body };
-        self.client.send(call, Self::manner()).await?.accepted().map(drop)
+        let (path, reason) = (self.path(), Some(reason.to_owned()));
+        match &self.door.whose {
+            Whose::TokensUser => {
+                let body = PublicChangeWorkerStatus { status: status.name().to_owned(), reason };
+                self.send(Call::<PublicWorkersStatus> { path, query: Nothing {}, body }).await
+            }
+            Whose::Named(owner) => {
+                let body = ChangeWorkerStatus {
+                    owner_user_id: owner.owner_user_id,
+                    owner_guest_scope: owner.owner_guest_scope.clone(),
+                    status,
+                    reason,
+                };
+                self.send(Call::<WorkersStatus> { path, query: Nothing {}, body }).await
+            }
+        }
+    }
+
+    /// What whoever runs this can do about a refusal, where the refusal itself does not say.
+    fn remedy(&self, error: &CallError) -> &'static str {
+        match (&self.door.whose, error) {
+            (Whose::TokensUser, CallError::Refused { status: 401, .. }) => {
+                "; the personal token has ended or is of another service: have another made, and set OA_CONTROL_TOKEN"
+            }
+            (Whose::TokensUser, CallError::Refused { status: 403, message, .. })
+                if message.starts_with("owner mismatch") =>
+            {
+                "; another owner has that name: choose another --id"
+            }
+            _ => "",
+        }
     }
 
     /// Enrols, and says again and again that it lives; never ends by itself.
@@ -94,11 +152,7 @@ impl Enrolment {
             match done {
                 Ok(()) => {
                     if !known {
-                        self.format.note(&format!(
-                            "enrolled at {} as {}",
-                            self.client.base(),
-                            self.worker_id
-                        ));
+                        self.format.note(&format!("enrolled at {} as {}", self.base(), self.worker_id));
                     }
                     known = true;
                     backoff = Backoff::new();
@@ -108,8 +162,13 @@ impl Enrolment {
                 Err(error) => {
                     let why = plain(&error.to_string());
                     if why != told {
+                        let who = match self.door.whose {
+                            Whose::TokensUser => "control",
+                            Whose::Named(_) => "the runtime",
+                        };
+                        let remedy = self.remedy(&error);
                         self.format
-                            .note(&format!("the runtime at {} does not take it: {why}", self.client.base()));
+                            .note(&format!("{who} at {} does not take it: {why}{remedy}", self.base()));
                         told = why;
                     }
                     // One that lost its memory is told everything again.

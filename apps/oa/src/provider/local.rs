@@ -11,7 +11,13 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 pub use super::work::Tap;
 use super::{
-    GOODBYE, LAST_ANSWERS, enrol::Enrolment, http, http::Provider, jobs::Jobs, metadata, number, workshop,
+    GOODBYE, LAST_ANSWERS,
+    door::{Door, Whose},
+    enrol::Enrolment,
+    http,
+    http::Provider,
+    jobs::Jobs,
+    metadata, number, workshop,
 };
 use crate::{
     backoff::{Backoff, may_pass},
@@ -86,9 +92,8 @@ impl Local {
             LAST_ANSWERS,
         ));
         let enrolment = Arc::new(Enrolment {
-            client: wish.place.client()?,
+            door: Door { client: wish.place.client()?, whose: Whose::Named(wish.owner) },
             worker_id: format!("provider:{}", wish.id),
-            owner: wish.owner,
             metadata,
             every: HEARTBEAT,
             format: wish.format,
@@ -130,7 +135,7 @@ async fn enrol(enrolment: &Enrolment) -> Result<(), Failure> {
         match enrolment.register().await {
             Ok(()) => break,
             Err(error) if attempt < ATTEMPTS && may_pass(&error) => backoff.wait(&error).await,
-            Err(error) => return Err(not_taken(enrolment.client.base(), error)),
+            Err(error) => return Err(not_taken(enrolment.base(), error)),
         }
     }
     Ok(())

@@ -1,5 +1,8 @@
 //! Decides how this machine becomes a provider: what it offers, that it really has it, and what is left in order when it ends.
 
+pub mod admit;
+pub mod caller;
+pub mod door;
 mod enrol;
 mod http;
 mod jobs;
@@ -9,14 +12,11 @@ pub mod repo;
 pub mod statement;
 mod work;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use oa_contract::{
-    provider_token::Secret,
-    wire::{
-        jobs::{REPO_INDEX, SANDBOX_RUN},
-        workers::{NameOwner, WorkerStatus},
-    },
+use oa_contract::wire::{
+    jobs::{REPO_INDEX, SANDBOX_RUN},
+    workers::{NameOwner, WorkerStatus},
 };
 use oa_edge::Drain;
 use oa_sandbox::{Isolation, Launcher, Layers, Sandbox, Visible};
@@ -25,6 +25,8 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, time::Instant};
 
 use self::{
+    caller::Key,
+    door::{Doors, Whose},
     enrol::Enrolment,
     http::Provider,
     jobs::Jobs,
@@ -34,7 +36,6 @@ use self::{
 };
 use crate::{
     config::Settings,
-    connect::Place,
     data_dir::DataDir,
     exec::Signals,
     failure::{Failure, OK},
@@ -50,13 +51,24 @@ const GOODBYE: Duration = Duration::from_secs(5);
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Serves jobs until it is told to end.
-pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: Format) -> Result<u8, Failure> {
+pub async fn run(settings: &Settings, doors: &Doors, data: &DataDir, format: Format) -> Result<u8, Failure> {
     let mut signals = Signals::catch().map_err(|error| Failure::wrong(error.to_string()))?;
+    let door = match settings.get("OA_PROVIDER_ENROL") {
+        Some("true" | "1" | "yes" | "on") => Some(door::find(doors, settings, data, format)?),
+        _ => None,
+    };
     let workshop = workshop(settings, data).await?;
     let address = settings
         .address("OA_PROVIDER_BIND_ADDR")
         .ok_or_else(|| Failure::usage("OA_PROVIDER_BIND_ADDR is missing"))?;
-    let secret = caller_secret(settings, address)?;
+    let key = caller::key(settings, address)?;
+    if door.as_ref().is_some_and(|door| door.whose == Whose::TokensUser)
+        && matches!(key, Some(Key::Secret(_)))
+    {
+        format.note(
+            "OA_PROVIDER_CALLER_TOKEN is the secret of every provider: whoever sells asks the operator for `oa provider caller-token URL` instead",
+        );
+    }
     let listener =
         TcpListener::bind(address).await.map_err(|error| Failure::wrong(format!("{address}: {error}")))?;
     let address = listener.local_addr().map_err(|error| Failure::wrong(error.to_string()))?;
@@ -68,7 +80,7 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
     let isolation = isolation(&workshop.isolation);
     let jobs = Arc::new(Jobs::new(workshop, usize::try_from(at_once).unwrap_or(1), format));
     let token = settings.get("OA_PROVIDER_OPERATOR_TOKEN").map(SecretString::from);
-    let caller = secret.map(|secret| SecretString::from(secret.token(&base)));
+    let caller = key.map(|key| key.token(&base));
     let provider =
         Provider { id: id.clone(), jobs: jobs.clone(), token, caller, clock: SystemClock::default() };
     let drain = Drain::new();
@@ -78,17 +90,10 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
         &format!("provider {id} at {base}\nisolation: {}", describe(&jobs.workshop.isolation)),
         &json!({"id": id, "base_url": base, "isolation": isolation}),
     )?;
-    let enrolment = match settings.get("OA_PROVIDER_ENROL") {
-        Some("true" | "1" | "yes" | "on") => Some(Arc::new(Enrolment {
-            client: place.client()?,
-            worker_id: format!("provider:{id}"),
-            owner: owner(settings)?,
-            metadata,
-            every: Duration::from_secs(number(settings, "OA_PROVIDER_HEARTBEAT_SECONDS")),
-            format,
-        })),
-        _ => None,
-    };
+    let enrolment = door.map(|door| {
+        let every = Duration::from_secs(number(settings, "OA_PROVIDER_HEARTBEAT_SECONDS"));
+        Arc::new(Enrolment { door, worker_id: format!("provider:{id}"), metadata, every, format })
+    });
     let keeping_up = enrolment.clone().map(|enrolment| tokio::spawn(enrolment.keep_up(jobs.clone())));
     let signal = signals.next().await;
     format.note(&format!("{signal}: no new jobs; {} still run", jobs.running_count()));
@@ -118,18 +123,6 @@ pub async fn run(settings: &Settings, place: &Place, data: &DataDir, format: For
 async fn say(enrolment: Option<&Enrolment>, status: WorkerStatus, reason: &str) {
     if let Some(enrolment) = enrolment {
         let _ = tokio::time::timeout(GOODBYE, enrolment.say(status, reason)).await;
-    }
-}
-
-/// What the runtime that sends jobs proves itself with. Where others could send them too, there is such a thing.
-fn caller_secret(settings: &Settings, address: SocketAddr) -> Result<Option<Secret>, Failure> {
-    let name = "OA_PROVIDER_CALLER_TOKEN";
-    let secret = Secret::read(settings.get(name)).map_err(|why| Failure::usage(format!("{name} {why}")))?;
-    match secret.is_none() && !address.ip().to_canonical().is_loopback() {
-        true => Err(Failure::usage(format!(
-            "others reach {address} and could run jobs here: set {name}, and RUNTIME_PROVIDER_TOKEN at the runtime to the same, or listen on a loopback address"
-        ))),
-        false => Ok(secret),
     }
 }
 

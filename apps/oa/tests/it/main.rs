@@ -18,6 +18,7 @@ mod otlp;
 mod payments;
 mod provider;
 mod scale;
+mod seller;
 mod server;
 mod skills;
 mod up;

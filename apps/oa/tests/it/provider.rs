@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::server::{Server, oa};
 
-struct Provider {
+pub struct Provider {
     child: Child,
     http: Http,
     data: PathBuf,
@@ -26,15 +26,18 @@ impl Provider {
     }
 
     async fn named(id: &str, home: &Path, more: &[&str]) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::at(&free.to_string(), id, home, more).await
+    }
+
+    pub async fn at(bind: &str, id: &str, home: &Path, more: &[&str]) -> Self {
         let (data, log) = (home.join(format!("{id}-data")), home.join(format!("{id}.log")));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let bind = format!("127.0.0.1:{port}");
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = oa()
             .arg("provider")
             .arg("--data")
             .arg(&data)
-            .args(["--bind-addr", &bind, "--id", id, "--repositories", home.to_str().unwrap()])
+            .args(["--bind-addr", bind, "--id", id, "--repositories", home.to_str().unwrap()])
             .args(more)
             .stdout(file.try_clone().unwrap())
             .stderr(file)
@@ -55,11 +58,11 @@ impl Provider {
         Self::start(home, &["--enrol", "false"]).await
     }
 
-    fn said(&self) -> String {
+    pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
     }
 
-    async fn run(&self, key: &str, request: &Value) -> Answered {
+    pub async fn run(&self, key: &str, request: &Value) -> Answered {
         self.http.post_with("/v1/sandbox_run", request, &[("x-idempotency-key", key)]).await
     }
 
@@ -76,7 +79,7 @@ impl Provider {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
     }
 }
@@ -88,7 +91,7 @@ impl Drop for Provider {
     }
 }
 
-fn job(commands: &[&str]) -> Value {
+pub fn job(commands: &[&str]) -> Value {
     let commands: Vec<_> = commands.iter().map(|line| json!({"cmd": line})).collect();
     json!({"sandbox": {"image_digest": "sha256:test"}, "commands": commands})
 }

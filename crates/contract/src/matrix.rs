@@ -427,7 +427,7 @@ section! {
         /// Sends a job to a provider and keeps what came back.
         row { authority MarketplaceDispatchSandboxRun = "marketplace.dispatch_sandbox_run", POST "/internal/v1/marketplace/dispatch/sandbox-run"
             (Nothing, Nothing, marketplace::DispatchSandboxRun) -> [200] marketplace::DispatchReply,
-            by service, open, may [NotFound Conflict RateLimited], reads [] }
+            by service, gated, may [NotFound Conflict RateLimited], reads [] }
         /// Checks what a provider says about a sandbox run.
         row { authority VerificationsSandboxRun = "verifications.sandbox_run", POST "/internal/v1/verifications/sandbox-run"
             (Nothing, Nothing, verifications::VerifySandboxRun) -> [200] verifications::SandboxVerdict,

@@ -330,14 +330,18 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         // Several processes may share that store, and a key of this directory would be this one's alone.
         Some(_) => None,
     };
+    let bind = common.settings.address("OA_CONTROL_BIND_ADDR");
+    let loopback = bind.is_some_and(|bind| bind.ip().to_canonical().is_loopback());
     let lookup = |name: &str| match name {
         "OA_RUNTIME_SIGNATURE_SECRET" => Some(reveal(&common.keys.signature).to_owned()),
         "OA_SYNC_TOKEN_SIGNING_KEY" => {
             sync_key.as_ref().map(|key| reveal(key).to_owned()).or_else(|| common.settings.lookup(name))
         }
         "OA_RUNTIME_BASE_URL" => beside.clone().or_else(|| common.settings.lookup(name)),
-        // Whoever runs this on one machine has no other provider; it works on loopback binds only.
-        "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| Some("mock".to_owned())),
+        // Whoever runs this on one machine has no other provider; beyond it, asking for that one stops the start.
+        "OA_AUTH_PROVIDER_MODE" => {
+            common.settings.lookup(name).or_else(|| loopback.then(|| "mock".to_owned()))
+        }
         "OA_AUTH_MOCK_MAGIC_CODE" => common.settings.lookup(name).or_else(|| Some(reveal(&code).to_owned())),
         "OA_INTEGRATION_SECRET_ENCRYPTION_KEY" => {
             common.settings.lookup(name).or_else(|| vault.as_ref().map(|key| reveal(key).to_owned()))

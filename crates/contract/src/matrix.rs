@@ -276,7 +276,7 @@ section! {
             by (user "runtime.write"), open, may [Conflict RateLimited ServiceUnavailable], reads [] }
         /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
         row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
-            (Nothing, Nothing, Nothing) -> [200] Enveloped,
+            (Nothing, workers::ListPublicWorkers, Nothing) -> [200] Enveloped,
             by (user "runtime.read"), open, may [ServiceUnavailable], reads [] }
         /// Compatibility proxy: a worker is registered in the runtime, owned by the caller.
         row { proxied PublicWorkersRegister = "api.workers.register", POST "/api/runtime/workers"
@@ -351,7 +351,7 @@ section! {
         /// Workers enter the registry here; providers are qualified before they are believed.
         row { authority WorkersRegister = "workers.register", POST "/internal/v1/workers"
             (Nothing, Nothing, workers::RegisterWorker) -> [201] workers::WorkerReply,
-            by service, gated, may [], reads [] }
+            by service, gated, may [Conflict], reads [] }
         /// One worker and how alive it is.
         row { authority WorkersGet = "workers.get", GET "/internal/v1/workers/:worker_id"
             (paths::WorkerPath, workers::NameOwner, Nothing) -> [200] workers::WorkerReply,
@@ -703,7 +703,7 @@ section! {
         /// Makes a personal token; its secret is answered once and never kept.
         row { control TokensCreate = "tokens.create", POST "/api/tokens"
             (Nothing, Nothing, identity::CreateToken) -> [201] identity::TokenReply,
-            by (user "tokens.manage"), open, may [], reads [] }
+            by (user "tokens.manage"), open, may [Conflict], reads [] }
         /// A personal token revokes itself, whatever its abilities.
         row { control TokensRevokeCurrent = "tokens.revoke_current", DELETE "/api/tokens/current"
             (Nothing, Nothing, Nothing) -> [200] identity::DeletedReply,
@@ -739,7 +739,7 @@ section! {
         /// Sign-up without a person: a user and a token, for automation on a loopback address.
         row { control AuthRegister = "auth.register", POST "/api/auth/register"
             (Nothing, Nothing, accounts::Register) -> [201 200] accounts::RegisterReply,
-            by anyone, open, may [NotFound RateLimited Forbidden], reads [] }
+            by anyone, open, may [NotFound RateLimited Forbidden Conflict], reads [] }
         /// The organisations of the caller.
         row { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships"
             (Nothing, Nothing, Nothing) -> [200] accounts::MembershipList,

@@ -154,7 +154,12 @@ impl Config {
             route_split: route_split(&env)?,
             routing: routing(&env)?,
             codex: codex(&env)?,
-            autopilots_max: most(&env, "OA_AUTOPILOTS_MAX", "a number of autopilots, from 1 to 1000000", 1_000)?,
+            autopilots_max: most(
+                &env,
+                "OA_AUTOPILOTS_MAX",
+                "a number of autopilots, from 1 to 1000000",
+                1_000,
+            )?,
             tokens_max: most(&env, "OA_PERSONAL_TOKENS_MAX", "a number of tokens, from 1 to 1000000", 1_000)?,
             skills_max_records: most(
                 &env,

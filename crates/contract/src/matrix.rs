@@ -307,7 +307,7 @@ section! {
         /// Delivery webhooks become durable facts of the authority, once per provider and event id.
         row { authority CommsDeliveryEvents = "comms.delivery_events", POST "/internal/v1/comms/delivery-events"
             (Nothing, Nothing, comms::RecordDelivery) -> [202 200] comms::DeliveryReceipt,
-            by service, open, may [Conflict], reads [] }
+            by operator, open, may [Conflict], reads [] }
         /// A run begins here and nowhere else; its first event is already in the log.
         row { authority RunsStart = "runs.start", POST "/internal/v1/runs"
             (Nothing, Nothing, runs::StartRun) -> [201 200] runs::RunReply,
@@ -511,7 +511,7 @@ section! {
         /// What went wrong, with whom, and what was done about it; newest first.
         row { authority FraudIncidents = "fraud.incidents", GET "/internal/v1/fraud/incidents"
             (Nothing, fraud::ListIncidents, Nothing) -> [200] fraud::IncidentList,
-            by service, open, may [], reads [] }
+            by operator, open, may [], reads [] }
     }
 }
 

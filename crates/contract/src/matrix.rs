@@ -876,6 +876,10 @@ section! {
         row { control Landing = "control.landing", GET "/"
             (Nothing, Nothing, Nothing) -> [200] Streamed<shell::Html>,
             by anyone, open, may [], reads [] }
+        /// The document that the headers of the compatibility lanes name: which end, when, and what replaces them.
+        row { control CompatMigration = "control.compat_migration", GET "/docs/audits/2026-02-25-oa-audit-phase5-compatibility-lane-signoff.md"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<skills::Markdown>,
+            by anyone, open, may [], reads [] }
         /// Leads to the desktop application.
         row { control DownloadDesktop = "control.download_desktop", GET "/download-desktop"
             (Nothing, Nothing, Nothing) -> [307] Streamed<shell::Html>,

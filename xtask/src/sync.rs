@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use oa_contract::{
     Class, Code, Lane, Row, Service,
     matrix::{AUTHORITY, CONTROL, CONTROL_ASIDES, RUNTIME_ASIDES},
-    openapi,
+    openapi, sunset,
 };
 
 /// Writes what differs, or says what does.
@@ -42,6 +42,7 @@ fn derived() -> anyhow::Result<Vec<(&'static str, String)>> {
     Ok(vec![
         ("docs/routes.md", routes()),
         ("docs/refusals.md", refusals()),
+        (sunset::MIGRATION_DOC, sunset::migration_document()),
         ("openapi/control.json", document(Service::Control)?),
         ("openapi/runtime.json", document(Service::Runtime)?),
     ])
@@ -100,10 +101,8 @@ fn names(out: &mut String) {
     let rows = || CONTROL.iter().chain(AUTHORITY);
     let built = rows().filter(|row| row.built).count();
     let total = rows().count();
-    let _ = writeln!(
-        out,
-        "\n## Names and state\n\n{built} of {total} owned rows are built; the others answer `501 not_built`.\n"
-    );
+    let others = if built < total { "; the others answer `501 not_built`" } else { "" };
+    let _ = writeln!(out, "\n## Names and state\n\n{built} of {total} owned rows are built{others}.\n");
     let _ = writeln!(out, "| Name | Row | State | Who may call | Why |\n|---|---|---|---|---|");
     for row in rows() {
         let state = match (row.built, row.lane) {

@@ -124,6 +124,7 @@ pub const RUNTIME: &[Setting] = settings! {
     "RUNTIME_KHALA_FALLBACK_REPLAY_BUDGET_EVENTS", Kind::Count(1), Some("500"), "How many messages of any other stream are kept.";
     "RUNTIME_NATS_URL", Kind::Secret, None, "Where NATS is that carries wakes between replicas, as nats://host:4222, several separated by commas; without it replicas look twice a second.";
     "RUNTIME_NATS_SUBJECT", Kind::Text, Some("oa.runtime"), "What its subjects begin with; another one for each store.";
+    "RUNTIME_WORKERS_MAX", Kind::Count(1), Some("10000"), "How many workers one owner may have, at most 1000000.";
     "RUNTIME_RUN_EVENT_LIMIT", Kind::Count(1), Some("10000000"), "How many events a run may hold.";
     "RUNTIME_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "Whether money moves on evidence of our own only; lenient believes callers, and starts on a loopback address only.";
     "RUNTIME_TREASURY_RECONCILIATION_ENABLED", Kind::Switch, Some("true"), "Whether old reservations are given back and settlements compared in the background.";
@@ -203,6 +204,9 @@ pub const RUNTIME: &[Setting] = settings! {
     "DB_URL" or "DATABASE_URL", Kind::Secret, None, "A PostgreSQL address; without one the store is a file in the data directory.";
 };
 
+/// The labels of drivers; the older ones are retired.
+const DRIVERS: &[&str] = &["control_service", "runtime_service"];
+
 /// Settings of the control service.
 pub const CONTROL: &[Setting] = settings! {
     "OA_CONTROL_BIND_ADDR", Kind::Address, Some("127.0.0.1:8787"), "Where control listens.";
@@ -210,7 +214,7 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_CONTROL_LOG_FORMAT", Kind::OneOf(&["json", "pretty"]), Some("json"), "How log lines look.";
     "OA_OTLP_TRACES_ENDPOINT" or "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", Kind::Url, None, "Where spans of requests are sent, as http://127.0.0.1:4318/v1/traces; builds with the feature otlp only.";
     "OA_CONTROL_STATIC_DIR", Kind::Text, None, "A directory that readiness asks for.";
-    "OA_AUTH_PROVIDER_MODE", Kind::Text, None, "Who proves e-mail addresses; mock works on a loopback address only.";
+    "OA_AUTH_PROVIDER_MODE", Kind::OneOf(&["mock", "workos"]), None, "Who proves e-mail addresses: mock, for a loopback address only and the usual there; or workos, which this build does not have, so nobody signs in by e-mail.";
     "OA_AUTH_MOCK_MAGIC_CODE", Kind::Secret, None, "The code that the mock provider accepts; made in the data directory when not set.";
     "OA_AUTH_CHALLENGE_TTL_SECONDS", Kind::Count(0), Some("600"), "How long a sign-in code is good.";
     "OA_AUTH_ACCESS_TTL_SECONDS", Kind::Count(0), Some("3600"), "How long an access token is good.";
@@ -254,14 +258,14 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_MAINTENANCE_BYPASS_COOKIE_TTL_SECONDS", Kind::Count(0), Some("900"), "How long that cookie is good, at least 60.";
     "OA_MAINTENANCE_ALLOWED_PATHS", Kind::Text, Some("/healthz,/readyz"), "Paths that stay open, exact or ending in *, separated by commas.";
     "OA_ROUTE_SPLIT_ENABLED", Kind::Switch, Some("true"), "Whether route-split/evaluate splits pages between this service and the one before it; these settings say what is calculated and shown, and no page is served elsewhere.";
-    "OA_ROUTE_SPLIT_MODE", Kind::Text, Some("rust"), "How route-split/evaluate splits them: rust, cohort, or legacy.";
+    "OA_ROUTE_SPLIT_MODE", Kind::OneOf(&["rust", "cohort", "legacy"]), Some("rust"), "How route-split/evaluate splits them: rust, cohort, or legacy.";
     "OA_ROUTE_SPLIT_RUST_ROUTES", Kind::Text, Some("/"), "Path prefixes that it says are ours, separated by commas.";
     "OA_ROUTE_SPLIT_COHORT_PERCENTAGE", Kind::Count(0), Some("100"), "How much of the cohort it says is ours, 0 to 100.";
     "OA_ROUTE_SPLIT_SALT", Kind::Text, Some("openagents-route-split-v1"), "What it makes the buckets of the cohort with.";
     "OA_ROUTE_SPLIT_FORCE_LEGACY", Kind::Switch, Some("false"), "Whether it says of every page that the service before this one has it; nothing is sent there.";
     "OA_ROUTE_SPLIT_LEGACY_BASE_URL", Kind::Url, None, "Where the service before this one is, as it is shown; nobody asks it.";
-    "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::Text, Some("control_service"), "The driver that runtime-routing/evaluate names where nothing else is said; these settings say what is calculated and shown, and control answers threads itself whatever it is.";
-    "OA_RUNTIME_ROUTING_FORCE_DRIVER" or "OA_RUNTIME_FORCE_DRIVER", Kind::Text, None, "The driver that it names, whatever else is said.";
+    "OA_RUNTIME_ROUTING_DRIVER" or "OA_RUNTIME_DRIVER", Kind::OneOf(DRIVERS), Some("control_service"), "The driver that runtime-routing/evaluate names where nothing else is said; these settings say what is calculated and shown, and control answers threads itself whatever it is.";
+    "OA_RUNTIME_ROUTING_FORCE_DRIVER" or "OA_RUNTIME_FORCE_DRIVER", Kind::OneOf(DRIVERS), None, "The driver that it names, whatever else is said.";
     "OA_RUNTIME_FORCE_CONTROL_SERVICE" or "OA_RUNTIME_FORCE_LEGACY", Kind::Switch, None, "Whether it always names the control service.";
     "OA_RUNTIME_CANARY_USER_PERCENT", Kind::Count(0), Some("0"), "How many users it counts as canaries, 0 to 100.";
     "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", Kind::Count(0), Some("0"), "How many autopilots it counts as canaries, 0 to 100.";
@@ -274,6 +278,8 @@ pub const CONTROL: &[Setting] = settings! {
     "OA_CODEX_EVENT_RETENTION", Kind::Count(1), Some("10000"), "How many events of a codex worker are kept.";
     "OA_CODEX_EVENT_RETENTION_SECONDS", Kind::Count(1), Some("604800"), "How long events of a codex worker are kept.";
     "OA_CODEX_WORKERS_MAX", Kind::Count(1), Some("1000"), "How many codex workers one user may have, at most 1000000.";
+    "OA_AUTOPILOTS_MAX", Kind::Count(1), Some("1000"), "How many autopilots one user may have, at most 1000000.";
+    "OA_PERSONAL_TOKENS_MAX", Kind::Count(1), Some("1000"), "How many personal tokens one user may have that are not revoked, at most 1000000.";
     "OA_SKILLS_MAX_RECORDS", Kind::Count(1), Some("2000"), "How many tools one organisation may store, and how many skills; each version counts. At most 1000000.";
     "OA_RUNTIME_SHADOW_MAX_CAPTURE_BYTES", Kind::Count(0), Some("200000"), "How much of a shadow's answer would be kept, as it is shown; nothing is kept.";
     "OA_TRUST_MODE", Kind::OneOf(&["strict", "lenient"]), Some("strict"), "How much callers, invoices and payers are believed; lenient works on a loopback address only.";
@@ -607,6 +613,15 @@ mod tests {
         );
         let failure = load(None, None, Some("RUNTIME_VERIFIER_STRICT=perhaps")).expect_err("not a switch");
         assert!(failure.sentence.contains("RUNTIME_VERIFIER_STRICT"), "{failure}");
+        for line in [
+            "OA_RUNTIME_ROUTING_DRIVER=laravel",
+            "OA_RUNTIME_FORCE_DRIVER=runtime",
+            "OA_ROUTE_SPLIT_MODE=php",
+            "OA_AUTH_PROVIDER_MODE=mok",
+        ] {
+            let failure = load(None, None, Some(line)).expect_err(line);
+            assert!(failure.sentence.contains("but it must be one of"), "{failure}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! another order costs a look or a few seconds, never an event; without NATS followers look for themselves.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -18,10 +18,7 @@ use async_nats::{
 use futures_util::StreamExt as _;
 use oa_runtime::hub::{Hub, Relay};
 use sha2::{Digest as _, Sha256};
-use tokio::{
-    sync::{Notify, mpsc},
-    task::AbortHandle,
-};
+use tokio::{sync::Notify, task::AbortHandle};
 
 use crate::{config::Settings, failure::Failure};
 
@@ -75,12 +72,60 @@ fn subject_of(prefix: &str, stream: &str) -> String {
     }
 }
 
-/// What the task that talks to NATS is asked to do.
-enum Ask {
-    Follow(String),
-    Leave(String),
-    Connected,
-    Disconnected,
+/// What the task that talks to NATS is to bring about: what differs from how things stand, and not how it came to be.
+/// However often readers come and go while NATS is away, it holds each of their streams once.
+#[derive(Default)]
+struct Wishes {
+    /// Streams that the task follows, or was told to.
+    followed: HashSet<String>,
+    /// Streams to follow from now on (`true`), or no longer.
+    changes: HashMap<String, bool>,
+    /// What became of the connection since the task looked last.
+    disconnected: bool,
+    connected: bool,
+}
+
+impl Wishes {
+    fn wish(&mut self, stream: &str, follow: bool) {
+        match self.followed.contains(stream) == follow {
+            true => self.changes.remove(stream),
+            false => self.changes.insert(stream.to_owned(), follow),
+        };
+    }
+
+    /// Everything that is wished for; it counts as done.
+    fn take(&mut self) -> Wishes {
+        for (stream, follow) in &self.changes {
+            match follow {
+                true => self.followed.insert(stream.clone()),
+                false => self.followed.remove(stream),
+            };
+        }
+        Wishes {
+            followed: HashSet::new(),
+            changes: std::mem::take(&mut self.changes),
+            disconnected: std::mem::take(&mut self.disconnected),
+            connected: std::mem::take(&mut self.connected),
+        }
+    }
+}
+
+/// Wishes, and the bell that says that there are some.
+#[derive(Default)]
+struct Desk {
+    wishes: Mutex<Wishes>,
+    bell: Notify,
+}
+
+impl Desk {
+    fn change<T>(&self, change: impl FnOnce(&mut Wishes) -> T) -> T {
+        change(&mut self.wishes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ask(&self, change: impl FnOnce(&mut Wishes)) {
+        self.change(change);
+        self.bell.notify_one();
+    }
 }
 
 /// The way to the other replicas.
@@ -89,7 +134,7 @@ pub struct Nats {
     /// How far streams have come that nobody has told of yet.
     waiting: Mutex<HashMap<String, u64>>,
     bell: Notify,
-    asks: mpsc::UnboundedSender<Ask>,
+    desk: Arc<Desk>,
 }
 
 impl Relay for Nats {
@@ -107,11 +152,11 @@ impl Relay for Nats {
     }
 
     fn follow(&self, stream: &str) {
-        let _ = self.asks.send(Ask::Follow(stream.to_owned()));
+        self.desk.ask(|wishes| wishes.wish(stream, true));
     }
 
     fn leave(&self, stream: &str) {
-        let _ = self.asks.send(Ask::Leave(stream.to_owned()));
+        self.desk.ask(|wishes| wishes.wish(stream, false));
     }
 
     fn trouble(&self) -> Option<String> {
@@ -124,9 +169,9 @@ impl Relay for Nats {
 
 /// Has the hub's wakes carried from now on. NATS need not be there yet, and may come and go.
 pub async fn connect(place: Place, hub: &Arc<Hub>) -> Result<(), Failure> {
-    let (asks, asked) = mpsc::unbounded_channel();
+    let desk = Arc::new(Desk::default());
     let connected = Arc::new(AtomicBool::new(false));
-    let (events, alive) = (asks.clone(), connected.clone());
+    let (events, alive) = (desk.clone(), connected.clone());
     let options = ConnectOptions::new()
         .name("oa runtime")
         .retry_on_initial_connect()
@@ -139,10 +184,10 @@ pub async fn connect(place: Place, hub: &Arc<Hub>) -> Result<(), Failure> {
             let (events, alive) = (events.clone(), alive.clone());
             async move {
                 match event {
-                    Event::Connected => drop(events.send(Ask::Connected)),
+                    Event::Connected => events.ask(|wishes| wishes.connected = true),
                     Event::Disconnected => {
                         alive.store(false, Ordering::Release);
-                        let _ = events.send(Ask::Disconnected);
+                        events.ask(|wishes| (wishes.disconnected, wishes.connected) = (true, false));
                     }
                     Event::ClientError(error) => tracing::debug!(%error, "NATS"),
                     Event::ServerError(error) => tracing::warn!(%error, "NATS said that something is wrong"),
@@ -155,12 +200,12 @@ pub async fn connect(place: Place, hub: &Arc<Hub>) -> Result<(), Failure> {
         .connect(servers)
         .await
         .map_err(|error| Failure::wrong(format!("NATS cannot be used: {error}")))?;
-    let nats = Arc::new(Nats { connected, waiting: Mutex::default(), bell: Notify::new(), asks });
+    let nats = Arc::new(Nats { connected, waiting: Mutex::default(), bell: Notify::new(), desk });
     hub.relay_through(nats.clone());
     tokio::spawn(tell_all(client.clone(), nats.clone(), place.subject.clone()));
     let listener =
         Listener { client, prefix: place.subject, hub: hub.clone(), nats, followed: HashMap::new() };
-    tokio::spawn(listener.run(asked));
+    tokio::spawn(listener.run());
     Ok(())
 }
 
@@ -197,26 +242,25 @@ struct Listener {
 }
 
 impl Listener {
-    async fn run(mut self, mut asked: mpsc::UnboundedReceiver<Ask>) {
-        let mut together = Vec::new();
-        // Many at once, so that they share one journey.
-        while asked.recv_many(&mut together, 1_024).await > 0 {
+    async fn run(mut self) {
+        loop {
+            self.nats.desk.bell.notified().await;
+            // Many at once, so that they share one journey.
+            let wished = self.nats.desk.change(Wishes::take);
+            if wished.disconnected {
+                self.nats.connected.store(false, Ordering::Release);
+                tracing::warn!("NATS went away: followers look for themselves");
+                self.hub.everybody_looks_again();
+            }
+            let reconnected = wished.connected;
             let mut fresh = Vec::new();
-            let mut reconnected = false;
-            for ask in together.drain(..) {
-                match ask {
-                    Ask::Follow(stream) => fresh.extend(self.follow(stream).await),
-                    Ask::Leave(stream) => {
+            for (stream, follow) in wished.changes {
+                match follow {
+                    true => fresh.extend(self.follow(stream).await),
+                    false => {
                         if let Some(hearing) = self.followed.remove(&stream) {
                             hearing.abort();
                         }
-                    }
-                    Ask::Connected => reconnected = true,
-                    Ask::Disconnected => {
-                        reconnected = false;
-                        self.nats.connected.store(false, Ordering::Release);
-                        tracing::warn!("NATS went away: followers look for themselves");
-                        self.hub.everybody_looks_again();
                     }
                 }
             }
@@ -250,6 +294,7 @@ impl Listener {
             Ok(heard) => heard,
             Err(error) => {
                 tracing::warn!(%error, "a stream cannot be followed through NATS; it is looked at twice a second");
+                self.nats.desk.change(|wishes| wishes.followed.remove(&stream));
                 return None;
             }
         };
@@ -283,6 +328,34 @@ mod tests {
             assert!(is_subject(&subject) && subject.starts_with("oa.stream."), "{subject}");
         }
         assert_ne!(subject_of("oa", "a"), subject_of("oa", "b"));
+    }
+
+    #[test]
+    fn readers_who_come_and_go_while_nats_is_away_leave_nothing_behind() {
+        let mut wishes = Wishes::default();
+        wishes.wish("stays", true);
+        assert_eq!(wishes.take().changes, HashMap::from([("stays".to_owned(), true)]));
+        for reader in 0..10_000 {
+            let stream = format!("runtime.run.{reader}.events");
+            for _ in 0..3 {
+                wishes.wish(&stream, true);
+                wishes.wish("stays", false);
+                wishes.wish(&stream, false);
+                wishes.wish("stays", true);
+            }
+        }
+        assert_eq!(
+            (wishes.changes.len(), wishes.followed.len()),
+            (0, 1),
+            "what is followed goes on undisturbed"
+        );
+        wishes.wish("stays", false);
+        wishes.wish("new", true);
+        let taken = wishes.take().changes;
+        assert_eq!(taken, HashMap::from([("stays".to_owned(), false), ("new".to_owned(), true)]));
+        assert!(wishes.take().changes.is_empty());
+        wishes.wish("stays", true);
+        assert_eq!(wishes.changes.len(), 1, "and can be followed again");
     }
 
     #[test]

@@ -330,14 +330,16 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         // Several processes may share that store, and a key of this directory would be this one's alone.
         Some(_) => None,
     };
+    if let Some(warning) = secrets_in_clear(&common.settings) {
+        tracing::warn!("{warning}");
+    }
     let lookup = |name: &str| match name {
         "OA_RUNTIME_SIGNATURE_SECRET" => Some(reveal(&common.keys.signature).to_owned()),
         "OA_SYNC_TOKEN_SIGNING_KEY" => {
             sync_key.as_ref().map(|key| reveal(key).to_owned()).or_else(|| common.settings.lookup(name))
         }
         "OA_RUNTIME_BASE_URL" => beside.clone().or_else(|| common.settings.lookup(name)),
-        // Whoever runs this on one machine has no other provider; it works on loopback binds only.
-        "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| Some("mock".to_owned())),
+        "OA_AUTH_PROVIDER_MODE" => common.settings.lookup(name).or_else(|| usual_sign_in(&common.settings)),
         "OA_AUTH_MOCK_MAGIC_CODE" => common.settings.lookup(name).or_else(|| Some(reveal(&code).to_owned())),
         "OA_INTEGRATION_SECRET_ENCRYPTION_KEY" => {
             common.settings.lookup(name).or_else(|| vault.as_ref().map(|key| reveal(key).to_owned()))
@@ -382,6 +384,22 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
     opened.stores.push(store);
     opened.here.control = Some(url.clone());
     Ok(url)
+}
+
+/// Who proves addresses when nobody is named. Whoever runs this on one machine has no other provider; beyond it, asking
+/// for that one stops the start.
+fn usual_sign_in(settings: &Settings) -> Option<String> {
+    let bind = settings.address("OA_CONTROL_BIND_ADDR")?;
+    bind.ip().to_canonical().is_loopback().then(|| "mock".to_owned())
+}
+
+/// What to say when nothing encrypts what control buys and keeps.
+fn secrets_in_clear(settings: &Settings) -> Option<&'static str> {
+    let clear =
+        settings.get("DB_URL").is_some() && settings.get("OA_INTEGRATION_SECRET_ENCRYPTION_KEY").is_none();
+    clear.then_some(
+        "OA_INTEGRATION_SECRET_ENCRYPTION_KEY is not set: bought credentials, preimages and requests that wait for approval lie in the database in clear; set it to 32 bytes in base64 (`openssl rand -base64 32`), the same for every process",
+    )
 }
 
 /// The key that signs releases of skills.
@@ -527,4 +545,43 @@ fn try_the_runtime(data: &DataDir, url: &str, token: &str) -> String {
         "try      oa --data {} exec -- echo hello\n         curl -s {url}/internal/v1/runs -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{\"metadata\":{{\"name\":\"first\"}}}}'\n",
         data.path().display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::SettingFlags, data_dir::tests::scratch};
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        let directory = scratch();
+        let given =
+            |name: &str| pairs.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        Settings::load(&SettingFlags::default(), &given, &DataDir::at(directory.path())).expect("settings")
+    }
+
+    #[test]
+    fn a_database_without_a_key_for_secrets_is_told_of_and_a_store_in_a_file_has_its_own() {
+        let database = ("DB_URL", "postgres://oa@127.0.0.1/oa");
+        let key = ("OA_INTEGRATION_SECRET_ENCRYPTION_KEY", "YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=");
+        let warning = secrets_in_clear(&settings(&[database])).expect("a warning");
+        assert!(warning.contains(key.0) && warning.contains("openssl rand -base64 32"), "{warning}");
+        assert!(secrets_in_clear(&settings(&[database, (key.0, " ")])).is_some(), "blank is no key");
+        assert_eq!(secrets_in_clear(&settings(&[database, key])), None);
+        assert_eq!(secrets_in_clear(&settings(&[])), None);
+    }
+
+    #[test]
+    fn the_deployment_with_a_database_hands_the_key_for_secrets_on() {
+        let compose = include_str!("../../../deploy/compose.yaml");
+        let control = compose.split("\n  control:").nth(1).and_then(|rest| rest.split("\n  wallet:").next());
+        let line = "OA_INTEGRATION_SECRET_ENCRYPTION_KEY: ${OA_INTEGRATION_SECRET_ENCRYPTION_KEY:-}";
+        assert!(control.expect("control").contains(line));
+    }
+
+    #[test]
+    fn nobody_beyond_this_machine_is_believed_unless_somebody_says_so() {
+        assert_eq!(usual_sign_in(&settings(&[])).as_deref(), Some("mock"));
+        assert_eq!(usual_sign_in(&settings(&[("OA_CONTROL_BIND_ADDR", "[::1]:0")])).as_deref(), Some("mock"));
+        assert_eq!(usual_sign_in(&settings(&[("OA_CONTROL_BIND_ADDR", "0.0.0.0:8787")])), None);
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
-use oa_contract::{provider_token, signer::Signer};
+use oa_contract::provider_token;
 
 use crate::{
     bridge::settings::BridgeSettings, credit::CreditPolicy, hydra::fx::FxPolicy,
@@ -90,6 +90,8 @@ pub struct Config {
     pub heartbeat_stale_after_ms: i64,
     /// A running worker that has been silent for so long is failed by the sweeper.
     pub heartbeat_lost_after_ms: i64,
+    /// Workers that one owner may have; they are never forgotten, whatever their state.
+    pub workers_max: u32,
     pub db_configured: bool,
     /// How many messages of a worker or fleet stream are kept.
     pub lifecycle_retention: u64,
@@ -137,6 +139,7 @@ impl Default for Config {
             allowed_signers: Vec::new(),
             heartbeat_stale_after_ms: 120_000,
             heartbeat_lost_after_ms: 360_000,
+            workers_max: 10_000,
             db_configured: true,
             lifecycle_retention: 10_000,
             fallback_retention: 500,
@@ -186,6 +189,7 @@ impl Config {
                 stale.saturating_mul(3),
             )?
             .max(stale),
+            workers_max: workers_max(lookup, defaults.workers_max)?,
             db_configured: true,
             lifecycle_retention: at_least_one(
                 lookup,
@@ -290,18 +294,6 @@ impl Config {
     }
 }
 
-/// The key that signs receipts, if there is one.
-pub fn receipt_signer(lookup: Lookup<'_>) -> Result<Option<Signer>, ConfigError> {
-    const VARIABLE: &str = "RUNTIME_BRIDGE_NOSTR_SECRET_KEY";
-    match lookup(VARIABLE).filter(|key| !key.trim().is_empty()) {
-        None => Ok(None),
-        Some(key) => match Signer::from_secret(key.trim()) {
-            Ok(signer) => Ok(Some(signer)),
-            Err(error) => Err(ConfigError { variable: VARIABLE, problem: error.to_string() }),
-        },
-    }
-}
-
 pub(crate) fn parsed<T: FromStr>(
     lookup: Lookup<'_>,
     variable: &'static str,
@@ -316,6 +308,14 @@ where
             .trim()
             .parse()
             .map_err(|error| ConfigError { variable, problem: format!("{text:?}: {error}") }),
+    }
+}
+
+fn workers_max(lookup: Lookup<'_>, default: u32) -> Result<u32, ConfigError> {
+    let variable = "RUNTIME_WORKERS_MAX";
+    match parsed(lookup, variable, default)? {
+        most @ 1..=1_000_000 => Ok(most),
+        _ => Err(ConfigError { variable, problem: "must be a number of workers, from 1 to 1000000".into() }),
     }
 }
 

@@ -5,6 +5,7 @@ mod pool;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use http_body_util::Full;
 use oa_contract::{
     Clock, Ids, Method, Operation, Owner,
@@ -17,6 +18,10 @@ use serde_json::Value;
 use url::Url;
 
 use self::pool::Pool;
+
+/// Bytes of a whole answer that are collected at most: twice what a service of ours says at once. Whoever wants more
+/// reads it page by page, or as a stream.
+const LARGEST: usize = 64 * 1024 * 1024;
 
 /// How the client says who it is.
 #[derive(Clone)]
@@ -194,10 +199,16 @@ impl Client {
         if let Some(plain) = &self.plain {
             return self.fetch(plain, prepared, manner).await;
         }
-        let response = self.open_prepared(prepared, manner).await?;
+        let mut response = self.open_prepared(prepared, manner).await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = response.bytes().await.map_err(|error| CallError::NoAnswer(chain(&error)))?;
-        Ok(Raw { status, headers, body })
+        let mut body = BytesMut::new();
+        while let Some(more) = response.chunk().await.map_err(|error| CallError::NoAnswer(chain(&error)))? {
+            if body.len() + more.len() > LARGEST {
+                return Err(CallError::NoAnswer(too_large(LARGEST)));
+            }
+            body.extend_from_slice(&more);
+        }
+        Ok(Raw { status, headers, body: body.freeze() })
     }
 
     async fn fetch(&self, plain: &Pool, prepared: &Prepared, manner: Manner<'_>) -> Result<Raw, CallError> {
@@ -355,6 +366,10 @@ fn refusal(raw: &Raw) -> CallError {
         message: message.to_owned(),
         retry_after_seconds,
     }
+}
+
+fn too_large(most: usize) -> String {
+    format!("the answer is larger than {most} bytes: ask for less at a time")
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header, response};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1::{self, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -20,6 +20,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 use url::{Host, Url};
+
+use super::{LARGEST, chain, too_large};
 
 /// Our services close a connection that says nothing for 15 seconds; one of ours is not used again when it could
 /// be closed while the request is on its way.
@@ -35,6 +37,8 @@ pub struct Pool {
     header: HeaderValue,
     /// How long a connection may lie unused.
     patience: Duration,
+    /// Bytes of an answer, at most.
+    largest: usize,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -61,7 +65,7 @@ enum Failed {
     /// Nothing of the request has left.
     Unsent(Box<Request<Full<Bytes>>>),
     /// It may have arrived.
-    Lost(hyper::Error),
+    Lost(String),
 }
 
 type Answer = (response::Parts, Bytes);
@@ -84,6 +88,7 @@ impl Pool {
             port: base.port_or_known_default()?,
             header,
             patience: IDLE,
+            largest: LARGEST,
             idle: Mutex::default(),
         })
     }
@@ -92,24 +97,24 @@ impl Pool {
     pub async fn fetch(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, String> {
         request.headers_mut().insert(header::HOST, self.header.clone());
         while let Some(mut wire) = self.take() {
-            match wire.exchange(request).await {
+            match wire.exchange(request, self.largest).await {
                 Ok(answer) => {
                     self.keep(wire);
                     return Ok(answer);
                 }
                 // It was closed while it lay here: nothing is lost by asking on another.
                 Err(Failed::Unsent(again)) => request = *again,
-                Err(Failed::Lost(error)) => return Err(chain(&error)),
+                Err(Failed::Lost(why)) => return Err(why),
             }
         }
         let mut wire = self.connect().await?;
-        match wire.exchange(request).await {
+        match wire.exchange(request, self.largest).await {
             Ok(answer) => {
                 self.keep(wire);
                 Ok(answer)
             }
             Err(Failed::Unsent(_)) => Err("the connection was closed before the request was sent".to_owned()),
-            Err(Failed::Lost(error)) => Err(chain(&error)),
+            Err(Failed::Lost(why)) => Err(why),
         }
     }
 
@@ -174,9 +179,9 @@ impl Wire {
         }
     }
 
-    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, Failed> {
+    async fn exchange(&mut self, request: Request<Full<Bytes>>, largest: usize) -> Result<Answer, Failed> {
         let Wire { sender, connection, ended } = self;
-        let mut answer = pin!(answer(sender, request));
+        let mut answer = pin!(answer(sender, request, largest));
         poll_fn(|context| {
             // The request goes to the connection, the connection to the server, and what is there comes back.
             if let Poll::Ready(answered) = answer.as_mut().poll(context) {
@@ -191,22 +196,25 @@ impl Wire {
     }
 }
 
+/// What goes beyond `largest` is not read; the connection is not used again.
 async fn answer(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
+    largest: usize,
 ) -> Result<Answer, Failed> {
     let response =
         sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
             Some(request) => Failed::Unsent(Box::new(request)),
-            None => Failed::Lost(error.into_error()),
+            None => Failed::Lost(chain(&error.into_error())),
         })?;
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.map_err(Failed::Lost)?;
+    let body = Limited::new(body, largest).collect().await.map_err(|error| {
+        Failed::Lost(match error.is::<LengthLimitError>() {
+            true => too_large(largest),
+            false => chain(&*error),
+        })
+    })?;
     Ok((parts, body.to_bytes()))
-}
-
-fn chain(error: &hyper::Error) -> String {
-    super::chain(error)
 }
 
 #[cfg(test)]
@@ -275,6 +283,18 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_beyond_the_limit_is_not_collected_and_its_connection_is_left() {
+        let (pool, _told) = server(100).await;
+        assert_eq!(ask(&pool).await, "1");
+        let pool = Pool { largest: 0, ..pool };
+        let request = Request::builder().uri("/x").body(Full::default()).expect("a request");
+        let said = pool.fetch(request).await.expect_err("too large");
+        assert!(said.contains("larger than 0 bytes"), "{said}");
+        let pool = Pool { largest: 1, ..pool };
+        assert_eq!(ask(&pool).await, "2", "what is left of the answer is nobody's next answer");
     }
 
     #[tokio::test]

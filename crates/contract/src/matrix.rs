@@ -276,7 +276,7 @@ section! {
             by (user "runtime.write"), open, may [Conflict RateLimited ServiceUnavailable], reads [] }
         /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
         row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
-            (Nothing, Nothing, Nothing) -> [200] Enveloped,
+            (Nothing, workers::ListPublicWorkers, Nothing) -> [200] Enveloped,
             by (user "runtime.read"), open, may [ServiceUnavailable], reads [] }
         /// Compatibility proxy: a worker is registered in the runtime, owned by the caller.
         row { proxied PublicWorkersRegister = "api.workers.register", POST "/api/runtime/workers"
@@ -307,7 +307,7 @@ section! {
         /// Delivery webhooks become durable facts of the authority, once per provider and event id.
         row { authority CommsDeliveryEvents = "comms.delivery_events", POST "/internal/v1/comms/delivery-events"
             (Nothing, Nothing, comms::RecordDelivery) -> [202 200] comms::DeliveryReceipt,
-            by service, open, may [Conflict], reads [] }
+            by operator, open, may [Conflict], reads [] }
         /// A run begins here and nowhere else; its first event is already in the log.
         row { authority RunsStart = "runs.start", POST "/internal/v1/runs"
             (Nothing, Nothing, runs::StartRun) -> [201 200] runs::RunReply,
@@ -351,7 +351,7 @@ section! {
         /// Workers enter the registry here; providers are qualified before they are believed.
         row { authority WorkersRegister = "workers.register", POST "/internal/v1/workers"
             (Nothing, Nothing, workers::RegisterWorker) -> [201] workers::WorkerReply,
-            by service, gated, may [], reads [] }
+            by service, gated, may [Conflict], reads [] }
         /// One worker and how alive it is.
         row { authority WorkersGet = "workers.get", GET "/internal/v1/workers/:worker_id"
             (paths::WorkerPath, workers::NameOwner, Nothing) -> [200] workers::WorkerReply,
@@ -427,7 +427,7 @@ section! {
         /// Sends a job to a provider and keeps what came back.
         row { authority MarketplaceDispatchSandboxRun = "marketplace.dispatch_sandbox_run", POST "/internal/v1/marketplace/dispatch/sandbox-run"
             (Nothing, Nothing, marketplace::DispatchSandboxRun) -> [200] marketplace::DispatchReply,
-            by service, open, may [NotFound Conflict RateLimited], reads [] }
+            by service, gated, may [NotFound Conflict RateLimited], reads [] }
         /// Checks what a provider says about a sandbox run.
         row { authority VerificationsSandboxRun = "verifications.sandbox_run", POST "/internal/v1/verifications/sandbox-run"
             (Nothing, Nothing, verifications::VerifySandboxRun) -> [200] verifications::SandboxVerdict,
@@ -511,7 +511,7 @@ section! {
         /// What went wrong, with whom, and what was done about it; newest first.
         row { authority FraudIncidents = "fraud.incidents", GET "/internal/v1/fraud/incidents"
             (Nothing, fraud::ListIncidents, Nothing) -> [200] fraud::IncidentList,
-            by service, open, may [], reads [] }
+            by operator, open, may [], reads [] }
     }
 }
 
@@ -703,7 +703,7 @@ section! {
         /// Makes a personal token; its secret is answered once and never kept.
         row { control TokensCreate = "tokens.create", POST "/api/tokens"
             (Nothing, Nothing, identity::CreateToken) -> [201] identity::TokenReply,
-            by (user "tokens.manage"), open, may [], reads [] }
+            by (user "tokens.manage"), open, may [Conflict], reads [] }
         /// A personal token revokes itself, whatever its abilities.
         row { control TokensRevokeCurrent = "tokens.revoke_current", DELETE "/api/tokens/current"
             (Nothing, Nothing, Nothing) -> [200] identity::DeletedReply,
@@ -739,7 +739,7 @@ section! {
         /// Sign-up without a person: a user and a token, for automation on a loopback address.
         row { control AuthRegister = "auth.register", POST "/api/auth/register"
             (Nothing, Nothing, accounts::Register) -> [201 200] accounts::RegisterReply,
-            by anyone, open, may [NotFound RateLimited Forbidden], reads [] }
+            by anyone, open, may [NotFound RateLimited Forbidden Conflict], reads [] }
         /// The organisations of the caller.
         row { control OrgsMemberships = "orgs.memberships", GET "/api/orgs/memberships"
             (Nothing, Nothing, Nothing) -> [200] accounts::MembershipList,
@@ -875,6 +875,10 @@ section! {
         /// The page that people see first.
         row { control Landing = "control.landing", GET "/"
             (Nothing, Nothing, Nothing) -> [200] Streamed<shell::Html>,
+            by anyone, open, may [], reads [] }
+        /// The document that the headers of the compatibility lanes name: which end, when, and what replaces them.
+        row { control CompatMigration = "control.compat_migration", GET "/docs/audits/2026-02-25-oa-audit-phase5-compatibility-lane-signoff.md"
+            (Nothing, Nothing, Nothing) -> [200] Streamed<skills::Markdown>,
             by anyone, open, may [], reads [] }
         /// Leads to the desktop application.
         row { control DownloadDesktop = "control.download_desktop", GET "/download-desktop"

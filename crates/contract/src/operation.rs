@@ -503,6 +503,9 @@ impl Media for Prometheus {
 pub struct Enveloped {
     #[schemars(with = "serde_json::Value")]
     pub data: Box<serde_json::value::RawValue>,
+    /// Where the rest of a list begins, if there is more: give it as `after`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// `{"data": …}` around a typed answer of the control service.

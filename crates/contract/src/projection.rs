@@ -60,8 +60,6 @@ fn hash_members(id_name: &str, id: &str, status: &str, last_seq: u64, event_coun
 
 /// The status of a run summary before its first event.
 pub const RUN_BEGINS: &str = "created";
-/// The status of a worker summary before its first event.
-pub const WORKER_BEGINS: &str = "starting";
 
 /// The status of a run summary after an event, or `None` where it stays. The finishing word is taken as
 /// it was written, unlike the run's own status.

@@ -147,9 +147,6 @@ impl fmt::Display for MalformedEvent {
 
 impl std::error::Error for MalformedEvent {}
 
-/// The event types that `validate_known_event` has an opinion on.
-pub const KNOWN_EVENTS: [&str; 3] = ["tool", "verification", "payment"];
-
 /// Says what the receipt would say about this event, so that an append can refuse it early (§23.3).
 pub fn validate_known_event(event_type: &str, payload: &Value) -> Result<(), String> {
     Entry::read(event_type, payload).map(drop)

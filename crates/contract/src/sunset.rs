@@ -7,7 +7,7 @@ use crate::instant::Timestamp;
 pub const SUNSET_DATE: &str = "2026-06-30";
 /// The same day as an HTTP date.
 pub const SUNSET_HTTP_DATE: &str = "Tue, 30 Jun 2026 00:00:00 GMT";
-/// Where the way out is written down.
+/// Where the way out is written down: in the repository, and at this path of the control service.
 pub const MIGRATION_DOC: &str = "docs/audits/2026-02-25-oa-audit-phase5-compatibility-lane-signoff.md";
 /// RFC 9745: the moment of deprecation, 2026-02-25.
 pub const DEPRECATION: &str = "@1771977600";
@@ -40,6 +40,29 @@ const LANES: [Lane; 8] = [
     exact("/api/chats", "/api/runtime/threads"),
     below("/api/chats/", "/api/runtime/threads/:thread_id/messages"),
 ];
+
+/// The document at [`MIGRATION_DOC`]: every lane that ends, and what to ask instead.
+pub fn migration_document() -> String {
+    let mut out = format!(
+        "<!-- Derived from crates/contract/src/sunset.rs by `cargo xtask sync`. Change the lanes there, not this file. -->\n\n\
+         # Compatibility lanes and what replaces them\n\n\
+         Until {SUNSET_DATE} these paths of the control service answer as before. Every answer on them says so: \
+         `x-oa-compat-sunset-date: {SUNSET_DATE}`, `sunset`, `deprecation`, and in `link` and \
+         `x-oa-compat-migration-doc` where this document is. From that day on a service that is started with \
+         `OA_COMPAT_SUNSET_ENFORCED=1` answers them `410 gone` and says what to ask instead.\n\n\
+         | Lane | Instead |\n|---|---|\n"
+    );
+    for lane in &LANES {
+        let below = if lane.prefix { "…" } else { "" };
+        out.push_str(&format!("| `{}{below}` | {} |\n", lane.path, lane.instead));
+    }
+    out.push_str(
+        "\nNothing else ends. Drivers of threads have two labels, `control_service` and `runtime_service`; the older \
+         ones are retired already: whoever says one is refused, and a stored binding that holds one prefers no \
+         driver.\n",
+    );
+    out
+}
 
 fn lane(path: &str) -> Option<&'static Lane> {
     LANES.iter().find(|lane| match lane.prefix {
@@ -94,6 +117,16 @@ mod tests {
         ] {
             assert!(!is_compatibility_lane(path), "{path}");
         }
+    }
+
+    #[test]
+    fn the_document_names_every_lane_and_is_served_where_the_headers_say() {
+        let document = migration_document();
+        for lane in &LANES {
+            assert!(document.contains(lane.path) && document.contains(lane.instead), "{}", lane.path);
+        }
+        let row = <crate::matrix::CompatMigration as crate::Operation>::ROW;
+        assert_eq!(row.path.strip_prefix('/'), Some(MIGRATION_DOC));
     }
 
     #[test]

@@ -44,12 +44,6 @@ impl Captured {
     pub fn sha256_hex(&self) -> String {
         hex(&self.sha256)
     }
-
-    /// Whether there was more than the preview holds.
-    #[must_use]
-    pub fn is_cut(&self) -> bool {
-        self.bytes > self.preview.len() as u64
-    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -98,6 +92,6 @@ mod tests {
         capture.take(b"llo");
         let captured = capture.end();
         assert_eq!(captured.sha256_hex(), "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
-        assert_eq!((captured.bytes, captured.preview.as_slice(), captured.is_cut()), (5, &b"hel"[..], true));
+        assert_eq!((captured.bytes, captured.preview.as_slice()), (5, &b"hel"[..]));
     }
 }

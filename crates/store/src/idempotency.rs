@@ -7,11 +7,10 @@ use oa_contract::refusal::{Fault, Stop};
 use crate::row::{FromRow, Row};
 use crate::statement::Statement;
 use crate::transaction::Tx;
-use crate::{params, sealed_statement, statement};
+use crate::{params, sealed_statement};
 
 static FIND: Statement = sealed_statement!("idempotency/find", "idempotency_records");
 static KEEP: Statement = sealed_statement!("idempotency/keep", "idempotency_records");
-static PRUNE: Statement = statement!("idempotency/prune");
 
 /// What is known about a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,9 +58,4 @@ pub async fn keep(
 ) -> Result<(), Stop> {
     tx.execute(&KEEP, params![scope, key, fingerprint, status, reply, now]).await?;
     Ok(())
-}
-
-/// Forgets up to `limit` keys older than `before`; says how many.
-pub async fn prune(tx: &mut Tx, before: Timestamp, limit: u32) -> Result<u64, Stop> {
-    tx.execute(&PRUNE, params![before, limit]).await
 }

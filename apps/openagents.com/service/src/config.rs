@@ -31,6 +31,10 @@ pub struct Config {
     pub route_split: RouteSplitConfig,
     pub routing: RoutingConfig,
     pub codex: CodexConfig,
+    /// Autopilots that one user may have; they are never forgotten.
+    pub autopilots_max: u32,
+    /// Personal tokens that one user may have beside those that were revoked.
+    pub tokens_max: u32,
     /// Tools that one organisation may store, and as many skills; each version counts. `OA_SKILLS_MAX_RECORDS`.
     pub skills_max_records: u32,
     pub tools: ToolsConfig,
@@ -150,19 +154,40 @@ impl Config {
             route_split: route_split(&env)?,
             routing: routing(&env)?,
             codex: codex(&env)?,
-            skills_max_records: skills_max_records(&env)?,
+            autopilots_max: most(
+                &env,
+                "OA_AUTOPILOTS_MAX",
+                "a number of autopilots, from 1 to 1000000",
+                1_000,
+            )?,
+            tokens_max: most(&env, "OA_PERSONAL_TOKENS_MAX", "a number of tokens, from 1 to 1000000", 1_000)?,
+            skills_max_records: most(
+                &env,
+                "OA_SKILLS_MAX_RECORDS",
+                "a number of records, from 1 to 1000000",
+                2_000,
+            )?,
             tools: ToolsConfig::read(&env, bind)?,
         })
     }
 }
 
 fn auth(env: &Env<'_>, bind: SocketAddr) -> Result<AuthConfig, ConfigError> {
-    let mode = env.text(&["OA_AUTH_PROVIDER_MODE"]).unwrap_or_default().to_lowercase();
-    let provider = match mode == "mock" && bind.ip().to_canonical().is_loopback() {
-        true => ProviderConfig::Mock {
+    const MODE: &str = "OA_AUTH_PROVIDER_MODE";
+    let provider = match env.text(&[MODE]).map(|mode| mode.to_lowercase()).as_deref() {
+        // No provider but the mock is built, so nobody signs in by e-mail; the refusal there says what to do.
+        None | Some("workos") => ProviderConfig::Unavailable,
+        // Whoever knows its one code is whoever they say: never where strangers can ask.
+        Some("mock") if !bind.ip().to_canonical().is_loopback() => {
+            let wanted = format!(
+                "left out where OA_CONTROL_BIND_ADDR is {bind}: `mock` believes everybody and serves a loopback address only; `oa user add` makes users and tokens"
+            );
+            return Err(wrong(MODE, &wanted));
+        }
+        Some("mock") => ProviderConfig::Mock {
             code: Secret::new(env.text(&["OA_AUTH_MOCK_MAGIC_CODE"]).unwrap_or_else(|| "123456".into())),
         },
-        false => ProviderConfig::Unavailable,
+        Some(_) => return Err(wrong(MODE, "`mock` or `workos`")),
     };
     Ok(AuthConfig {
         provider,
@@ -210,11 +235,11 @@ fn compatibility(env: &Env<'_>) -> Result<ClientCompatibility, ConfigError> {
 }
 
 fn route_split(env: &Env<'_>) -> Result<RouteSplitConfig, ConfigError> {
-    // Any other word means legacy: that is what the variable's own specification says.
     let mode = match env.text(&["OA_ROUTE_SPLIT_MODE"]).map(|mode| mode.to_lowercase()).as_deref() {
         None | Some("rust") => "rust",
         Some("cohort") => "cohort",
-        Some(_) => "legacy",
+        Some("legacy") => "legacy",
+        Some(_) => return Err(wrong("OA_ROUTE_SPLIT_MODE", "`rust`, `cohort` or `legacy`")),
     };
     let routes = env.text(&["OA_ROUTE_SPLIT_RUST_ROUTES"]).unwrap_or_else(|| "/".into());
     let legacy = env.text(&["OA_ROUTE_SPLIT_LEGACY_BASE_URL"]);
@@ -235,7 +260,6 @@ fn route_split(env: &Env<'_>) -> Result<RouteSplitConfig, ConfigError> {
 }
 
 fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
-    let driver = |names: &[&'static str]| env.text(names).and_then(|name| driver_label(&name));
     let force = match env.text(&["OA_RUNTIME_FORCE_CONTROL_SERVICE"]) {
         Some(_) => "OA_RUNTIME_FORCE_CONTROL_SERVICE",
         None => "OA_RUNTIME_FORCE_LEGACY",
@@ -245,9 +269,9 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
         return Err(wrong("OA_RUNTIME_SHADOW_SAMPLE_RATE", "a number"));
     }
     Ok(RoutingConfig {
-        default_driver: driver(&["OA_RUNTIME_ROUTING_DRIVER", "OA_RUNTIME_DRIVER"])
+        default_driver: driver(env, ["OA_RUNTIME_ROUTING_DRIVER", "OA_RUNTIME_DRIVER"])?
             .unwrap_or("control_service"),
-        forced_driver: driver(&["OA_RUNTIME_ROUTING_FORCE_DRIVER", "OA_RUNTIME_FORCE_DRIVER"]),
+        forced_driver: driver(env, ["OA_RUNTIME_ROUTING_FORCE_DRIVER", "OA_RUNTIME_FORCE_DRIVER"])?,
         force_control_service: env.switch(force, false)?,
         canary_user_percent: env.percent("OA_RUNTIME_CANARY_USER_PERCENT", 0)?,
         canary_autopilot_percent: env.percent("OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", 0)?,
@@ -261,6 +285,17 @@ fn routing(env: &Env<'_>) -> Result<RoutingConfig, ConfigError> {
     })
 }
 
+/// The driver that the first of these variables names which is set.
+fn driver(env: &Env<'_>, names: [&'static str; 2]) -> Result<Option<&'static str>, ConfigError> {
+    for name in names {
+        if let Some(given) = env.text(&[name]) {
+            let label = driver_label(&given);
+            return label.map(Some).ok_or_else(|| wrong(name, "`control_service` or `runtime_service`"));
+        }
+    }
+    Ok(None)
+}
+
 fn codex(env: &Env<'_>) -> Result<CodexConfig, ConfigError> {
     const WAIT: &str = "OA_CODEX_REQUEST_WAIT_MS";
     let request_wait_ms = env.parsed::<u64>(WAIT, "from 0 to 30000 milliseconds")?.unwrap_or(10_000);
@@ -272,12 +307,7 @@ fn codex(env: &Env<'_>) -> Result<CodexConfig, ConfigError> {
     if !(1..=1_000_000_000).contains(&event_retention) {
         return Err(wrong(RETENTION, "a number of events, at least 1"));
     }
-    const WORKERS: &str = "OA_CODEX_WORKERS_MAX";
-    const WANTED: &str = "a number of workers, from 1 to 1000000";
-    let workers_max = env.parsed::<u32>(WORKERS, WANTED)?.unwrap_or(1_000);
-    if !(1..=1_000_000).contains(&workers_max) {
-        return Err(wrong(WORKERS, WANTED));
-    }
+    let workers_max = most(env, "OA_CODEX_WORKERS_MAX", "a number of workers, from 1 to 1000000", 1_000)?;
     Ok(CodexConfig {
         request_wait_ms,
         request_deadline_seconds: env.seconds("OA_CODEX_REQUEST_DEADLINE_SECONDS", 300)?,
@@ -287,13 +317,12 @@ fn codex(env: &Env<'_>) -> Result<CodexConfig, ConfigError> {
     })
 }
 
-fn skills_max_records(env: &Env<'_>) -> Result<u32, ConfigError> {
-    const RECORDS: &str = "OA_SKILLS_MAX_RECORDS";
-    const WANTED: &str = "a number of records, from 1 to 1000000";
-    let most = env.parsed::<u32>(RECORDS, WANTED)?.unwrap_or(2_000);
+/// How many of something one may have.
+fn most(env: &Env<'_>, name: &'static str, wanted: &str, usual: u32) -> Result<u32, ConfigError> {
+    let most = env.parsed::<u32>(name, wanted)?.unwrap_or(usual);
     match (1..=1_000_000).contains(&most) {
         true => Ok(most),
-        false => Err(wrong(RECORDS, WANTED)),
+        false => Err(wrong(name, wanted)),
     }
 }
 
@@ -326,6 +355,14 @@ mod tests {
             ("OA_RUNTIME_BASE_URL", "runtime:4100"),
             ("OA_RUNTIME_PROXY_ERRORS", "raw"),
             ("OA_ROUTE_SPLIT_ENABLED", "perhaps"),
+            ("OA_ROUTE_SPLIT_MODE", "php"),
+            ("OA_AUTOPILOTS_MAX", "0"),
+            ("OA_PERSONAL_TOKENS_MAX", "1000001"),
+            ("OA_AUTH_PROVIDER_MODE", "mok"),
+            ("OA_RUNTIME_ROUTING_DRIVER", "laravel"),
+            ("OA_RUNTIME_DRIVER", "runtime"),
+            ("OA_RUNTIME_ROUTING_FORCE_DRIVER", "typo"),
+            ("OA_RUNTIME_FORCE_DRIVER", "control"),
             ("OA_ROUTE_SPLIT_COHORT_PERCENTAGE", "101"),
             ("OA_RUNTIME_SHADOW_SAMPLE_RATE", "NaN"),
             ("OA_CODEX_REQUEST_WAIT_MS", "30001"),
@@ -340,12 +377,19 @@ mod tests {
     }
 
     #[test]
-    fn the_mock_provider_exists_on_a_loopback_address_only() {
-        let mock = ("OA_AUTH_PROVIDER_MODE", "Mock");
-        let on = |bind| read(&[mock, ("OA_CONTROL_BIND_ADDR", bind)]).expect("a configuration").auth.provider;
-        assert!(matches!(on("127.0.0.1:0"), ProviderConfig::Mock { .. }));
-        assert!(matches!(on("[::1]:0"), ProviderConfig::Mock { .. }));
-        assert!(matches!(on("0.0.0.0:0"), ProviderConfig::Unavailable));
+    fn the_mock_provider_beyond_a_loopback_address_stops_the_start() {
+        let on = |mode, bind| read(&[("OA_AUTH_PROVIDER_MODE", mode), ("OA_CONTROL_BIND_ADDR", bind)]);
+        for bind in ["127.0.0.1:0", "[::1]:0"] {
+            let provider = on("Mock", bind).expect("a configuration").auth.provider;
+            assert!(matches!(provider, ProviderConfig::Mock { .. }), "{bind}");
+        }
+        for bind in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8787"] {
+            let stopped = on("Mock", bind).expect_err(bind);
+            assert_eq!(stopped.variable, "OA_AUTH_PROVIDER_MODE");
+            assert!(stopped.wanted.contains("oa user add"), "{stopped}");
+            let provider = on("workos", bind).expect("a configuration").auth.provider;
+            assert!(matches!(provider, ProviderConfig::Unavailable), "{bind}");
+        }
     }
 
     #[test]
@@ -354,7 +398,7 @@ mod tests {
             ("OA_RUNTIME_ELIXIR_BASE_URL", "http://127.0.0.1:4100/"),
             ("RUNTIME_SIGNATURE_SECRET", "hush"),
             ("OA_RUNTIME_SIGNATURE_TTL_SECONDS", "5"),
-            ("OA_RUNTIME_DRIVER", "runtime"),
+            ("OA_RUNTIME_DRIVER", "Runtime_Service"),
         ])
         .expect("a configuration");
         assert_eq!(config.runtime.base_url.as_deref(), Some("http://127.0.0.1:4100"));

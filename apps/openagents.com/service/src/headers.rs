@@ -102,6 +102,7 @@ mod tests {
         ] {
             let headers = dress(path, None, false, None);
             assert_eq!(value(&headers, "sunset"), Some("Tue, 30 Jun 2026 00:00:00 GMT"), "{path}");
+            assert_eq!(value(&headers, "x-oa-compat-migration-doc"), Some(MIGRATION_DOC), "{path}");
             assert!(value(&headers, "deprecation").is_some() && value(&headers, "link").is_some());
         }
         for path in

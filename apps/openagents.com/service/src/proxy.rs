@@ -62,8 +62,8 @@ impl Forward for Control {
         if !(200..300).contains(&raw.status) {
             return Err(failed.with_answer(&raw).into());
         }
-        let data = unwrap(&raw.body, O::MEMBER, O::ABSENT).map_err(|error| failed.unreadable(&error))?;
-        Ok(Enveloped { data }.into())
+        let reply = unwrap(&raw.body, O::MEMBER, O::ABSENT).map_err(|error| failed.unreadable(&error))?;
+        Ok(reply.into())
     }
 }
 
@@ -84,14 +84,16 @@ async fn attempt(
     }
 }
 
-/// One member of the runtime's answer as it is written there, digit for digit.
-fn unwrap(body: &[u8], member: &str, absent: &'static str) -> Result<Box<RawValue>, serde_json::Error> {
+/// One member of the runtime's answer as it is written there, digit for digit, and where a list goes on.
+fn unwrap(body: &[u8], member: &str, absent: &'static str) -> Result<Enveloped, serde_json::Error> {
     let mut members: HashMap<String, Box<RawValue>> = serde_json::from_slice(body)?;
     let wanted = |value: &RawValue| absent != "[]" || value.get().starts_with('[');
-    match members.remove(member).filter(|value| wanted(value)) {
-        Some(value) => Ok(value),
-        None => RawValue::from_string(absent.to_owned()),
-    }
+    let next = members.remove("next").and_then(|next| serde_json::from_str(next.get()).ok());
+    let data = match members.remove(member).filter(|value| wanted(value)) {
+        Some(value) => value,
+        None => RawValue::from_string(absent.to_owned())?,
+    };
+    Ok(Enveloped { data, next })
 }
 
 /// What the sentence "Failed to …" says for a row.

@@ -283,11 +283,11 @@ async fn session(tx: &mut Tx, (id,): &(String,)) -> Result<Option<Session>, Stop
 }
 
 async fn tokens(tx: &mut Tx, (user_id,): &(String,)) -> Result<Vec<PersonalToken>, Stop> {
-    rows::tokens_of_user(tx, user_id).await
+    rows::tokens_of_user(tx, user_id, 1_000).await
 }
 
 async fn revoke_tokens(tx: &mut Tx, (user_id, now): &(String, Timestamp)) -> Result<(), Stop> {
-    for token in rows::tokens_of_user(tx, user_id).await? {
+    for token in rows::tokens_of_user(tx, user_id, 1_000).await? {
         rows::put_token(tx, &PersonalToken { revoked_at: Some(*now), ..token }).await?;
     }
     Ok(())

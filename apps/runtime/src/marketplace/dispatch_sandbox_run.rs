@@ -29,8 +29,6 @@ impl Handle<MarketplaceDispatchSandboxRun> for Runtime {
         let asked_at = self.now();
         self.rate.admit(&owner, asked_at)?;
         admission::admit(&ask.body.request)?;
-        // Money is held here, whatever else may still be written.
-        self.books.admit_writes()?;
         let wanted = Look {
             key: key(&ask.body, owner)?,
             caller: ask.caller,

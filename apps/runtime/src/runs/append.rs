@@ -69,9 +69,15 @@ impl Handle<RunsAppend> for Runtime {
         }
         // The event is in the log: whatever keeps us from showing the whole run is no reason to refuse.
         match self.whole(run_id, caller).await {
-            Ok(whole) => Ok(Appended::Run(Box::new(whole)).into()),
-            Err(_) => Ok(minimal(Appended::Position(logged.position))),
+            Ok(whole) => return Ok(Appended::Run(Box::new(whole)).into()),
+            // Too long to be shown at once, for one.
+            Err(Stop::Refusal(_)) => {}
+            // A chain that does not fit is ours to look at, whoever was answered.
+            Err(Stop::Fault(fault)) => {
+                tracing::error!(%run_id, seq = logged.position.seq, "a run whose event was kept cannot be read: {fault}");
+            }
         }
+        Ok(minimal(Appended::Position(logged.position)))
     }
 }
 
@@ -169,7 +175,24 @@ fn admit_known(event_type: &str, payload: &RawValue) -> Result<(), Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+
+    use oa_contract::{
+        Nothing,
+        matrix::RunsStart,
+        wire::{paths::RunPath, runs::StartRun},
+    };
+    use oa_store::{Statement, params};
+    use tracing::{
+        Metadata,
+        span::{Attributes, Id, Record},
+    };
+
     use super::*;
+    use crate::testing::{World, operator};
 
     fn event(event_type: &str, payload: &str) -> AppendEvent {
         AppendEvent {
@@ -206,5 +229,68 @@ mod tests {
     fn an_event_that_would_spoil_the_receipt_is_refused_with_the_receipts_own_sentence() {
         let refused = admit(event("tool", r#"{"tool":"x"}"#)).expect_err("refused");
         assert_eq!(refused.message, "invalid tool receipt payload: missing params_hash");
+    }
+
+    /// Counts the errors that this file says.
+    struct Errors(Arc<AtomicUsize>);
+
+    impl tracing::Subscriber for Errors {
+        fn enabled(&self, _: &Metadata<'_>) -> bool {
+            true
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &tracing::Event<'_>) {
+            let said = event.metadata();
+            if *said.level() == tracing::Level::ERROR
+                && said.target() == module_path!().trim_end_matches("::tests")
+            {
+                self.0.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        fn enter(&self, _: &Id) {}
+
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// What a disk that forgets would do: the row's seal is not its own any more.
+    static DAMAGE: Statement =
+        Statement::new("test/damage", "UPDATE runs SET metadata = '{\"a\":2}' WHERE run_id = $1", None);
+
+    async fn damage(tx: &mut Tx, run_id: &Uuid) -> Result<u64, Stop> {
+        tx.execute(&DAMAGE, params![run_id.as_bytes()]).await
+    }
+
+    #[tokio::test]
+    async fn a_run_that_cannot_be_read_is_told_to_whoever_runs_the_service_and_the_event_is_acknowledged() {
+        let world = World::sqlite().await;
+        let (_, begun) = world
+            .call::<RunsStart>(&operator(), Nothing {}, Nothing {}, StartRun::default())
+            .await
+            .expect("begun");
+        let run_id = begun.run.id;
+        let append = async |key: &str| {
+            let event = AppendEvent { idempotency_key: Some(key.into()), ..event("step", "{}") };
+            world
+                .call::<RunsAppend>(&operator(), RunPath { run_id }, Nothing {}, event)
+                .await
+                .expect("kept")
+                .1
+        };
+        let errors = Arc::new(AtomicUsize::new(0));
+        let _listening = tracing::subscriber::set_default(Errors(errors.clone()));
+        assert!(matches!(append("1").await, Appended::Run(_)));
+        assert_eq!(errors.load(Ordering::Relaxed), 0);
+        assert_eq!(world.runtime.store.write("test.damage", (), run_id, damage).await.expect("written"), 1);
+        let Appended::Position(kept) = append("2").await else { panic!("a damaged run was shown") };
+        assert_eq!((kept.seq, errors.load(Ordering::Relaxed)), (3, 1));
     }
 }

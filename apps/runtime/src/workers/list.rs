@@ -1,5 +1,5 @@
-//! `GET /internal/v1/workers`: the workers of one owner, ascending by the bytes of their ids, all of them or
-//! page by page.
+//! `GET /internal/v1/workers`: the workers of one owner, ascending by the bytes of their ids, page by page. A page ends
+//! at its number of workers or at its bytes, so that no list is larger than the services that carry it.
 
 use oa_contract::{
     Answer, Ask, Handle, Owner, Refusal, Stop,
@@ -17,15 +17,25 @@ use super::{
 };
 use crate::Runtime;
 
-/// The largest page.
+/// The largest page, and what a page is when nobody says.
 const LARGEST_PAGE: u64 = 10_000;
+const USUAL_PAGE: u64 = 1_000;
+/// Bytes of metadata after which a page ends.
+const PAGE_BYTES: usize = 8 * 1024 * 1024;
+/// Rows that are read at once: each has up to 64 KiB.
+const ROWS: usize = 250;
 
 struct Wanted {
     owner: Owner,
     status: Option<WorkerStatus>,
     after: String,
-    /// Rows to read: one more than a page, so that it is known whether another follows.
-    rows: i64,
+    page: usize,
+}
+
+/// The workers of one page, and whether others follow.
+struct Page {
+    rows: Vec<WorkerRow>,
+    more: bool,
 }
 
 impl Handle<WorkersList> for Runtime {
@@ -33,33 +43,44 @@ impl Handle<WorkersList> for Runtime {
         let query = ask.query;
         let owner = owner(&ask.caller, query.owner_user_id, query.owner_guest_scope.as_deref())?;
         let page = page(query.limit)?;
-        let rows = page.map_or(Ok(i64::MAX), |page| i64::try_from(page + 1));
-        let rows = rows.map_err(|_| Refusal::invalid("limit is too large"))?;
-        let wanted = Wanted { owner, status: query.status, after: query.after.unwrap_or_default(), rows };
+        let wanted = Wanted { owner, status: query.status, after: query.after.unwrap_or_default(), page };
         let found = self.store.read("workers.list", wanted, read).await?;
-        Ok(listed(found, page, Moment::of(self))?.into())
+        Ok(listed(&found, Moment::of(self))?.into())
     }
 }
 
-async fn read(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<WorkerRow>, Stop> {
-    workers::list(tx, &wanted.owner, wanted.status, &wanted.after, wanted.rows).await
-}
-
-fn page(limit: Option<u64>) -> Result<Option<usize>, Refusal> {
-    match limit {
-        None => Ok(None),
-        Some(limit @ 1..=LARGEST_PAGE) => Ok(usize::try_from(limit).ok()),
-        Some(_) => Err(Refusal::invalid(format!("limit must be between 1 and {LARGEST_PAGE}"))),
+async fn read(tx: &mut Tx, wanted: &Wanted) -> Result<Page, Stop> {
+    let mut rows: Vec<WorkerRow> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let after = rows.last().map_or(wanted.after.as_str(), |row| row.worker_id.as_str());
+        // One row more than there is room for says whether another page follows.
+        let some = (wanted.page - rows.len() + 1).min(ROWS);
+        let found =
+            workers::list(tx, &wanted.owner, wanted.status, after, i64::try_from(some).unwrap_or(1)).await?;
+        let ended = found.len() < some;
+        for row in found {
+            if rows.len() == wanted.page || bytes > PAGE_BYTES {
+                return Ok(Page { rows, more: true });
+            }
+            bytes += row.metadata.get().len();
+            rows.push(row);
+        }
+        if ended {
+            return Ok(Page { rows, more: false });
+        }
     }
 }
 
-fn listed(mut found: Vec<WorkerRow>, page: Option<usize>, moment: Moment) -> Result<WorkerList, Stop> {
-    let mut next = None;
-    if let Some(page) = page.filter(|page| found.len() > *page) {
-        found.truncate(page);
-        next = found.last().map(|row| row.worker_id.clone());
-    }
-    let workers: Result<Vec<_>, _> = found.iter().map(|row| snapshot::snapshot(row, moment)).collect();
+fn page(limit: Option<u64>) -> Result<usize, Refusal> {
+    let page = Some(limit.unwrap_or(USUAL_PAGE)).filter(|page| (1..=LARGEST_PAGE).contains(page));
+    page.and_then(|page| usize::try_from(page).ok())
+        .ok_or_else(|| Refusal::invalid(format!("limit must be between 1 and {LARGEST_PAGE}")))
+}
+
+fn listed(page: &Page, moment: Moment) -> Result<WorkerList, Stop> {
+    let next = page.rows.last().filter(|_| page.more).map(|row| row.worker_id.clone());
+    let workers: Result<Vec<_>, _> = page.rows.iter().map(|row| snapshot::snapshot(row, moment)).collect();
     Ok(WorkerList { workers: workers?, next })
 }
 
@@ -75,7 +96,7 @@ mod tests {
     use super::*;
     use crate::{
         testing::{World, bound_to, on_each_engine, operator, refused},
-        workers::tests_support::{change, register, stored, user},
+        workers::tests_support::{change, raw, register, stored, user},
     };
 
     async fn ask(world: &World, query: ListWorkers) -> Result<WorkerList, Stop> {
@@ -137,6 +158,39 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_page_of_large_workers_ends_early_and_the_next_goes_on_where_it_ended() {
+        on_each_engine(async |world: World| {
+            let body = RegisterWorker {
+                worker_id: Some("w".into()),
+                metadata: Some(raw(&format!(r#"{{"note":"{}"}}"#, "x".repeat(60_000)))),
+                ..user(1)
+            };
+            register(&world, &operator(), body).await.expect("registered");
+            let (row, _) = stored(&world, "w").await;
+            let many = async |tx: &mut Tx, row: &WorkerRow| {
+                for n in 0..299 {
+                    workers::put(tx, &WorkerRow { worker_id: format!("w{n:05}"), ..row.clone() }).await?;
+                }
+                Ok(())
+            };
+            world.runtime.store.write("test.many", (), row, many).await.expect("written");
+            let (mut seen, mut pages, mut query) = (0, 0, of(1));
+            loop {
+                let page = ask(&world, query.clone()).await.expect("listed");
+                let bytes = serde_json::to_vec(&page).expect("JSON").len();
+                assert!(bytes < 2 * PAGE_BYTES, "{bytes} bytes");
+                (seen, pages) = (seen + page.workers.len(), pages + 1);
+                match page.next {
+                    Some(next) => query.after = Some(next),
+                    None => break,
+                }
+            }
+            assert_eq!((seen, pages), (300, 3));
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn ten_thousand_workers_are_one_question() {
         on_each_engine(async |world: World| {
             let body = RegisterWorker { worker_id: Some("w".into()), ..user(1) };
@@ -153,6 +207,9 @@ mod tests {
             let list = ask(&world, ListWorkers { limit: Some(10_000), ..of(1) }).await.expect("listed");
             println!("{:?}: 10,000 workers in {:?}", world.runtime.store.engine(), begun.elapsed());
             assert_eq!((list.workers.len(), list.next), (10_000, None));
+            // Nobody is given all of that unasked.
+            let list = ask(&world, of(1)).await.expect("listed");
+            assert_eq!((list.workers.len(), list.next.as_deref()), (1_000, Some("w00998")));
         })
         .await;
     }

@@ -46,14 +46,24 @@ impl Handle<WorkersRegister> for Runtime {
         wanted.reserve = self.says_reserve(&ask.caller, &wanted.metadata);
         wanted.qualified = qualification::qualify(&self.fetcher, &wanted.metadata).await?;
         let moment = Moment::of(self);
-        let row =
-            self.store.write("workers.register", key(&wanted.worker_id), (wanted, moment), commit).await?;
+        let (key, most) = (key(&wanted.worker_id), self.config.workers_max);
+        let row = self.store.write("workers.register", key, (wanted, moment, most), commit).await?;
         Ok(snapshot::reply(&row, moment)?.into())
     }
 }
 
-async fn commit(tx: &mut Tx, (wanted, moment): &(Registration, Moment)) -> Result<WorkerRow, Stop> {
+async fn commit(
+    tx: &mut Tx,
+    (wanted, moment, most): &(Registration, Moment, u32),
+) -> Result<WorkerRow, Stop> {
     let known = workers::get(tx, &wanted.worker_id).await?;
+    if known.is_none() && workers::holds(tx, &wanted.owner, *most).await? {
+        return Err(Refusal::conflict(format!(
+            "{} has {most} workers, which is as many as one owner may have (RUNTIME_WORKERS_MAX); register one of them again",
+            wanted.owner
+        ))
+        .into());
+    }
     let reserved = reserve::settled(tx, &wanted.worker_id, wanted.reserve, moment.now).await?;
     decide(known.as_ref(), wanted, reserved, *moment)?.commit(tx).await
 }
@@ -210,6 +220,25 @@ mod tests {
             let id = worker.worker_id.strip_prefix("codexw_").expect("the prefix").to_owned();
             assert_eq!(uuid::Uuid::parse_str(&id).expect("a UUID").get_version_num(), 7);
             assert_eq!(worker.adapter, "in_memory");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_owner_has_so_many_workers_and_those_can_come_back() {
+        for engine in [oa_store::EngineKind::Sqlite, oa_store::EngineKind::Postgres] {
+            let world =
+                World::with(engine, crate::Config { workers_max: 2, ..crate::testing::config() }).await;
+            let enter = async |id: &str, owner: u64| {
+                let body = RegisterWorker { worker_id: Some(id.into()), ..user(owner) };
+                register(&world, &operator(), body).await
+            };
+            enter("a", 1).await.expect("registered");
+            enter("b", 1).await.expect("registered");
+            let refusal = refused(enter("c", 1).await);
+            assert_eq!(refusal.code.name(), "conflict", "{engine:?}");
+            assert!(refusal.message.contains("RUNTIME_WORKERS_MAX"), "{}", refusal.message);
+            enter("a", 1).await.expect("one that is there comes back");
+            enter("c", 2).await.expect("another owner has room");
         }
     }
 

@@ -57,7 +57,7 @@ pub struct Autopilot {
     pub status: String,
     /// `private`, `discoverable` or `public`.
     pub visibility: String,
-    /// The type of the primary runtime binding.
+    /// The driver that the autopilot is bound to. What was stored under a retired label is shown and prefers none.
     pub runtime_type: Option<String>,
     pub policy: AutopilotPolicy,
     pub created_at: String,
@@ -98,7 +98,7 @@ pub struct CreateAutopilot {
     /// `private` (the usual), `discoverable` or `public`.
     #[serde(default)]
     pub visibility: Option<String>,
-    /// At most 120 characters.
+    /// The driver that its threads prefer: `control_service` or `runtime_service`; none without one.
     #[serde(default, alias = "runtime_type")]
     pub runtime_type: Option<String>,
     #[serde(default, deserialize_with = "super::object")]

@@ -50,13 +50,6 @@ words! {
     ThrottleMode { Normal "normal", Stressed "stressed", Halted "halted" }
 }
 
-impl WithdrawalStatus {
-    /// Still to be paid.
-    pub const fn is_pending(self) -> bool {
-        matches!(self, WithdrawalStatus::Requested | WithdrawalStatus::Queued | WithdrawalStatus::Approved)
-    }
-}
-
 /// Opens a pool, or gives the one that stands.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[schemars(example = serde_json::json!({"schema": "openagents.liquidity.pool.create_request.v1", "operator_id": "operator:vignette", "pool_kind": "llp", "status": "active", "config": {"schema": "openagents.liquidity.pool_config.v1", "note": "first pool"}}))]

@@ -169,7 +169,7 @@ pub struct NameOwner {
 
 impl Query for NameOwner {}
 
-/// Whose workers, and which of them. Without `limit` all are answered.
+/// Whose workers, and which of them, page by page.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ListWorkers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -181,7 +181,7 @@ pub struct ListWorkers {
     /// Only workers whose id sorts behind this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
-    /// At most so many, 1 to 10000.
+    /// At most so many, 1 to 10000; 1000 without one. A page of large workers ends before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub limit: Option<u64>,
@@ -296,6 +296,20 @@ pub struct PublicChangeWorkerStatus {
 
 impl Body for PublicChangeWorkerStatus {}
 
+/// Which of the caller's workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListPublicWorkers {
+    /// Only workers whose id sorts behind this one: `next` of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// At most so many, 1 to 10000; 1000 without one. A page of large workers ends before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub limit: Option<u64>,
+}
+
+impl Query for ListPublicWorkers {}
+
 impl Proxied for PublicWorkersList {
     type Target = WorkersList;
     const MEMBER: &'static str = "workers";
@@ -303,11 +317,13 @@ impl Proxied for PublicWorkersList {
 
     fn translate(
         _: Nothing,
-        _: Nothing,
+        page: ListPublicWorkers,
         _: Nothing,
         owner_user_id: u64,
     ) -> Result<Call<WorkersList>, Refusal> {
-        let query = ListWorkers { owner_user_id: Some(owner_user_id), ..ListWorkers::default() };
+        let ListPublicWorkers { after, limit } = page;
+        let query =
+            ListWorkers { owner_user_id: Some(owner_user_id), after, limit, ..ListWorkers::default() };
         Ok(Call { path: Nothing {}, query, body: Nothing {} })
     }
 }

@@ -4,3 +4,4 @@ SELECT
 FROM personal_tokens
 WHERE user_id = $1 AND revoked_at IS NULL
 ORDER BY created_at DESC, token_id DESC
+LIMIT $2

@@ -11,7 +11,7 @@ use crate::{
     job::Key,
     params,
     row::{FromRow, Row},
-    sealed_statement,
+    sealed_statement, statement,
     statement::Statement,
     transaction::Tx,
 };
@@ -19,6 +19,7 @@ use crate::{
 static INSERT: Statement = sealed_statement!("autopilots/insert", "autopilots");
 static GET: Statement = sealed_statement!("autopilots/get", "autopilots");
 static BY_HANDLE: Statement = sealed_statement!("autopilots/by_handle", "autopilots");
+static NTH: Statement = statement!("autopilots/nth");
 static LIST: Statement = sealed_statement!("autopilots/list", "autopilots");
 
 /// An autopilot as it is kept.
@@ -86,6 +87,12 @@ pub async fn insert(tx: &mut Tx, autopilot: &Autopilot) -> Result<bool, Stop> {
         autopilot.updated_at
     ];
     Ok(tx.execute(&INSERT, params).await? == 1)
+}
+
+/// Whether a user has `count` autopilots, or more; `count` is at least 1.
+pub async fn holds(tx: &mut Tx, user_id: &str, count: u32) -> Result<bool, Stop> {
+    let nth = tx.one::<(String,)>(&NTH, params![user_id, count.saturating_sub(1)]).await?;
+    Ok(nth.is_some())
 }
 
 pub async fn get(tx: &mut Tx, autopilot_id: &str) -> Result<Option<Autopilot>, Stop> {

@@ -34,6 +34,7 @@ static PURGE_SPENT: Statement = statement!("identity/purge_spent");
 static PUT_TOKEN: Statement = sealed_statement!("identity/put_token", "personal_tokens");
 static TOKEN_BY_ID: Statement = sealed_statement!("identity/token_by_id", "personal_tokens");
 static TOKEN_BY_HASH: Statement = sealed_statement!("identity/token_by_hash", "personal_tokens");
+static NTH_TOKEN: Statement = statement!("identity/nth_token");
 static TOKENS_OF_USER: Statement = sealed_statement!("identity/tokens_of_user", "personal_tokens");
 static TOUCH_TOKEN: Statement = statement!("identity/touch_token");
 static PURGE_TOKENS: Statement = statement!("identity/purge_tokens");
@@ -372,9 +373,15 @@ pub async fn token_by_hash(tx: &mut Tx, hash: &SecretHash) -> Result<Option<Pers
     tx.one(&TOKEN_BY_HASH, params![&hash.0]).await
 }
 
-/// The tokens of a user that are not revoked, newest first.
-pub async fn tokens_of_user(tx: &mut Tx, user_id: &str) -> Result<Vec<PersonalToken>, Stop> {
-    tx.all(&TOKENS_OF_USER, params![user_id]).await
+/// The tokens of a user that are not revoked, newest first, `limit` at most.
+pub async fn tokens_of_user(tx: &mut Tx, user_id: &str, limit: u32) -> Result<Vec<PersonalToken>, Stop> {
+    tx.all(&TOKENS_OF_USER, params![user_id, limit]).await
+}
+
+/// Whether a user has `count` tokens that are not revoked, or more; `count` is at least 1.
+pub async fn holds_tokens(tx: &mut Tx, user_id: &str, count: u32) -> Result<bool, Stop> {
+    let nth = tx.one::<(String,)>(&NTH_TOKEN, params![user_id, count.saturating_sub(1)]).await?;
+    Ok(nth.is_some())
 }
 
 /// Notes that a token was used `now`, unless that was noted after `not_since`.

@@ -24,6 +24,7 @@ static GET: Statement = sealed_statement!("workers/get", "workers");
 static PUT: Statement = sealed_statement!("workers/put", "workers");
 static LIST_SQLITE: Statement = sealed_statement!("workers/list.sqlite", "workers");
 static LIST_POSTGRES: Statement = sealed_statement!("workers/list.postgres", "workers");
+static NTH_OF_OWNER: Statement = crate::statement!("workers/nth_of_owner");
 static LOST: Statement = crate::statement!("workers/lost");
 static CHANGED: Statement = crate::statement!("workers/changed");
 static ALL_AFTER: Statement = crate::statement!("workers/all_after");
@@ -188,6 +189,13 @@ pub async fn changed(
     limit: u32,
 ) -> Result<Vec<(String, Timestamp)>, Stop> {
     tx.all(&CHANGED, params![since, after, limit]).await
+}
+
+/// Whether an owner has `count` workers, or more; `count` is at least 1.
+pub async fn holds(tx: &mut Tx, owner: &Owner, count: u32) -> Result<bool, Stop> {
+    let owner_key = owner.to_string();
+    let nth = tx.one::<(String,)>(&NTH_OF_OWNER, params![&owner_key, count.saturating_sub(1)]).await?;
+    Ok(nth.is_some())
 }
 
 /// Up to `limit` workers of an owner with ids behind `after`, ascending by the bytes of their ids.

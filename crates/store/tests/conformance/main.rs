@@ -58,7 +58,6 @@ on_both_engines!(on_sqlite on_postgres suite:
     a_wrong_number_of_parameters_is_a_fault,
     thirty_two_duplicates_have_one_effect,
     another_request_under_a_used_key_is_a_mismatch,
-    old_keys_are_forgotten_in_portions,
     the_outbox_hands_out_in_the_order_of_writing,
     a_lease_runs_out_and_the_message_comes_again,
     a_message_that_nobody_can_deliver_is_kept_and_counted,

@@ -319,23 +319,6 @@ pub async fn another_request_under_a_used_key_is_a_mismatch(place: Place) {
     place.end(store).await;
 }
 
-pub async fn old_keys_are_forgotten_in_portions(place: Place) {
-    let store = place.open().await;
-    let keep = async |tx: &mut Tx, (): &()| {
-        for number in 0..5 {
-            let when = NOW.plus_seconds(number);
-            idempotency::keep(tx, "s", &format!("{number}"), b"x", 200, "", when).await?;
-        }
-        Ok(())
-    };
-    store.write("keep", (), (), keep).await.expect("keys");
-    let prune = async |tx: &mut Tx, (): &()| idempotency::prune(tx, NOW.plus_seconds(4), 3).await;
-    assert_eq!(store.write("prune", (), (), prune).await.expect("a prune"), 3);
-    assert_eq!(store.write("prune", (), (), prune).await.expect("a prune"), 1);
-    assert_eq!(count(&store, "s").await, 1);
-    place.end(store).await;
-}
-
 async fn enqueue(store: &Store, topic: &'static str, payload: &'static str) -> i64 {
     let run =
         async |tx: &mut Tx, ask: &(&'static str, &'static str)| outbox::enqueue(tx, ask.0, ask.1, NOW).await;

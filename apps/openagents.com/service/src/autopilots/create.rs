@@ -12,7 +12,7 @@ use oa_store::{
 };
 
 use super::view;
-use crate::{Control, identity::signed_in};
+use crate::{Control, identity::signed_in, runtime_routing::decide::driver_label};
 
 const HANDLE_MAX: usize = 64;
 /// Made-up handles that are tried before one gets an id of its own.
@@ -25,7 +25,7 @@ impl Handle<AutopilotsCreate> for Control {
     async fn handle(&self, ask: Ask<AutopilotsCreate>) -> Result<Answer<AutopilotReply>, Stop> {
         let user = signed_in(&ask.caller)?;
         let id = format!("autopilot_{}", self.ids.uuid32());
-        let new = decide(ask.body, id, &user.user_id, self.clock.now())?;
+        let new = decide(ask.body, id, &user.user_id, self.clock.now(), self.config.autopilots_max)?;
         let made = self.store.write("autopilots_create", rows::key(&user.user_id), new, insert).await?;
         Ok(Data { data: view(made)? }.into())
     }
@@ -36,6 +36,8 @@ impl Handle<AutopilotsCreate> for Control {
 pub(crate) struct New {
     pub autopilot: Autopilot,
     pub made_up: bool,
+    /// How many its owner may have.
+    pub most: u32,
 }
 
 pub(crate) fn decide(
@@ -43,6 +45,7 @@ pub(crate) fn decide(
     autopilot_id: String,
     user_id: &str,
     now: Timestamp,
+    most: u32,
 ) -> Result<New, Stop> {
     let display_name = text("displayName", body.display_name, 120)?.unwrap_or_else(|| "Autopilot".into());
     let given = text("handle", body.handle, HANDLE_MAX)?.map(|handle| handle.to_lowercase());
@@ -62,13 +65,13 @@ pub(crate) fn decide(
         tagline: text("tagline", body.tagline, 255)?,
         status: one_of("status", body.status, &["active", "disabled", "archived"])?,
         visibility: one_of("visibility", body.visibility, &["private", "discoverable", "public"])?,
-        runtime_type: text("runtimeType", body.runtime_type, 120)?,
+        runtime_type: driver("runtimeType", body.runtime_type)?,
         policy: serde_json::to_string(&policy)
             .map_err(|error| Fault::new("writing the policy of an autopilot", error))?,
         created_at: now,
         updated_at: now,
     };
-    Ok(New { autopilot, made_up })
+    Ok(New { autopilot, made_up, most })
 }
 
 /// A text that may be absent or blank.
@@ -86,6 +89,15 @@ fn one_of(field: &str, given: Option<String>, words: &[&str]) -> Result<String, 
         None => Ok(words.first().copied().unwrap_or_default().to_owned()),
         Some(word) if words.contains(&word.as_str()) => Ok(word),
         Some(_) => Err(Refusal::field(field, format!("{field} must be one of {}", words.join(", ")))),
+    }
+}
+
+/// The label of a driver, as it is kept.
+fn driver(field: &str, given: Option<String>) -> Result<Option<String>, Refusal> {
+    let Some(given) = text(field, given, 120)? else { return Ok(None) };
+    match driver_label(&given) {
+        Some(label) => Ok(Some(label.to_owned())),
+        None => Err(Refusal::field(field, format!("{field} must be control_service or runtime_service"))),
     }
 }
 
@@ -139,6 +151,13 @@ fn check(policy: &AutopilotPolicy) -> Result<(), Refusal> {
 
 pub(crate) async fn insert(tx: &mut Tx, new: &New) -> Result<Autopilot, Stop> {
     let mut autopilot = new.autopilot.clone();
+    if rows::holds(tx, &autopilot.user_id, new.most).await? {
+        return Err(Refusal::conflict(format!(
+            "you have {} autopilots, which is as many as one user may have (OA_AUTOPILOTS_MAX); use one of them",
+            new.most
+        ))
+        .into());
+    }
     if rows::insert(tx, &autopilot).await? {
         return Ok(autopilot);
     }
@@ -163,7 +182,7 @@ mod tests {
     use super::*;
 
     fn decided(body: CreateAutopilot) -> Result<Autopilot, Refusal> {
-        match decide(body, "autopilot_1".into(), "user_1", Timestamp::EPOCH) {
+        match decide(body, "autopilot_1".into(), "user_1", Timestamp::EPOCH, 1) {
             Ok(new) => Ok(new.autopilot),
             Err(Stop::Refusal(refusal)) => Err(refusal),
             Err(Stop::Fault(fault)) => panic!("{fault}"),
@@ -197,6 +216,8 @@ mod tests {
             ("status", CreateAutopilot { status: Some("asleep".into()), ..empty() }),
             ("visibility", CreateAutopilot { visibility: Some("secret".into()), ..empty() }),
             ("runtimeType", CreateAutopilot { runtime_type: long(121), ..empty() }),
+            ("runtimeType", CreateAutopilot { runtime_type: Some("elixir".into()), ..empty() }),
+            ("runtimeType", CreateAutopilot { runtime_type: Some("runtime".into()), ..empty() }),
             (
                 "policy.toolAllowlist",
                 policy(AutopilotPolicy { tool_allowlist: Some(vec![String::new()]), ..Default::default() }),

@@ -111,23 +111,30 @@ pub async fn issue_token(
     user_id: &str,
     new: NewToken,
 ) -> Result<IssuedToken, Stop> {
-    issue(store, clock, ids, user_id, new, None).await
+    issue(store, clock, ids, new, Wish { user_id, with: None, most: u32::MAX }).await
 }
 
-/// The same; `with` is the personal token that asks for the new one, which then cannot outlive it.
+/// Who wishes for a token.
+pub(crate) struct Wish<'a> {
+    pub user_id: &'a str,
+    /// The personal token that asks for the new one, which then cannot outlive it.
+    pub with: Option<&'a str>,
+    /// How many tokens the user may have; whoever runs the service is not counted.
+    pub most: u32,
+}
+
 pub(crate) async fn issue(
     store: &Store,
     clock: &dyn Clock,
     ids: &dyn Ids,
-    user_id: &str,
     new: NewToken,
-    with: Option<&str>,
+    wish: Wish<'_>,
 ) -> Result<IssuedToken, Stop> {
     let new = checked(new)?;
     let (secret, hash) = new_secret(ids, PERSONAL);
     let token = PersonalToken {
         token_id: format!("pat_{}", ids.uuid32()),
-        user_id: user_id.to_owned(),
+        user_id: wish.user_id.to_owned(),
         name: new.name,
         hash,
         abilities: new.abilities,
@@ -136,12 +143,23 @@ pub(crate) async fn issue(
         revoked_at: None,
         last_used_at: None,
     };
-    let with = with.map(str::to_owned);
-    store.write("identity_issue_token", (), (token.clone(), with), keep).await?;
+    let with = wish.with.map(str::to_owned);
+    store.write("identity_issue_token", (), (token.clone(), with, wish.most), keep).await?;
     Ok(IssuedToken { secret, token })
 }
 
-async fn keep(tx: &mut Tx, (token, with): &(PersonalToken, Option<String>)) -> Result<(), Stop> {
+/// A token more needs room: they are listed, and looked through when they are all revoked.
+pub(crate) async fn must_have_room(tx: &mut Tx, user_id: &str, most: u32) -> Result<(), Stop> {
+    match rows::holds_tokens(tx, user_id, most).await? {
+        false => Ok(()),
+        true => Err(Refusal::conflict(format!(
+            "you have {most} personal tokens, which is as many as one user may have (OA_PERSONAL_TOKENS_MAX); revoke one that you no longer need"
+        ))
+        .into()),
+    }
+}
+
+async fn keep(tx: &mut Tx, (token, with, most): &(PersonalToken, Option<String>, u32)) -> Result<(), Stop> {
     if let Some(parent) = with {
         let parent = rows::token(tx, parent).await?;
         let parent = parent.filter(|parent| is_good(parent, token.created_at)).ok_or_else(unauthenticated)?;
@@ -150,6 +168,7 @@ async fn keep(tx: &mut Tx, (token, with): &(PersonalToken, Option<String>)) -> R
     if rows::user(tx, &token.user_id).await?.is_none() {
         return Err(Refusal::not_found(format!("there is no user {}", token.user_id)).into());
     }
+    must_have_room(tx, &token.user_id, *most).await?;
     rows::put_token(tx, token).await
 }
 

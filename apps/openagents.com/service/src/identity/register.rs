@@ -20,7 +20,9 @@ use oa_store::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{PERSONAL, authenticate::user_key, me::handle_of, new_secret, normal_email, orgs};
+use super::{
+    PERSONAL, account::must_have_room, authenticate::user_key, me::handle_of, new_secret, normal_email, orgs,
+};
 use crate::{
     Control, audit,
     autopilots::create::{self, New},
@@ -52,12 +54,13 @@ impl Handle<AuthRegister> for Control {
             Some(true) => {
                 let display_name = ask.body.autopilot_display_name.clone();
                 let body = CreateAutopilot { display_name, ..CreateAutopilot::default() };
-                Some(create::decide(body, format!("autopilot_{}", self.ids.uuid32()), &user_id, now)?)
+                let id = format!("autopilot_{}", self.ids.uuid32());
+                Some(create::decide(body, id, &user_id, now, self.config.autopilots_max)?)
             }
             _ => None,
         };
         let key = user_key(&wish.email);
-        let new = (wish.clone(), user_id, token, autopilot, now);
+        let new = (wish.clone(), user_id, token, autopilot, now, self.config.tokens_max);
         let (user, created, autopilot) = self.store.write("identity_register", key, new, keep).await?;
         let domain = user.email.rsplit('@').next().unwrap_or_default();
         let attributes = [
@@ -170,7 +173,7 @@ fn name_of(email: &str) -> String {
 /// Finds or makes the user and keeps the token with them, and the autopilot that was asked for.
 async fn keep(
     tx: &mut Tx,
-    (wish, user_id, token, autopilot, now): &(Wish, String, PersonalToken, Option<New>, Timestamp),
+    (wish, user_id, token, autopilot, now, most): &(Wish, String, PersonalToken, Option<New>, Timestamp, u32),
 ) -> Result<(User, bool, Option<Autopilot>), Stop> {
     let known = rows::user_by_email(tx, &wish.email).await?;
     let created = known.is_none();
@@ -192,6 +195,7 @@ async fn keep(
     };
     rows::put_user(tx, &user).await?;
     orgs::join_defaults(tx, &user.user_id, None, *now).await?;
+    must_have_room(tx, &user.user_id, *most).await?;
     rows::put_token(tx, &PersonalToken { user_id: user.user_id.clone(), ..token.clone() }).await?;
     let made = match autopilot {
         Some(new) => {

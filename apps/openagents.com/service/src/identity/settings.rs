@@ -210,7 +210,8 @@ mod tests {
         assert!(read(&[mock]).expect("a configuration").signup.is_none());
         assert!(read(&[on, mock]).expect("a configuration").signup.is_some());
         let public = ("OA_CONTROL_BIND_ADDR", "0.0.0.0:0");
-        assert!(read(&[on, mock, public]).expect("a configuration").signup.is_none());
+        assert!(read(&[on, public]).expect("a configuration").signup.is_none());
+        assert!(read(&[on, mock, public]).is_err());
     }
 
     #[test]

@@ -92,7 +92,7 @@ async fn world(runtime: &CannedRuntime, legacy: bool) -> World {
     World::with_runtime(&env).await
 }
 
-fn asked<O: Operation<Query = Nothing>>(world: &World, path: O::Path, body: O::Body) -> Ask<O> {
+fn asked<O: Operation<Query: Default>>(world: &World, path: O::Path, body: O::Body) -> Ask<O> {
     let user = User {
         user_id: USER.into(),
         email: "dev@example.com".into(),
@@ -103,7 +103,7 @@ fn asked<O: Operation<Query = Nothing>>(world: &World, path: O::Path, body: O::B
         credential: Credential::Session,
         abilities: Vec::new(),
     };
-    Ask { path, query: Nothing {}, body, caller: Caller::User(user), meta: world.meta(&[]) }
+    Ask { path, query: O::Query::default(), body, caller: Caller::User(user), meta: world.meta(&[]) }
 }
 
 async fn list(world: &World) -> Result<String, Refusal> {
@@ -154,7 +154,7 @@ async fn the_members_pass_untouched_digit_for_digit() {
     let world = world(&runtime, false).await;
     assert_eq!(
         list(&world).await.expect("a list"),
-        r#"{"data":[{"worker":{"owner":{"user_id":18446744073709551615},"x":1.50, "big":123456789012345678901234567890}}]}"#
+        r#"{"data":[{"worker":{"owner":{"user_id":18446744073709551615},"x":1.50, "big":123456789012345678901234567890}}],"next":"a"}"#
     );
     assert_eq!(list(&world).await.expect("a list"), r#"{"data":[]}"#);
     assert_eq!(get(&world, "w").await.expect("nothing"), r#"{"data":null}"#);

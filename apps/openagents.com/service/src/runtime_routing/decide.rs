@@ -26,7 +26,7 @@ pub(crate) fn decide(config: &RoutingConfig, subject: Subject<'_>) -> RuntimeRou
     let overriding = |driver: Option<&str>| driver.filter(|_| config.overrides_enabled).map(str::to_owned);
     let user_override = overriding(subject.user_override);
     let autopilot_override = overriding(subject.autopilot_override);
-    let binding = subject.binding.and_then(driver_of_binding);
+    let binding = subject.binding.and_then(driver_label);
     let canary = canary_scope(config, subject);
     let (driver, reason) = if config.force_control_service {
         (CONTROL, "force_control_service")
@@ -60,20 +60,12 @@ pub(crate) fn decide(config: &RoutingConfig, subject: Subject<'_>) -> RuntimeRou
     }
 }
 
-/// The labels of drivers, in any case; nothing else names one.
+/// The two labels of drivers, in any case. The compatibility labels are retired (docs/route-ownership.md): they are
+/// refused where somebody says one, and a stored binding that still holds one prefers no driver.
 pub(crate) fn driver_label(name: &str) -> Option<&'static str> {
     match name.trim().to_lowercase().as_str() {
-        "control_service" | "control" => Some(CONTROL),
-        "runtime_service" | "runtime" => Some(RUNTIME),
-        _ => None,
-    }
-}
-
-/// Stored bindings carry older names too.
-fn driver_of_binding(kind: &str) -> Option<&'static str> {
-    match kind.trim().to_lowercase().as_str() {
-        "runtime_service" | "runtime" | "elixir" => Some(RUNTIME),
-        "control_service" | "control" | "legacy" | "laravel" | "openagents.com" => Some(CONTROL),
+        CONTROL => Some(CONTROL),
+        RUNTIME => Some(RUNTIME),
         _ => None,
     }
 }
@@ -172,7 +164,7 @@ mod tests {
             autopilot_id: Some("ap"),
             user_override: Some(RUNTIME),
             autopilot_override: Some(CONTROL),
-            binding: Some("elixir"),
+            binding: Some(RUNTIME),
             ..subject()
         };
         let every = RoutingConfig {
@@ -186,7 +178,7 @@ mod tests {
         let free = RoutingConfig { forced_driver: None, ..unforced.clone() };
         let by_autopilot = Subject { user_override: None, ..all };
         let bound = Subject { autopilot_override: None, ..by_autopilot };
-        let unbound = Subject { binding: Some("desktop"), ..bound };
+        let unbound = Subject { binding: Some("elixir"), ..bound };
         let autopilots_only = RoutingConfig { canary_user_percent: 0, ..free.clone() };
         assert_eq!(ruled(&every, all), said(CONTROL, "force_control_service"));
         assert_eq!(ruled(&unforced, all), said(RUNTIME, "force_driver"));
@@ -240,14 +232,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_labels_are_drivers_and_older_names_are_bindings_only() {
-        assert_eq!(driver_label("Runtime"), Some(RUNTIME));
+    fn only_two_labels_name_a_driver_and_the_retired_ones_name_none_wherever_they_stand() {
+        assert_eq!(driver_label(" Runtime_Service "), Some(RUNTIME));
         assert_eq!(driver_label("CONTROL_SERVICE"), Some(CONTROL));
-        for name in ["elixir", "laravel", "legacy", "openagents.com", ""] {
+        for name in
+            ["control", "runtime", "elixir", "laravel", "legacy", "openagents.com", "desktop", "", "service"]
+        {
             assert_eq!(driver_label(name), None, "{name}");
+            let decision = decide(&config(), Subject { binding: Some(name), ..subject() });
+            assert_eq!(
+                (decision.reason.as_str(), decision.autopilot_binding_driver),
+                ("default_driver", None),
+                "{name}"
+            );
         }
-        assert_eq!(driver_of_binding("Laravel"), Some(CONTROL));
-        assert_eq!(driver_of_binding("elixir"), Some(RUNTIME));
-        assert_eq!(driver_of_binding("desktop"), None);
     }
 }

@@ -98,3 +98,52 @@ async fn autopilot_of_thread(tx: &mut Tx, asked: &Asked) -> Result<Option<String
     let thread = threads::get(tx, &asked.thread_id).await?;
     Ok(thread.filter(|thread| thread.user_id == asked.user_id).and_then(|thread| thread.autopilot_id))
 }
+
+#[cfg(test)]
+mod tests {
+    use oa_contract::{
+        matrix::AutopilotsCreate,
+        wire::{autopilots::CreateAutopilot, routing::EvaluateRuntimeRouting},
+    };
+
+    use super::*;
+    use crate::{identity::NewToken, testing::World};
+
+    /// What an earlier version kept: a binding under a label that is retired since.
+    async fn keep_old(tx: &mut Tx, (known, label): &(String, &'static str)) -> Result<String, Stop> {
+        let mut old = autopilots::get(tx, known).await?.expect("an autopilot");
+        old.autopilot_id = format!("autopilot_{label}");
+        old.handle = (*label).to_owned();
+        old.runtime_type = Some((*label).to_owned());
+        assert!(autopilots::insert(tx, &old).await?);
+        Ok(old.autopilot_id)
+    }
+
+    #[tokio::test]
+    async fn a_stored_binding_under_a_retired_label_prefers_no_driver() {
+        let world = World::new().await;
+        let user = world.user("dev@example.com").await;
+        let token = world.personal_token(&user.user_id, NewToken::named("t")).await;
+        let bound = CreateAutopilot { runtime_type: Some("runtime_service".into()), ..Default::default() };
+        let made = world.ask_as::<AutopilotsCreate>(token.reveal(), bound).await.expect("made").body.data;
+        let ask = async |autopilot_id: &str| {
+            let body = EvaluateRuntimeRouting {
+                thread_id: Some("t".into()),
+                autopilot_id: Some(autopilot_id.to_owned()),
+                ..EvaluateRuntimeRouting::default()
+            };
+            world.ask_as::<RuntimeRoutingEvaluate>(token.reveal(), body).await.expect("decided").body.data
+        };
+        assert_eq!(ask(&made.id).await.reason, "autopilot_binding");
+        for label in ["elixir", "laravel", "legacy", "openagents.com", "runtime", "control"] {
+            let known = (made.id.clone(), label);
+            let old = world.control.store.write("test.bind", (), known, keep_old).await.expect("kept");
+            let decision = ask(&old).await;
+            assert_eq!(
+                (decision.reason.as_str(), decision.driver.as_str(), decision.autopilot_binding_driver),
+                ("default_driver", "control_service", None),
+                "{label}"
+            );
+        }
+    }
+}

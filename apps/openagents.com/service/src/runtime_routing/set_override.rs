@@ -105,7 +105,7 @@ mod tests {
         OverrideRuntimeRouting {
             scope_type: Some("User".into()),
             scope_id: Some(" user_1 ".into()),
-            driver: Some("runtime".into()),
+            driver: Some("runtime_service".into()),
             ..OverrideRuntimeRouting::default()
         }
     }
@@ -132,6 +132,8 @@ mod tests {
             ("scope_id", OverrideRuntimeRouting { scope_id: Some(" ".into()), ..body() }),
             ("scope_id", OverrideRuntimeRouting { scope_id: Some("x".repeat(161)), ..body() }),
             ("driver", OverrideRuntimeRouting { driver: Some("laravel".into()), ..body() }),
+            ("driver", OverrideRuntimeRouting { driver: Some("runtime".into()), ..body() }),
+            ("driver", OverrideRuntimeRouting { driver: Some("control".into()), ..body() }),
             ("driver", OverrideRuntimeRouting { driver: None, ..body() }),
             ("reason", OverrideRuntimeRouting { reason: Some("x".repeat(256)), ..body() }),
             ("meta", OverrideRuntimeRouting { meta: Some(json!("x".repeat(META_MAX))), ..body() }),

@@ -80,7 +80,7 @@ pub(super) async fn run(desk: &Desk, job: &Job, ranked: &Ranked, closing: Closin
         Ok(response) => Some(answered(desk, job, ranked, &closing, response, moment)?),
         Err(_) => None,
     };
-    let written = decide(desk, job, &closing, reply.as_ref(), moment)?;
+    let written = decide(job, &closing, reply.as_ref(), moment)?;
     let mut keys = vec![job_key(&job.key), telemetry::key(&job.key.owner)];
     keys.extend(written.signal.as_ref().map(|_| workers::key(&worker_id)));
     let late = desk.store.write("market.close", keys, written, close).await?;
@@ -144,7 +144,6 @@ fn answered(
 }
 
 fn decide(
-    desk: &Desk,
     job: &Job,
     closing: &Closing,
     answered: Option<&Answered>,
@@ -196,7 +195,7 @@ fn decide(
         document: answered.map(|answered| answered.document.clone()),
         evidence: answered.map(|answered| answered.reply.evidence.clone()),
         reply: reply.transpose().map_err(|error| Fault::new("keeping an answer", error))?,
-        signal: outcome.strike().filter(|_| desk.counts_signals).map(seen),
+        signal: outcome.strike().map(seen),
         note,
         moment,
     })

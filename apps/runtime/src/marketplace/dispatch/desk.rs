@@ -141,8 +141,6 @@ pub struct Desk {
     pub stale_after_ms: i64,
     /// How long a price is held for a job that nobody settles.
     pub hold_seconds: i64,
-    /// Whether what is seen of providers is counted: not while writes are frozen.
-    pub counts_signals: bool,
 }
 
 impl Runtime {
@@ -157,7 +155,6 @@ impl Runtime {
             signer: self.signer.clone(),
             stale_after_ms: self.config.heartbeat_stale_after_ms,
             hold_seconds: self.config.reservation_ttl_seconds,
-            counts_signals: self.config.write_mode.writes_enabled(),
         }
     }
 }

@@ -1,10 +1,16 @@
 //! Every row knows who may call it.
 
-use oa_contract::{Class, matrix::rows};
+use oa_contract::{Class, Method, Owner, Service, matrix::rows, openapi};
 use oa_runtime::AuthMode;
 use oa_testkit::{World, WorldOptions};
+use serde_json::json;
 
-use super::{opener, send, some_path};
+use super::{
+    examples::{example, operation},
+    opener,
+    owned::signed,
+    send, some_path,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_credential_no_protected_row_answers() {
@@ -42,4 +48,27 @@ async fn answers_carry_the_request_id_and_the_trace() {
         assert!(http.get("/healthz").await.header("x-request-id").is_some_and(|id| !id.is_empty()));
         assert!(http.get("/nothing").await.header("x-request-id").is_some());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_for_operators_opens_to_nobody_who_speaks_for_one_owner_and_to_nobody_without_a_credential() {
+    let world =
+        World::with(WorldOptions { auth_mode: AuthMode::Permissive, ..WorldOptions::default() }).await;
+    let document = openapi::document(Service::Runtime);
+    let before = world.kept();
+    let mut asked = Vec::new();
+    for row in rows().filter(|row| row.class == Class::Operator) {
+        let body = example(&document, operation(&document, row))
+            .or_else(|| (row.method == Method::Post).then(|| json!({})));
+        let (method, path) = (row.method.name(), some_path(row));
+        let bound = signed(&world, &Owner::User(7), method, &path, body.clone()).await;
+        assert_eq!((bound.status, &bound.json()["error"]), (403, &json!("forbidden")), "{}", row.name);
+        let nobody = send(&world.http.anonymous(), row.method, &path, body).await;
+        assert_eq!(nobody.status, 401, "{}", row.name);
+        asked.push(row.name);
+    }
+    for row in ["comms.delivery_events", "fraud.incidents"] {
+        assert!(asked.contains(&row), "{row} tells of, or is told for, everybody");
+    }
+    assert_eq!(world.kept(), before);
 }

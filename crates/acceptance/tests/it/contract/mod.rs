@@ -3,6 +3,7 @@
 mod authentication;
 mod credentials;
 mod examples;
+mod frozen;
 mod hostile;
 mod malformed;
 mod owned;

@@ -1,8 +1,24 @@
 //! `/api/autopilots` (control §19): personal agents, their handles, and the threads that are bound to them.
 
-use oa_testkit::{World, both_engines};
+use oa_testkit::{World, WorldOptions, both_engines};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_so_many_autopilots() {
+    for engine in both_engines() {
+        let control = vec![("OA_AUTOPILOTS_MAX", "2".to_owned())];
+        let world = World::with(WorldOptions { engine, control, ..WorldOptions::default() }).await;
+        let (user, other) = (world.sign_in("dev@example.com").await, world.sign_in("two@example.com").await);
+        for (http, handle, status) in
+            [(&user, "a", 201), (&user, "b", 201), (&user, "c", 409), (&other, "c", 201)]
+        {
+            let answered = http.post("/api/autopilots", &json!({"handle": handle})).await;
+            assert_eq!(answered.status, status, "{engine:?} {handle}: {}", answered.text());
+            assert_eq!(answered.text().contains("OA_AUTOPILOTS_MAX"), status == 409);
+        }
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_autopilot_is_made_listed_and_found_by_id_or_handle_by_its_owner_only() {

@@ -44,6 +44,7 @@ async fn an_old_client_is_told_before_maintenance_and_maintenance_before_a_missi
         ("x-oa-compatibility-min-schema-version", "1"),
         ("x-oa-compatibility-max-schema-version", "1"),
         ("x-oa-compat-sunset-date", "2026-06-30"),
+        ("x-oa-compat-migration-doc", "docs/audits/2026-02-25-oa-audit-phase5-compatibility-lane-signoff.md"),
         ("access-control-allow-origin", "*"),
     ] {
         assert_eq!(old.header(name), Some(value), "{name}");

@@ -42,6 +42,44 @@ async fn a_worker_lives_through_the_public_rows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_list_is_read_page_by_page_and_a_user_has_so_many_workers() {
+    for engine in both_engines() {
+        let runtime = Box::new(|config: &mut oa_runtime::Config| config.workers_max = 3);
+        let world = World::with(WorldOptions { engine, runtime, ..WorldOptions::default() }).await;
+        let user = world.sign_in("dev@example.com").await;
+        let register = async |id: &str| user.post("/api/runtime/workers", &json!({"workerId": id})).await;
+        for id in ["a", "b", "c", "a"] {
+            assert_eq!(register(id).await.status, 200, "{engine:?} {id}");
+        }
+        let refused = register("d").await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (409, &json!("conflict")),
+            "{engine:?}"
+        );
+        assert!(refused.text().contains("register one of them again"), "{}", refused.text());
+
+        let page = async |query: &str| user.get(&format!("/api/runtime/workers{query}")).await.json();
+        let first = page("?limit=2").await;
+        assert_eq!(
+            (first["data"].as_array().map(Vec::len), &first["next"]),
+            (Some(2), &json!("b")),
+            "{engine:?}"
+        );
+        let rest = page("?limit=2&after=b").await;
+        assert_eq!(rest["data"][0]["worker"]["worker_id"], "c");
+        for last in [rest, page("").await] {
+            assert_eq!(
+                last.as_object().unwrap().len(),
+                1,
+                "a list that ends says no more than before: {last}"
+            );
+        }
+        assert_eq!(user.get("/api/runtime/workers?limit=0").await.status, 422);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_runtime_every_proxied_row_is_503() {
     let world = World::with(WorldOptions { control_knows_runtime: false, ..WorldOptions::default() }).await;
     let user = world.sign_in("dev@example.com").await;

@@ -31,7 +31,7 @@ async fn an_override_of_a_user_is_kept_replaced_and_outlives_a_restart() {
         let admin = world.sign_in("routes@openagents.com").await;
         let id = user_id(&admin).await;
         let first =
-            set(&admin, json!({"scope_type": "user", "scope_id": id, "driver": "runtime", "reason": "canary", "meta": {"a": [1]}})).await;
+            set(&admin, json!({"scope_type": "user", "scope_id": id, "driver": "runtime_service", "reason": "canary", "meta": {"a": [1]}})).await;
         assert_eq!(first.status, 200, "{}", first.text());
         let first = first.json()["data"]["override"].clone();
         assert!(first["id"].as_str().is_some_and(|id| id.starts_with("rdo_")));
@@ -48,11 +48,11 @@ async fn an_override_of_a_user_is_kept_replaced_and_outlives_a_restart() {
         let world = world.restart().await;
         let admin = world.sign_in("routes@openagents.com").await;
         assert_eq!(decide(&admin, json!({"thread_id": "t"})).await["reason"], "user_override");
-        let other = json!({"scope_type": "autopilot", "scope_id": "ap", "driver": "control"});
+        let other = json!({"scope_type": "autopilot", "scope_id": "ap", "driver": "control_service"});
         set(&admin, other).await;
         let second = set(
             &admin,
-            json!({"scope_type": "user", "scope_id": id, "driver": "CONTROL", "is_active": false}),
+            json!({"scope_type": "user", "scope_id": id, "driver": "CONTROL_SERVICE", "is_active": false}),
         )
         .await;
         let changed = second.json()["data"]["override"].clone();
@@ -78,7 +78,8 @@ async fn a_thread_of_an_autopilot_follows_its_override_then_its_binding() {
         let world = world(engine).await;
         let admin = world.sign_in("routes@openagents.com").await;
         let user = world.sign_in("dev@example.com").await;
-        let made = user.post("/api/autopilots", &json!({"handle": "scout", "runtimeType": "elixir"})).await;
+        let made =
+            user.post("/api/autopilots", &json!({"handle": "scout", "runtimeType": "runtime_service"})).await;
         let autopilot = made.json()["data"]["id"].as_str().expect("an id").to_owned();
         let thread = user.post("/api/autopilots/scout/threads", &json!({})).await;
         let thread = thread.json()["data"]["id"].as_str().expect("an id").to_owned();
@@ -88,7 +89,8 @@ async fn a_thread_of_an_autopilot_follows_its_override_then_its_binding() {
             (&json!("autopilot_binding"), &json!(autopilot))
         );
         assert_eq!(bound["autopilot_binding_driver"], "runtime_service");
-        set(&admin, json!({"scope_type": "autopilot", "scope_id": autopilot, "driver": "control"})).await;
+        set(&admin, json!({"scope_type": "autopilot", "scope_id": autopilot, "driver": "control_service"}))
+            .await;
         let overridden = decide(&user, json!({"thread_id": thread})).await;
         assert_eq!(
             (&overridden["reason"], &overridden["driver"]),
@@ -109,10 +111,24 @@ async fn a_thread_of_an_autopilot_follows_its_override_then_its_binding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_autopilot_is_bound_to_one_of_the_two_drivers_and_to_nothing_older() {
+    let world = world(Engine::Sqlite).await;
+    let user = world.sign_in("dev@example.com").await;
+    let made = user.post("/api/autopilots", &json!({"runtimeType": " Runtime_Service "})).await;
+    assert_eq!(made.json()["data"]["runtimeType"], "runtime_service", "{}", made.text());
+    for label in ["elixir", "laravel", "legacy", "openagents.com", "runtime", "control"] {
+        let refused = user.post("/api/autopilots", &json!({"runtimeType": label})).await;
+        let told = refused.json()["errors"]["runtimeType"].clone();
+        let said = json!(["runtimeType must be control_service or runtime_service"]);
+        assert_eq!((refused.status, told), (422, said), "{label}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_administrators_override_and_only_the_callers_routing_is_decided() {
     let world = world(Engine::Sqlite).await;
     let user = world.sign_in("dev@example.com").await;
-    let good = json!({"scope_type": "user", "scope_id": "u", "driver": "runtime"});
+    let good = json!({"scope_type": "user", "scope_id": "u", "driver": "runtime_service"});
     assert_eq!(set(&user, good).await.status, 403);
     let other = json!({"thread_id": "t", "user_id": "user_other"});
     assert_eq!(user.post(&format!("{BASE}/evaluate"), &other).await.status, 403);
@@ -120,11 +136,13 @@ async fn only_administrators_override_and_only_the_callers_routing_is_decided() 
     assert!(blank.status == 422 && blank.json()["errors"]["thread_id"].is_array(), "{}", blank.text());
     let admin = world.sign_in("routes@openagents.com").await;
     for (body, field) in [
-        (json!({"scope_id": "u", "driver": "runtime"}), "scope_type"),
-        (json!({"scope_type": "user", "driver": "runtime"}), "scope_id"),
+        (json!({"scope_id": "u", "driver": "runtime_service"}), "scope_type"),
+        (json!({"scope_type": "user", "driver": "runtime_service"}), "scope_id"),
         (json!({"scope_type": "user", "scope_id": "u", "driver": "laravel"}), "driver"),
+        (json!({"scope_type": "user", "scope_id": "u", "driver": "runtime"}), "driver"),
+        (json!({"scope_type": "user", "scope_id": "u", "driver": "control"}), "driver"),
         (
-            json!({"scope_type": "user", "scope_id": "u", "driver": "runtime", "reason": "x".repeat(256)}),
+            json!({"scope_type": "user", "scope_id": "u", "driver": "runtime_service", "reason": "x".repeat(256)}),
             "reason",
         ),
     ] {
@@ -147,8 +165,9 @@ async fn parallel_overrides_of_one_scope_leave_one() {
         for _ in 0..12 {
             let admin = admin.clone();
             tasks.spawn(async move {
-                set(&admin, json!({"scope_type": "user", "scope_id": "u", "driver": "runtime"})).await.json()
-                    ["data"]["override"]["id"]
+                set(&admin, json!({"scope_type": "user", "scope_id": "u", "driver": "runtime_service"}))
+                    .await
+                    .json()["data"]["override"]["id"]
                     .clone()
             });
         }

@@ -10,7 +10,7 @@ use crate::{
     Control,
     identity::{
         NewToken,
-        account::{checked, issue},
+        account::{Wish, checked, issue},
         signed_in,
     },
 };
@@ -19,8 +19,12 @@ impl Handle<TokensCreate> for Control {
     async fn handle(&self, ask: Ask<TokensCreate>) -> Result<Answer<TokenReply>, Stop> {
         let user = signed_in(&ask.caller)?;
         let new = decide(ask.body, user)?;
-        let with = user.session_id.strip_prefix("pat:");
-        let issued = issue(&self.store, &*self.clock, &*self.ids, &user.user_id, new, with).await?;
+        let wish = Wish {
+            user_id: &user.user_id,
+            with: user.session_id.strip_prefix("pat:"),
+            most: self.config.tokens_max,
+        };
+        let issued = issue(&self.store, &*self.clock, &*self.ids, new, wish).await?;
         let data = CreatedToken {
             token: issued.secret,
             tokenable_id: issued.token.user_id,

@@ -1,4 +1,5 @@
-//! Decides what is shown of the caller's personal tokens: everything but their secrets, newest first.
+//! Decides what is shown of the caller's personal tokens: everything but their secrets, newest first,
+//! and no more of them than one user has by the usual settings.
 
 use oa_contract::{
     Answer, Ask, Handle, Stop,
@@ -10,6 +11,7 @@ use oa_store::{
     tables::identity::{self as rows, PersonalToken},
 };
 
+use super::SOME;
 use crate::{Control, identity::signed_in};
 
 impl Handle<TokensList> for Control {
@@ -22,7 +24,7 @@ impl Handle<TokensList> for Control {
 }
 
 async fn of_user(tx: &mut Tx, (user_id,): &(String,)) -> Result<Vec<PersonalToken>, Stop> {
-    rows::tokens_of_user(tx, user_id).await
+    rows::tokens_of_user(tx, user_id, SOME).await
 }
 
 fn show(token: PersonalToken, presented: &str) -> TokenView {

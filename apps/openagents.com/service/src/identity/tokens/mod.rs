@@ -21,11 +21,20 @@ async fn end(tx: &mut Tx, token: PersonalToken, now: Timestamp) -> Result<bool, 
     Ok(true)
 }
 
+/// Tokens that are read or shown at once.
+const SOME: u32 = 1_000;
+
 /// Ends every token of a user, and says how many were still good.
 pub(crate) async fn end_all(tx: &mut Tx, user_id: &str, now: Timestamp) -> Result<u64, Stop> {
     let mut count = 0;
-    for token in rows::tokens_of_user(tx, user_id).await? {
-        count += u64::from(end(tx, token, now).await?);
+    loop {
+        // What was ended is not among the next ones.
+        let some = rows::tokens_of_user(tx, user_id, SOME).await?;
+        if some.is_empty() {
+            return Ok(count);
+        }
+        for token in some {
+            count += u64::from(end(tx, token, now).await?);
+        }
     }
-    Ok(count)
 }

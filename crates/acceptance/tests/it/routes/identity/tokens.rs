@@ -34,6 +34,29 @@ async fn a_personal_token_hands_on_neither_more_nor_longer_than_it_has() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_so_many_tokens_and_a_revoked_one_makes_room() {
+    for engine in both_engines() {
+        let control = vec![("OA_PERSONAL_TOKENS_MAX", "2".to_owned())];
+        let world = World::with(WorldOptions { engine, control, ..WorldOptions::default() }).await;
+        let (user, other) = (world.sign_in("dev@example.com").await, world.sign_in("two@example.com").await);
+        let make = async |http: &oa_testkit::Http| http.post("/api/tokens", &json!({"name": "ci"})).await;
+        assert_eq!((make(&user).await.status, make(&user).await.status), (201, 201), "{engine:?}");
+        let refused = make(&user).await;
+        assert_eq!(
+            (refused.status, &refused.json()["error"]["code"]),
+            (409, &json!("conflict")),
+            "{engine:?}"
+        );
+        assert!(refused.text().contains("revoke one"), "{}", refused.text());
+        assert_eq!(make(&other).await.status, 201);
+        let listed = user.get("/api/tokens").await.json();
+        let id = listed["data"][0]["id"].as_str().expect("an id").to_owned();
+        assert_eq!(user.send("DELETE", &format!("/api/tokens/{id}"), &[], None).await.status, 200);
+        assert_eq!(make(&user).await.status, 201, "{engine:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn forwarded_addresses_are_believed_from_trusted_proxies_only() {
     for (trusted, last) in [("", 429), ("127.0.0.0/8", 200)] {
         let control = vec![("OA_TRUSTED_PROXIES", trusted.to_owned())];

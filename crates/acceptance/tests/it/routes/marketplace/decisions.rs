@@ -254,15 +254,19 @@ async fn a_question_that_cannot_be_scored_is_told_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_read_only_instance_writes_no_decisions_and_still_dispatches() {
-    let world = World::new().await;
-    let run = run_of(&world, 11).await;
+async fn a_read_only_instance_neither_decides_nor_dispatches_and_still_quotes() {
+    let run = "019503c1-8a6e-7f10-9c55-2b7f0c1d4e90";
     let read_only = |config: &mut oa_runtime::Config| config.write_mode = WriteMode::ReadOnly;
     let world = World::with(WorldOptions { runtime: Box::new(read_only), ..WorldOptions::default() }).await;
-    for (path, body) in [(SELECT, choice(&run, json!({}))), (SCORE, question(&run, json!({})))] {
+    let order = order(11, json!({}));
+    for (path, body) in [
+        (SELECT, choice(run, json!({}))),
+        (SCORE, question(run, json!({}))),
+        (super::DISPATCH, order.clone()),
+    ] {
         let refused = world.http.post(path, &body).await;
-        assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("write_path_frozen")));
+        assert_eq!((refused.status, &refused.json()["error"]), (503, &json!("write_path_frozen")), "{path}");
     }
-    assert_eq!(world.http.post(QUOTE, &order(11, json!({}))).await.status, 404);
-    assert_eq!(world.http.post(super::DISPATCH, &order(11, json!({}))).await.status, 404);
+    // A quote moves no money and asks nobody; here there is no provider to quote.
+    assert_eq!(world.http.post(QUOTE, &order).await.status, 404);
 }

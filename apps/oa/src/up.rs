@@ -347,6 +347,9 @@ async fn open_control(common: &Common, data: &DataDir, opened: &mut Opened) -> R
         _ => common.settings.lookup(name),
     };
     let config = oa_control::Config::read(&lookup).map_err(|error| Failure::usage(error.to_string()))?;
+    if let Some(warning) = config.trust_warning() {
+        tracing::warn!("{warning}");
+    }
     let (listener, address) = match opened.control_port.take() {
         Some(ready) => ready,
         None => listen(config.bind).await?,

@@ -12,7 +12,7 @@ use crate::{
     identity::settings::AccountsConfig,
     runtime_routing::decide::driver_label,
     shell::{self, ShellConfig},
-    tools::config::ToolsConfig,
+    tools::config::{ToolsConfig, TrustMode},
 };
 
 /// Everything that the control service takes from the environment.
@@ -136,6 +136,16 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// What an operator should be told loudly at the start.
+    pub fn trust_warning(&self) -> Option<&'static str> {
+        match self.tools.trust {
+            TrustMode::Strict => None,
+            TrustMode::Lenient => Some(
+                "OA_TRUST_MODE=lenient: callers, invoices and payers of tools are believed, and a request's word goes before the policy's",
+            ),
+        }
+    }
+
     /// Reads the configuration; `lookup` gives the value of a variable.
     pub fn read(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let env = Env(lookup);
@@ -390,6 +400,14 @@ mod tests {
             let provider = on("workos", bind).expect("a configuration").auth.provider;
             assert!(matches!(provider, ProviderConfig::Unavailable), "{bind}");
         }
+    }
+
+    #[test]
+    fn who_believes_callers_is_told_so_and_does_it_on_this_machine_only() {
+        assert_eq!(read(&[]).expect("a configuration").trust_warning(), None);
+        let lenient = [("OA_TRUST_MODE", "lenient"), ("OA_CONTROL_BIND_ADDR", "0.0.0.0:8787")];
+        assert!(read(&lenient[..1]).expect("loopback").trust_warning().is_some());
+        assert_eq!(read(&lenient).err().map(|error| error.variable), Some("OA_TRUST_MODE"));
     }
 
     #[test]

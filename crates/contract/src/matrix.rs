@@ -277,7 +277,7 @@ section! {
         /// Compatibility proxy: the worker registry is the runtime's, control adds the caller as owner.
         row { proxied PublicWorkersList = "api.workers.list", GET "/api/runtime/workers"
             (Nothing, workers::ListPublicWorkers, Nothing) -> [200] Enveloped,
-            by (user "runtime.read"), open, may [ServiceUnavailable], reads [] }
+            by (user "runtime.read"), open, may [InvalidRequest ServiceUnavailable], reads [] }
         /// Compatibility proxy: a worker is registered in the runtime, owned by the caller.
         row { proxied PublicWorkersRegister = "api.workers.register", POST "/api/runtime/workers"
             (Nothing, Nothing, workers::PublicRegisterWorker) -> [200] Enveloped,
